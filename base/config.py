@@ -1,0 +1,263 @@
+"""Strict configuration: YAML + `extends` + `key=value` -> a frozen dataclass, or one line that says what is wrong.
+
+Each dataclass lives beside its owner; this file only loads. Precedence: the dataclass's defaults, what `extends`
+names, the file, `key=value` on the command line. Unknown keys, wrong types and broken rules are errors that name
+where the value came from and the nearest thing that would be right.
+
+    config = load(RunConfig, "configs/demo.yaml", ["model.dim=256", "quant.bits=mlp=5,attn=6"])
+"""
+
+import copy
+import dataclasses
+import difflib
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from base.errors import BadInput
+
+T = TypeVar("T")
+DEEPEST = 16  # sections within sections; nobody means more
+
+
+class Layer(NamedTuple):
+    """Some values and where they were written, for the error that may follow."""
+
+    source: str
+    values: dict[str, Any]
+
+
+def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
+    """The whole way from a file (or none) and overrides to a checked `cls`."""
+    layers = read_layers(Path(path)) if path is not None else []
+    return build(cls, [*layers, *map(parse_override, overrides)])
+
+
+def build(cls: type[T], layers: Sequence[Layer]) -> T:
+    """Merge layers, later ones winning key by key, and check the result."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _check_keys(cls, layer.values, "", layer.source)
+        _merge(merged, layer.values)
+    try:  # the JSON road is pydantic's strict one that still takes a mapping for a dataclass and 1 for a float
+        return TypeAdapter(cls).validate_json(json.dumps(merged), strict=True)
+    except ValidationError as error:
+        raise BadInput(_explain(cls, layers, error)) from None
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain data that `build` turns back into an equal config: what runs, checkpoints and artifacts store."""
+    plain: dict[str, Any] = json.loads(TypeAdapter(type(config)).dump_json(config))
+    return plain
+
+
+def to_yaml(config: Any) -> str:
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+# -- rules that the owners of configs share -------------------------------------------------------------------------
+
+
+def require_divisible(name: str, value: int, by_name: str, by: int) -> None:
+    """Refuse a shape that does not split evenly, with the nearest divisors below and above."""
+    if value < 1:
+        raise ValueError(f"{name} {value} is not a positive size; use 1 or more")
+    if by >= 1 and value % by == 0:
+        return
+    small = [n for n in range(1, math.isqrt(value) + 1) if value % n == 0]
+    legal = sorted({*small, *(value // n for n in small)})
+    near = [*[n for n in legal if n < by][-1:], *[n for n in legal if n > by][:1]]
+    raise ValueError(f"{name} {value} is not divisible by {by_name} {by}; use {' or '.join(map(str, near))}")
+
+
+# -- reading --------------------------------------------------------------------------------------------------------
+
+
+class _Yaml12(yaml.SafeLoader):
+    """YAML 1.2's core scalars: `off` is a word and 1e-3 a number (YAML 1.1 has them the other way round)."""
+
+    yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for at, key in enumerate(keys):
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not a word", node.start_mark)
+            if key in keys[:at]:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = str(self.construct_scalar(node))
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))  # 010 is ten
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+):
+    _Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+_Yaml12.add_constructor("tag:yaml.org,2002:int", _Yaml12.construct_yaml_int)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    try:
+        value = yaml.load(text, _Yaml12)
+        json.dumps(value, allow_nan=False)  # dates, infinities, nodes that hold themselves have no place in a config
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        LookupError,
+        ArithmeticError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise BadInput(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+    return value
+
+
+def read_layers(path: Path) -> list[Layer]:
+    """The file's layer, after those of the file it `extends` (a path relative to it), and so on down."""
+    chain: list[Path] = []
+    layers: list[Layer] = []
+    here: Path | None = path
+    while here is not None:
+        try:
+            place, text = here.resolve(), here.read_text(encoding="utf-8")
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a symlink to itself
+            raise BadInput(f"{here!s:.200}: cannot be read as a config: {error}") from None
+        if place in chain:
+            raise BadInput(f"{here}: extends itself, by way of {' -> '.join(p.name for p in chain)}")
+        chain.append(place)
+        values = parse_yaml(text, str(here))
+        values = {} if values is None else values
+        if not isinstance(values, dict):
+            raise BadInput(f"{here}: a config is sections of 'key: value' lines, not {values!r}")
+        base = values.pop("extends", None)
+        if base is not None and not isinstance(base, str):
+            raise BadInput(f"{here}: extends names one file, not {base!r}")
+        layers.insert(0, Layer(str(here), values))
+        here = here.parent / base if base is not None else None
+    return layers
+
+
+def parse_override(text: str) -> Layer:
+    """`section.key=value`; the value is YAML, and may itself hold `=`."""
+    dotted, equals, value = text.partition("=")
+    if not equals or not dotted.strip() or dotted.count(".") > DEEPEST:
+        raise BadInput(f"'{text:.200}': an override is section.key=value")
+    nested: Any = parse_yaml(value, text)
+    for key in reversed(dotted.strip().split(".")):
+        nested = {key: nested}
+    return Layer(f"'{text}'", nested)
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = copy.deepcopy(value)  # so that layers stay as they were read
+
+
+# -- errors that name the way out -----------------------------------------------------------------------------------
+
+
+def _check_keys(cls: Any, values: Any, at: str, source: str) -> None:
+    section = _section(cls)
+    if section is None and isinstance(values, list):
+        for number, item in enumerate(values):
+            for inner in typing.get_args(cls):
+                _check_keys(inner, item, f"{at}.{number}", source)
+    if section is None or values is None:
+        return
+    if not isinstance(values, dict):
+        raise BadInput(f"{source}: {at or 'a config'} is a section of 'key: value' lines, not {values!r}")
+    hints = typing.get_type_hints(section)
+    for key, value in values.items():
+        dotted = f"{at}.{key}" if at else str(key)
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)
+            raise BadInput(f"{source}: unknown key {dotted}; nearest: {f'{at}.' if at else ''}{near[0]}")
+        _check_keys(hints[key], value, dotted, source)
+
+
+def _explain(cls: Any, layers: Sequence[Layer], error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    source = _blamed(layers, path)
+    at = ".".join(path) or "config"
+    if first["type"] == "missing":
+        return f"{source}: {at} is missing"
+    rule = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":  # a rule of the owner's __post_init__: it names its own values
+        return f"{' and '.join(_touching(layers, path)) or 'defaults'}: {at}: {rule}"
+    if first["type"] == "literal_error":
+        legal = [str(value) for value in _literals(cls, path)]
+        near = difflib.get_close_matches(str(first["input"]), legal, n=1, cutoff=0.0)
+        return f"{source}: {at}: {_short(first['input'])} is not one of {', '.join(legal)}; nearest: {near[0]}"
+    return f"{source}: {at}: {_short(first['input'])}: {rule[0].lower()}{rule[1:]}"
+
+
+def _short(value: Any) -> str:
+    spelled = repr(value)
+    return spelled if len(spelled) <= 80 else f"{spelled[:77]}…"
+
+
+def _blamed(layers: Sequence[Layer], path: Sequence[str]) -> str:
+    """Who wrote the value at `path`: the last layer that goes furthest along it (list indices end the way)."""
+    depths = [_depth(layer.values, path) for layer in layers]
+    if not depths or not max(depths):
+        return "defaults"
+    return max(zip(depths, range(len(layers)), layers, strict=True))[2].source
+
+
+def _touching(layers: Sequence[Layer], path: Sequence[str]) -> list[str]:
+    """All who wrote something into the section at `path`: a rule between its keys may be broken by any of them."""
+    return [layer.source for layer in layers if _depth(layer.values, path) == len(path)]
+
+
+def _depth(values: Any, path: Sequence[str]) -> int:
+    depth = 0
+    for key in path:
+        if not isinstance(values, dict) or key not in values:
+            break
+        values, depth = values[key], depth + 1
+    return depth
+
+
+def _section(hint: Any) -> Any:
+    """The dataclass behind a type hint (`Section` or `Section | None`), or None for a plain value."""
+    if dataclasses.is_dataclass(hint):
+        return hint
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return next((arm for arm in typing.get_args(hint) if dataclasses.is_dataclass(arm)), None)
+    return None
+
+
+def _literals(cls: Any, path: Sequence[str]) -> list[Any]:
+    """The legal values of the field at `path`; list indices in the path keep the hint they index into."""
+    hint = cls
+    for key in path:
+        section = _section(hint)
+        hint = typing.get_type_hints(section).get(key, hint) if section is not None else hint
+    found: list[Any] = []
+    waiting = [hint]
+    while waiting:
+        hint = waiting.pop(0)
+        if typing.get_origin(hint) is Literal:
+            found += typing.get_args(hint)
+        else:
+            waiting += [arm for arm in typing.get_args(hint) if arm is not ...]
+    return found

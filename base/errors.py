@@ -1,0 +1,15 @@
+"""The two ways a command ends other than well, as exceptions.
+
+Not for bugs: those keep their traceback. `base.cli` turns these into exit codes and one line on stderr.
+"""
+
+
+class BadInput(Exception):
+    """Bad usage or bad input (exit code 2). The message names the value, the rule and the way out, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class CheckFailed(Exception):
+    """The claim or check that the command was asked to make does not hold (exit code 1)."""

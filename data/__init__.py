@@ -1,0 +1,1 @@
+"""What a model learns from: documents, tokens, the exact bytes of every token, shards, batches."""

@@ -1,0 +1,70 @@
+"""The byte oracle: the exact bytes of every token id. Every bits-per-byte in this project divides by its sums.
+
+Two conventions, by name:
+  exact    the bytes a token adds to the decoded text. Byte pieces count 1, specials 0, a space is a space.
+  contest  what Parameter Golf's script counts: a piece's spelling less its leading ▁, and one byte for that ▁ unless
+           the token before is a boundary (BOS, …). So a space that begins a document is not counted, and a ▁ inside a
+           piece counts three bytes. The contest's own vocabularies have no such piece; ours do (indentation), where
+           this number is too large and a score made with it too good. It is there to be compared, never to score by.
+
+`decode([id])` is never used to count: it turns half a character into U+FFFD.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from data.tokenizer import Ids, Tokenizer
+
+BLOCK = 1 << 20  # tokens at a time: a book in one document must not need its size many times over
+
+
+class ByteTable:
+    """`exact[id]` bytes for each id of one tokenizer, and the means to prove them against decoded text."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        pieces = tokenizer.pieces()
+        self.vocab_size = len(pieces)
+        self._data = [piece.data for piece in pieces]
+        self.exact = np.array([len(piece.data) for piece in pieces], np.int64)
+        self._contest = np.array([piece.contest_bytes for piece in pieces], np.int64)
+        self._leading_space = np.array([piece.leading_space for piece in pieces])
+        self._boundary = np.array([piece.boundary for piece in pieces])
+
+    def totals(self, tokens: Ids | npt.NDArray[np.integer], before: int) -> tuple[int, int]:
+        """(exact, contest) bytes of a run of tokens that follows the token `before`, a block at a time."""
+        exact = contest = 0
+        for start in range(0, len(tokens), BLOCK):
+            targets = np.asarray(tokens[start : start + BLOCK])
+            previous = np.concatenate([[before], targets[:-1]])
+            exact += int(self.exact_bytes(targets).sum())
+            contest += int(self.contest_bytes(previous, targets).sum())
+            before = int(targets[-1])
+        return exact, contest
+
+    def join(self, ids: Sequence[int] | Ids) -> bytes:
+        """The bytes these tokens stand for: what `exact` counts, there to be compared with the text itself."""
+        array = np.asarray(ids)
+        blocks = (array[start : start + BLOCK].tolist() for start in range(0, len(array), BLOCK))
+        return b"".join(b"".join(map(self._data.__getitem__, block)) for block in blocks)
+
+    def exact_bytes(self, targets: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Bytes of each target token."""
+        counted: npt.NDArray[np.int64] = self.exact[self._checked(targets)]
+        return counted
+
+    def contest_bytes(self, previous: npt.ArrayLike, targets: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Bytes of each target under the contest's rule, which needs to know the token before it."""
+        target = self._checked(targets)
+        uncounted: npt.NDArray[np.bool_] = self._leading_space[target] & self._boundary[self._checked(previous)]
+        counted: npt.NDArray[np.int64] = self._contest[target] - uncounted
+        return counted
+
+    def _checked(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Ids as indices; one outside the vocabulary is an error, never clamped or wrapped."""
+        array = np.asarray(ids).astype(np.int64)
+        if array.size and not (0 <= array.min() and array.max() < self.vocab_size):
+            outside = array[(array < 0) | (array >= self.vocab_size)].flat[0]
+            raise ValueError(f"token {outside} is outside the tokenizer's vocabulary of {self.vocab_size}")
+        return array

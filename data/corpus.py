@@ -1,0 +1,124 @@
+"""What a SOURCE means: its files, their fingerprint, and its documents as one stream.
+
+    stdlib                       the interpreter's standard library (data/stdlib.py)
+    FILE, FOLDER or 'GLOB'       .txt (with --txt line or --txt file), .jsonl, .parquet; also .gz, .xz, .zst
+    hf:OWNER/NAME[@REV][:GLOB]   a hub dataset's files (data/hub.py)
+
+A corpus is read as often as wanted, always in the same order: files by name, documents as they stand.
+"""
+
+import glob
+import hashlib
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from base.errors import BadInput
+from base.files import file_sha256
+from data.hub import HubFile, fetch, list_files, pinned
+from data.readers import Bad, Document, Kind, TxtUnit, format_of, read_documents
+from data.stdlib import stdlib_files
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of a corpus: what messages call it, where it is, and how it is read."""
+
+    name: str
+    where: Path | HubFile
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Corpus:
+    spec: str  # as named by the user, a hub revision pinned to its commit
+    files: tuple[Source, ...]  # in reading order
+    ignored_files: int = 0  # of other formats, in the folder or repository
+    field: str = "text"
+
+    def documents(self, on_bad: Callable[[Bad], None]) -> Iterator[Document]:
+        """Every document that has text; one that cannot be read goes to `on_bad`, which may raise."""
+        for file in self.files:
+            path = fetch(file.where) if isinstance(file.where, HubFile) else file.where
+            for document in read_documents(path, file.name, file.kind, self.field):
+                if isinstance(document, Bad):
+                    on_bad(document)
+                elif document.text:
+                    yield document
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the files' names, contents and ways of reading: equal fingerprints read as equal documents."""
+        whole = hashlib.sha256()
+        for file in self.files:
+            where = file.where
+            digest = where.digest if isinstance(where, HubFile) else f"sha256:{file_sha256(where)}"
+            whole.update(f"{file.name}\0{file.kind}\0{digest}\n".encode())
+        return hashlib.sha256(f"{self.field}\0{whole.hexdigest()}".encode()).hexdigest()
+
+
+def open_corpus(spec: str, field: str = "text", txt: TxtUnit | None = None) -> Corpus:
+    """Resolve a SOURCE to its files; nothing is read or downloaded yet."""
+    if spec == "stdlib":
+        return Corpus(spec, tuple(Source(name, path, "file") for name, path in stdlib_files()))
+    listed: list[tuple[str, Path | HubFile]]
+    if spec.startswith("hf:"):
+        listed = [(file.path, file) for file in list_files(spec)]
+        spec = pinned(spec, listed[0][1].commit) if listed and isinstance(listed[0][1], HubFile) else spec
+    else:
+        listed = _local_files(spec)
+    files = tuple(Source(name, where, kind) for name, where in listed if (kind := _kind(spec, name, txt)))
+    if not files:
+        seen = f"; it holds {', '.join(name for name, _ in listed[:3])}" if listed else ""
+        raise BadInput(f"{spec}: no .txt, .jsonl or .parquet file (nor one as .gz, .xz, .zst){seen}")
+    return Corpus(spec, files, len(listed) - len(files), field)
+
+
+def _kind(spec: str, name: str, txt: TxtUnit | None) -> Kind | None:
+    suffix = format_of(name)
+    if suffix == ".txt":
+        if txt is None:
+            raise BadInput(f"{spec}: say what a document is in .txt: --txt line or --txt file")
+        return txt
+    return "jsonl" if suffix == ".jsonl" else "parquet" if suffix == ".parquet" else None
+
+
+def _local_files(spec: str) -> list[tuple[str, Path | HubFile]]:
+    if not spec:
+        raise BadInput("SOURCE is empty; it is stdlib, a file, a folder, a 'glob' or hf:OWNER/NAME")
+    path = Path(spec)
+    if path.is_file():
+        return [(_spelled(path.name), path)]
+    root = path if path.is_dir() else Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+    found = _walk(path) if path.is_dir() else [Path(name) for name in glob.iglob(spec, recursive=True)]
+    named = [(file.relative_to(root), file) for file in found if not file.is_dir()]
+    shown = [(name, file) for name, file in named if not any(part.startswith(".") for part in name.parts)]
+    if not shown:
+        why = "no file in it" if path.is_dir() else "no such file, folder or glob"
+        raise BadInput(f"{spec}: {why}; a source is stdlib, hf:OWNER/NAME, or one of these")
+    return sorted((_spelled(name.as_posix()), file) for name, file in shown)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every file below, through links to folders too; a folder that cannot be listed is an error."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, name) for name in names)
+
+
+def _spelled(name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise BadInput(f"{name!r}: a file name that is not UTF-8; rename it") from None
+    return name

@@ -1,0 +1,115 @@
+"""What a dataset folder says of itself: `manifest.json`, read strictly, and the hash that stands for the data.
+
+A folder without a manifest is not a dataset: the manifest is written last, after everything that it names.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from base.config import Layer, build, to_dict
+from base.errors import BadInput
+from data.tokenizer import Tokenizer
+
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.model"
+FORMAT: Final = "bitgolf-dataset-1"
+
+Layout = Literal["golf", "rscalm"]
+SplitName = Literal["train", "val"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardEntry:
+    file: str
+    split: SplitName
+    tokens: int
+    size_bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if self.file != Path(self.file).name or self.file in {"", ".", ".."}:
+            raise ValueError(f"shard name '{self.file}' is not a plain file name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitEntry:
+    """Totals over one side. `bytes` is the denominator: what the tokens decode to, under the exact convention."""
+
+    documents: int
+    tokens: int  # BOS or EOS included
+    bytes: int
+    contest_bytes: int
+    raw_bytes: int | None  # of the source text; differs from `bytes` only under a tokenizer that normalises
+    documents_sha256: str | None  # over the documents' hashes, in order
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerEntry:
+    sha256: str
+    vocab_size: int
+    pad_id: int
+    bos_id: int
+    eos_id: int
+    unk_id: int
+    lossless: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    format: Literal["bitgolf-dataset-1"] = FORMAT
+    layout: Layout = "golf"
+    source: str
+    split: str  # the rule, in words
+    request: dict[str, Any] = field(default_factory=dict)  # what was asked for; equal requests make equal datasets
+    corpus_sha256: str | None = None  # over all documents' hashes, in order
+    skipped_documents: int = 0  # not readable, with --skip-bad
+    dropped_documents: int = 0  # training copies of validation documents
+    repeated_documents: int = 0  # copies inside one side, kept
+    shared_documents: int = 0  # on both sides, in somebody else's export, and taken knowingly
+    tokenizer: TokenizerEntry
+    train: SplitEntry
+    val: SplitEntry
+    shards: tuple[ShardEntry, ...]
+
+    def side(self, split: SplitName) -> SplitEntry:
+        return self.train if split == "train" else self.val
+
+    def data_sha256(self, split: SplitName | None = None) -> str:
+        """The hash that a run or a score names: tokenizer and shards, of one side or of both."""
+        named = [[s.split, s.sha256] for s in self.shards if split in (None, s.split)]
+        return hashlib.sha256(json.dumps([self.layout, self.tokenizer.sha256, named]).encode()).hexdigest()
+
+
+def describe_tokenizer(tokenizer: Tokenizer) -> TokenizerEntry:
+    return TokenizerEntry(
+        sha256=hashlib.sha256(tokenizer.model).hexdigest(),
+        vocab_size=tokenizer.vocab_size,
+        pad_id=tokenizer.pad_id,
+        bos_id=tokenizer.bos_id,
+        eos_id=tokenizer.eos_id,
+        unk_id=tokenizer.unk_id,
+        lossless=tokenizer.lossless,
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BadInput(f"{folder}: not a dataset (no {MANIFEST}); make one: python -m data.prep SOURCE --out {folder}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: not JSON: {error}") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise BadInput(f"{path}: not a manifest of format {FORMAT}")
+    return build(Manifest, [Layer(str(path), values)])
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """In one move: a reader finds the old manifest, or none, or the whole new one."""
+    unfinished = folder / f".{MANIFEST}"
+    unfinished.write_text(json.dumps(to_dict(manifest), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished.replace(folder / MANIFEST)

@@ -1,0 +1,74 @@
+"""Which documents train and which validate: pure functions of the documents' hashes, no files.
+
+`hash`  validates a document when the first 8 bytes of its SHA-256, as a fraction of 2^64, are below the stated
+        fraction. Equal documents always fall on the same side, in every corpus, however it is ordered.
+`tail`  validates the last documents, as seed system 001 does; training copies of a validation document are dropped.
+
+Repeats inside one side stay as they are (a line-per-document corpus is full of honest ones) and are counted.
+"""
+
+import hashlib
+import math
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from base.errors import BadInput
+
+SplitRule = Literal["hash", "tail"]
+Labels = npt.NDArray[np.uint8]
+Digests = npt.NDArray[np.uint64]  # (documents, 2): the first 16 bytes of SHA-256, big-endian
+
+TRAIN, VAL, DROPPED = 0, 1, 2
+DIGEST_BYTES = 16
+
+
+def document_digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).digest()[:DIGEST_BYTES]
+
+
+def as_digests(joined: bytes | bytearray) -> Digests:
+    return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def split_documents(rule: SplitRule, digests: Digests, fraction: float) -> Labels:
+    """TRAIN, VAL or DROPPED for every document; both sides are never empty."""
+    count = len(digests)
+    if count < 2:
+        raise BadInput(f"{count} document in all; a split needs two (for .txt, --txt line makes a line a document)")
+    if rule == "hash":
+        labels = np.where(digests[:, 0] < np.uint64(int(fraction * 2**64)), VAL, TRAIN).astype(np.uint8)
+    else:
+        labels = np.full(count, TRAIN, np.uint8)
+        labels[count - max(1, math.floor(count * fraction)) :] = VAL
+        copies = np.isin(digests[:, 0], digests[labels == VAL, 0])
+        labels[copies & (labels == TRAIN)] = DROPPED
+    for side, name in ((VAL, "validation"), (TRAIN, "training")):
+        if not (labels == side).any():
+            raise BadInput(
+                f"none of {count} documents is left for {name} at --val-fraction {fraction}; "
+                "try another fraction, or bring more documents"
+            )
+    return labels
+
+
+def repeated_documents(digests: Digests) -> int:
+    """How many documents are exact copies of an earlier one."""
+    return len(digests) - len(np.unique(digests[:, 0]))
+
+
+def tokenizer_sample(
+    labels: Labels, digests: Digests, sizes: npt.NDArray[np.int64], limit_bytes: int
+) -> npt.NDArray[np.int64]:
+    """How many bytes of each document the tokenizer learns from: training documents in the order of their hashes.
+
+    Length plays no part in the order (it uses bytes 8 to 16 of the hash, which the split does not look at); the
+    document that crosses the limit is cut there, so the limit is used up whenever there is text for it.
+    """
+    train = np.flatnonzero(labels == TRAIN)
+    order = train[np.argsort(digests[train, 1], kind="stable")]
+    before = np.cumsum(sizes[order]) - sizes[order]
+    taken = np.zeros(len(labels), np.int64)
+    taken[order] = np.clip(limit_bytes - before, 0, sizes[order])
+    return taken

@@ -1,0 +1,207 @@
+"""Text <-> token ids, without loss: SentencePiece BPE with byte fallback, or the 260-entry byte tokenizer.
+
+A tokenizer is its file's bytes (`model`): a SentencePiece model, or the contest's JSON for bytes. `encode` gives the
+text's ids alone; BOS is the shard writer's business. Not for training one (data/tokenizer_training.py), nor for
+counting bytes (data/bytes.py): `decode([id])` is never a count.
+
+SentencePiece writes a space as `▁` (U+2581) and so would read a real `▁` back as a space. That one character is
+encoded as its three byte pieces instead, which SentencePiece's own `decode` gives back as they are.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import sentencepiece
+
+from base.errors import BadInput
+
+Ids = npt.NDArray[np.uint16]
+
+SPACE = "▁"
+MAX_VOCAB = 1 << 16  # ids are stored as uint16
+CHUNK_CHARS = 1 << 20
+BYTE_VOCAB, BYTE_OFFSET = 260, 4
+
+# What a tokenizer must give back to be called lossless: blanks, line ends, composed and compatibility characters.
+PROBES = (
+    " a",
+    "a ",
+    "a  b",
+    "\r\n\t",
+    "\0",
+    "e\u0301 \u00e9",
+    "\ufb01 \uff21 \u00a0 \u200b",
+    "\u2047",
+    "Aa",
+    f"a{SPACE}b",
+)
+
+
+class Piece(NamedTuple):
+    """One vocabulary entry as text: what the byte oracle and the contest's counting rule need to know of it."""
+
+    data: bytes  # what the token adds to the decoded text
+    contest_bytes: int  # by the contest's script: of the spelling, a leading ▁ as one byte, any other as three
+    leading_space: bool  # spelled with a leading ▁
+    boundary: bool  # control, unknown or unused: adds nothing, and takes the next token's space in contest counting
+
+
+SPECIAL = Piece(b"", 0, False, True)
+
+
+class Tokenizer(Protocol):
+    model: bytes
+    vocab_size: int
+    pad_id: int
+    bos_id: int
+    eos_id: int
+    unk_id: int
+    lossless: bool
+
+    def encode(self, text: str) -> Ids: ...
+    def decode(self, ids: Sequence[int] | Ids) -> str: ...
+    def normalize(self, text: str) -> str:
+        """What `decode(encode(text))` is meant to be: the text itself when lossless."""
+        ...
+
+    def pieces(self) -> list[Piece]: ...
+
+
+class ByteTokenizer:
+    """pad 0, bos 1, eos 2, unk 3, then the 256 byte values: the contest's byte260."""
+
+    pad_id, bos_id, eos_id, unk_id = 0, 1, 2, 3
+    vocab_size = BYTE_VOCAB
+    lossless = True
+
+    def __init__(self) -> None:
+        ids = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "byte_offset": BYTE_OFFSET, "byte_count": 256}
+        described = {"tokenizer_type": "pure_byte", "config": ids, "vocab_size": BYTE_VOCAB}
+        self.model = (json.dumps(described, indent=2, sort_keys=True) + "\n").encode()
+
+    def encode(self, text: str) -> Ids:
+        return np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.uint16) + np.uint16(BYTE_OFFSET)
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        values = np.asarray(ids, np.int64)
+        return bytes((values[values >= BYTE_OFFSET] - BYTE_OFFSET).tolist()).decode("utf-8", "replace")
+
+    def normalize(self, text: str) -> str:
+        return text
+
+    def pieces(self) -> list[Piece]:
+        return [SPECIAL] * BYTE_OFFSET + [Piece(bytes([value]), 1, False, False) for value in range(256)]
+
+
+class SentencePieceTokenizer:
+    """A SentencePiece model: ours is lossless, the contest's (nmt_nfkc) normalises and says so."""
+
+    def __init__(self, model: bytes, name: str = "tokenizer") -> None:
+        self.model = model
+        try:
+            self._sp = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except (RuntimeError, TypeError):
+            raise BadInput(f"{name}: not a SentencePiece model") from None
+        self.vocab_size: int = self._sp.vocab_size()
+        if not 0 < self.vocab_size <= MAX_VOCAB:
+            raise BadInput(f"{name}: {self.vocab_size} pieces; uint16 shards hold 1 to {MAX_VOCAB}")
+        self.pad_id: int = self._sp.pad_id()
+        self.bos_id: int = self._sp.bos_id()
+        self.eos_id: int = self._sp.eos_id()
+        self.unk_id: int = self._sp.unk_id()
+        if self.bos_id < 0 or self.eos_id < 0:
+            raise BadInput(f"{name}: has no bos or no eos piece, which mark where documents begin and end")
+        if self._sp.is_unknown(self._sp.piece_to_id(SPACE)):
+            raise BadInput(f"{name}: has no piece for a lone {SPACE}: every space would turn into three byte tokens")
+        byte_ids = {self._sp.id_to_piece(i): i for i in range(self.vocab_size) if self._sp.is_byte(i)}
+        self._lone_space = [byte_ids[f"<0x{b:02X}>"] for b in SPACE.encode()] if len(byte_ids) == 256 else []
+        self.lossless = bool(self._lone_space) and all(map(self._gives_back, PROBES))
+
+    def encode(self, text: str) -> Ids:
+        if self.lossless:
+            return self._encode_exactly(text)
+        return np.asarray(self._sp.encode_as_numpy(text), np.uint16)  # normalisation needs the whole text at once
+
+    def _encode_exactly(self, text: str) -> Ids:
+        if len(text) <= CHUNK_CHARS and SPACE not in text:
+            return np.asarray(self._sp.encode_as_numpy(text)).astype(np.uint16)
+        parts: list[npt.ArrayLike] = []
+        for chunk in chunks(text):
+            for at, segment in enumerate(chunk.split(SPACE)):
+                if at:
+                    parts.append(self._lone_space)
+                if segment:
+                    parts.append(np.asarray(self._sp.encode_as_numpy(segment)).astype(np.uint16))
+        return np.concatenate(parts).astype(np.uint16) if parts else np.empty(0, np.uint16)
+
+    def decode(self, ids: Sequence[int] | Ids) -> str:
+        text: str = self._sp.decode(np.asarray(ids).tolist())
+        return text
+
+    def normalize(self, text: str) -> str:
+        if self.lossless:
+            return text
+        normal: str = self._sp.normalize(text)
+        return normal.replace(SPACE, " ")
+
+    def pieces(self) -> list[Piece]:
+        return [self._piece(token) for token in range(self.vocab_size)]
+
+    def _piece(self, token: int) -> Piece:
+        if self._sp.is_control(token) or self._sp.is_unknown(token) or self._sp.is_unused(token):
+            return SPECIAL
+        spelled: str = self._sp.id_to_piece(token)
+        if self._sp.is_byte(token):
+            return Piece(bytes([int(spelled[3:5], 16)]), 1, False, False)
+        leading = spelled.startswith(SPACE)
+        contest_bytes = leading + len(spelled.removeprefix(SPACE).encode())
+        return Piece(spelled.replace(SPACE, " ").encode(), contest_bytes, leading, False)
+
+    def _gives_back(self, text: str) -> bool:
+        ids = self._encode_exactly(text).tolist()
+        spelled = b"".join(self._piece(token).data for token in ids)
+        return self.decode(ids) == text and spelled == text.encode()
+
+
+def load_tokenizer(model: bytes, name: str = "tokenizer") -> Tokenizer:
+    """From a file's bytes, whatever kind they are."""
+    if not model.lstrip().startswith(b"{"):
+        return SentencePieceTokenizer(model, name)
+    tokenizer = ByteTokenizer()
+    try:
+        described = json.loads(model)
+    except ValueError:
+        described = None
+    if described != json.loads(tokenizer.model):
+        raise BadInput(f"{name}: neither a SentencePiece model nor the {BYTE_VOCAB}-entry byte tokenizer's JSON")
+    tokenizer.model = model
+    return tokenizer
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    if not path.is_file():
+        raise BadInput(f"{path}: no such tokenizer file")
+    return load_tokenizer(path.read_bytes(), str(path))
+
+
+def chunks(text: str, limit: int = CHUNK_CHARS) -> Iterator[str]:
+    """The text in pieces of at most `limit` characters, each cut before a space that follows something else.
+
+    SentencePiece's memory grows with what it is given at once, so a book in one document needs cutting. Where no piece
+    has a space after its first other character (true of any vocabulary trained word by word), no token can span
+    such a cut, and the ids are the same as without it.
+    """
+    start = 0
+    while len(text) - start > limit:
+        cut = text.rfind(" ", start + 1, start + limit)
+        while cut > start and text[cut - 1] == " ":
+            cut -= 1
+        if cut <= start:
+            cut = start + limit
+        yield text[start:cut]
+        start = cut
+    yield text[start:]

@@ -1,0 +1,54 @@
+"""Checkpoints: one file, written beside and moved into place, read without running anything that it holds.
+
+It carries all that a run needs to go on as if nothing had happened: weights, optimizers, averages, clock, data
+position, random state, and the resolved config to compare with.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from base.errors import BadInput
+
+CHECKPOINT = "checkpoint.pt"
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any], name: str = CHECKPOINT) -> None:
+    """A reader finds the old checkpoint or the whole new one, at whatever moment the run is killed."""
+    unfinished = folder / f".{name}"
+    with unfinished.open("wb") as stream:
+        torch.save({**state, "random": torch.get_rng_state()}, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(folder / name)
+
+
+def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises whatever its zip and pickle readers do
+        raise BadInput(f"{path}: not a checkpoint that can be read: {error!s:.200}") from None
+    return state
+
+
+def restore_random(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["random"].cpu())
+
+
+def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], where: str) -> None:
+    """Every weight or none; names that torch.compile prefixed are read too."""
+    plain = {name.removeprefix("_orig_mod."): tensor for name, tensor in weights.items()}
+    own = model.state_dict()
+    for name in sorted({*own, *plain}):
+        if name not in plain or name not in own:
+            raise BadInput(f"{where}: weight {name} is {'missing' if name not in plain else 'not in this model'}")
+        if plain[name].shape != own[name].shape:
+            raise BadInput(
+                f"{where}: weight {name} has shape {tuple(plain[name].shape)}; this model has {tuple(own[name].shape)}"
+            )
+    model.load_state_dict(plain)

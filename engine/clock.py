@@ -1,0 +1,49 @@
+"""The run's budget: seconds of training, steps, or both; the first that is used up ends the run.
+
+The clock runs while the model trains and stands while it is validated, saved or compiled. Progress in [0, 1] is what
+every schedule follows.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Clock:
+    def __init__(
+        self, seconds: float, steps: int, reserve_s: float = 0.0, now: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """0 seconds or 0 steps: no such limit. `reserve_s` of the seconds are kept back for what follows training."""
+        if not seconds and not steps:
+            raise ValueError("a run needs train.seconds or train.steps to end by")
+        self.step = 0
+        self._seconds = seconds - reserve_s if seconds else 0.0
+        self._steps = steps
+        self._now = now
+        self._spent = 0.0
+        self._since: float | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        running = self._now() - self._since if self._since is not None else 0.0
+        return self._spent + running
+
+    def progress(self, elapsed_s: float | None = None) -> float:
+        elapsed = self.elapsed_s if elapsed_s is None else elapsed_s
+        by_time = elapsed / self._seconds if self._seconds else 0.0
+        by_steps = self.step / self._steps if self._steps else 0.0
+        return min(1.0, max(by_time, by_steps))
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self._since = self._now()
+        try:
+            yield
+        finally:
+            self._spent, self._since = self.elapsed_s, None
+
+    def state_dict(self) -> dict[str, float]:
+        return {"step": self.step, "elapsed_s": self.elapsed_s}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.step, self._spent = int(state["step"]), float(state["elapsed_s"])

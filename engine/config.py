@@ -1,0 +1,47 @@
+"""The `train` section of a run's config, and how its batch divides over ranks and micro-batches."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
+
+from base.errors import BadInput
+
+Amount = Annotated[int, Ge(0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The `train` section: how long, on how much at a time."""
+
+    seconds: Annotated[float, Ge(0)] = 90.0  # of training; 0: no such limit
+    steps: Amount = 0  # 0: no such limit
+    reserve_s: Annotated[float, Ge(0)] = 0.0  # of the seconds, kept for what must follow inside them
+    seq_len: Annotated[int, Ge(1)] = 256
+    batch_tokens: Annotated[int, Gt(0)] = 8192  # a step, over all ranks
+    micro_tokens: Amount = 0  # at a time on one rank; 0: the rank's whole share
+    checkpoint_s: Annotated[float, Gt(0)] = 60.0  # seconds of training between two checkpoints
+    checkpointing: bool = False  # activations are computed again instead of kept
+    compile: Literal["auto", "on", "off"] = "auto"  # auto: on a GPU
+    diverged_nats: Annotated[float, Gt(0)] = 20.0  # a loss above this, or none, stops the run
+
+    def compiled(self, device: str) -> bool:
+        return self.compile == "on" or (self.compile == "auto" and device == "cuda")
+
+
+def micro_rows(config: TrainConfig, ranks: int) -> tuple[int, int]:
+    """(rows of a micro-batch, micro-batches a step) on each rank; a batch that does not divide is refused."""
+    unit = config.seq_len * ranks
+    if config.batch_tokens % unit:
+        near = [n for n in (config.batch_tokens // unit * unit, (config.batch_tokens // unit + 1) * unit) if n]
+        raise BadInput(
+            f"train.batch_tokens {config.batch_tokens} is not a multiple of seq_len {config.seq_len} x {ranks} ranks; "
+            f"use {' or '.join(map(str, near))}"
+        )
+    rows = config.batch_tokens // unit
+    micro = max(1, config.micro_tokens // config.seq_len) if config.micro_tokens else rows
+    if rows % micro:
+        legal = [n * config.seq_len for n in range(1, rows + 1) if rows % n == 0]
+        near_micro = min(legal, key=lambda n: abs(n - config.micro_tokens))
+        raise BadInput(f"train.micro_tokens {config.micro_tokens} does not divide a rank's share; use {near_micro}")
+    return micro, rows // micro

@@ -1,0 +1,123 @@
+"""Where a run runs: one CPU, one GPU, or the ranks that torchrun started; precision and collectives.
+
+torchrun's own variables (RANK, WORLD_SIZE, LOCAL_RANK) are the only environment that is read.
+"""
+
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+# Dense bf16 peaks by a part of the device's name, for model-FLOPs utilisation.
+PEAK_FLOPS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Device:
+    torch: torch.device
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this rank speaks, writes and saves for all."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """bf16 where tensor cores make it the faster one; fp32 on a CPU, where it is four times slower."""
+        return torch.autocast("cuda", torch.bfloat16) if self.torch.type == "cuda" else nullcontext()
+
+    def synchronize(self) -> None:
+        if self.torch.type == "cuda":
+            torch.cuda.synchronize(self.torch)
+
+    def peak_flops(self) -> float | None:
+        """The device's own peak, where its name is known; an unknown one gives no utilisation, not a wrong one."""
+        if self.torch.type != "cuda":
+            return None
+        name = torch.cuda.get_device_name(self.torch)
+        return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+
+    def describe(self) -> str:
+        kind = (
+            torch.cuda.get_device_name(self.torch)
+            if self.torch.type == "cuda"
+            else f"{torch.get_num_threads()} threads"
+        )
+        return f"{self.ranks} x {self.torch.type} ({kind})"
+
+
+def start() -> Device:
+    """Join the ranks if torchrun started several, and take this rank's device."""
+    rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+    if ranks > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Device(device, rank, ranks)
+
+
+def silence_other_ranks() -> None:
+    """One answer on stdout, the main rank's."""
+    if os.environ.get("RANK", "0") != "0":
+        sys.stdout = open(os.devnull, "w")
+
+
+def stop(device: Device) -> None:
+    if device.ranks > 1:
+        dist.destroy_process_group()
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[torch.Tensor], device: Device) -> None:
+    """Every rank's gradients become their mean, in one collective per dtype."""
+    if device.ranks == 1:
+        return
+    kinds: dict[torch.dtype, list[torch.Tensor]] = {}
+    for parameter in parameters:
+        if parameter.grad is not None:
+            kinds.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+    for gradients in kinds.values():
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        dist.all_reduce(flat)
+        flat /= device.ranks
+        for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def agree(value: float, device: Device) -> float:
+    """The main rank's value, on every rank: so that all stop at the same step."""
+    if device.ranks == 1:
+        return value
+    shared = torch.tensor([value], dtype=torch.float64, device=device.torch)
+    dist.broadcast(shared, 0)
+    return float(shared)
+
+
+def mean(value: float, device: Device) -> float:
+    """Over all ranks, and the same number on each."""
+    if device.ranks == 1:
+        return value
+    total = torch.tensor([value], dtype=torch.float64, device=device.torch)
+    dist.all_reduce(total)
+    return float(total) / device.ranks
+
+
+def gather(value: T, device: Device) -> list[T]:
+    """Every rank's value, on every rank, in rank order; a meeting point as well."""
+    if device.ranks == 1:
+        return [value]
+    found: list[Any] = [None] * device.ranks
+    dist.all_gather_object(found, value)
+    return found

@@ -1,0 +1,89 @@
+"""What a run leaves to read: train.log for people, metrics.jsonl for programs, one live line on a terminal.
+
+`train.log` begins with everything needed to run it again; `metrics.jsonl` has one object a line, written at once.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.clock import Clock
+from engine.device import Device
+
+PLAIN_EVERY_S = 10.0
+
+
+def provenance() -> str:
+    """Versions and the commit of the code that runs, as one line of the log's head."""
+    here = Path(__file__).parent
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True)
+    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True).stdout.strip()
+    commit = (git.stdout.strip() or "unknown") + (" and local changes" if dirty else "")
+    return f"commit {commit}, python {platform.python_version()}, torch {torch.__version__}"
+
+
+def live_line(clock: Clock, loss: float, tokens_per_s: float, flops_per_token: int, device: Device) -> str:
+    """Where the run stands; utilisation where the device's peak is known, its FLOP/s elsewhere."""
+    speed, peak = tokens_per_s * flops_per_token / device.ranks, device.peak_flops()
+    used = f"mfu {speed / peak:.1%}" if peak else f"{speed / 1e9:,.0f} GFLOP/s a rank"
+    progress = clock.progress()
+    left_s = clock.elapsed_s / max(progress, 1e-9) * (1 - progress)
+    return f"step {clock.step} {progress:6.1%} loss {loss:.4f} {tokens_per_s:,.0f} tok/s {used} left {left_s:.0f} s"
+
+
+class RunLog:
+    """Writes only where `folder` is given: other ranks keep silent."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._last_line = 0.0
+
+    def say(self, text: str) -> None:
+        """A line for the log and for stderr."""
+        if self._folder is None:
+            return
+        self._clear()
+        print(text, file=sys.stderr, flush=True)
+        with (self._folder / "train.log").open("a", encoding="utf-8") as stream:
+            stream.write(text + "\n")
+
+    def metrics(self, **values: Any) -> None:
+        if self._folder is None:
+            return
+        with (self._folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(values) + "\n")
+
+    def truncate_metrics(self, step: int) -> None:
+        """Forget what was measured after `step`: a resumed run will measure it again."""
+        path = self._folder / "metrics.jsonl" if self._folder else None
+        if path is None or not path.exists():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except ValueError:  # the line that a kill cut short
+                break
+        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def progress(self, text: str) -> None:
+        """The live line; off a terminal, one plain line every few seconds."""
+        if self._folder is None:
+            return
+        if sys.stderr.isatty():
+            self._clear()
+            print(text, end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._last_line > PLAIN_EVERY_S:
+            self._last_line = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+    def _clear(self) -> None:
+        if sys.stderr.isatty():
+            print("\r\x1b[2K", end="", file=sys.stderr)

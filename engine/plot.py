@@ -1,0 +1,40 @@
+"""The loss curve of a run, drawn from its metrics.jsonl."""
+
+import json
+from pathlib import Path
+
+METRICS, PICTURE = "metrics.jsonl", "loss.png"
+
+
+def plot_losses(folder: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second to import, once, at the end
+    from matplotlib.figure import Figure
+
+    rows = [json.loads(line) for line in (folder / METRICS).read_text(encoding="utf-8").splitlines()]
+    steps = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+    scores = [(row["step"], row["val_bpb"]) for row in rows if "val_bpb" in row]
+    if not steps:
+        return
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.plot(*zip(*steps, strict=True), linewidth=0.6, alpha=0.4, color="tab:blue")
+    axes.plot(*zip(*_smoothed(steps), strict=True), color="tab:blue", label="training loss")
+    axes.set(xlabel="step", ylabel="nats a token", title=folder.name)
+    top = sorted(loss for _, loss in steps)[int(0.98 * (len(steps) - 1))]
+    axes.set_ylim(min(loss for _, loss in steps) * 0.97, top * 1.03)
+    if scores:
+        right = axes.twinx()
+        right.plot(*zip(*scores, strict=True), "o-", color="tab:red", markersize=4, label="validation")
+        right.set_ylabel("bits a byte")
+        right.legend(loc="upper center")
+    axes.legend(loc="upper right")
+    figure.savefig(folder / PICTURE, dpi=120)
+
+
+def _smoothed(steps: list[tuple[int, float]], share: float = 0.95) -> list[tuple[int, float]]:
+    found, mean = [], steps[0][1]
+    for step, loss in steps:
+        mean = share * mean + (1 - share) * loss
+        found.append((step, mean))
+    return found

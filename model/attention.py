@@ -1,0 +1,68 @@
+"""Grouped-query attention: RoPE, QK-norm, per-head gain, XSA, document masks, and the KV cache.
+
+q, k and v are split into heads, normed, turned, gained, in that order. Masks are aligned to the bottom right: key j is
+seen by query i iff j <= start + i (PyTorch's `is_causal` is top-left, wrong as soon as a cache holds something).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import nn
+
+from model.cache import Cache
+from model.config import ModelConfig
+from model.norm import rms_norm
+from model.rotary import attention_factor, rotate
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.width = config.heads, config.kv_heads, config.head_width
+        self.qk_norm, self.eps = config.qk_norm, config.norm_eps
+        self.exclusive = layer >= config.layers - config.xsa
+        self.dropout = config.dropout
+        self.scale = attention_factor(config) ** 2 / math.sqrt(self.width)
+        self.q = nn.Linear(config.dim, self.heads * self.width, bias=False)
+        self.k = nn.Linear(config.dim, self.kv_heads * self.width, bias=False)
+        self.v = nn.Linear(config.dim, self.kv_heads * self.width, bias=False)
+        self.out = nn.Linear(self.heads * self.width, config.dim, bias=False)
+        self.q_gain = nn.Parameter(torch.full((self.heads,), config.q_gain)) if config.q_gain is not None else None
+
+    def forward(
+        self,
+        x: torch.Tensor,  # (B, T, D)
+        turn: tuple[torch.Tensor, torch.Tensor] | None,  # cos, sin (T, R/2); None without positions
+        mask: torch.Tensor | None,  # (B or 1, 1, T, T_all) true where seen; None: plain causal, nothing cached
+        cache: Cache | None = None,
+        step: int = 0,  # which executed layer this is, for the cache
+    ) -> torch.Tensor:
+        q = rearrange(self.q(x), "b t (h c) -> b h t c", h=self.heads)
+        k = rearrange(self.k(x), "b t (h c) -> b h t c", h=self.kv_heads)
+        v = rearrange(self.v(x), "b t (h c) -> b h t c", h=self.kv_heads)
+        if self.qk_norm:
+            q, k = rms_norm(q, self.eps), rms_norm(k, self.eps)
+        if turn is not None:
+            q, k = rotate(q, *turn), rotate(k, *turn)
+        if self.q_gain is not None:
+            q = q * self.q_gain.to(q.dtype)[:, None, None]
+        own = v  # (B, K, T, C) of this chunk, for XSA
+        if cache is not None:
+            k, v = cache.extend(step, k, v)
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale,
+            dropout_p=self.dropout if self.training else 0.0, enable_gqa=self.kv_heads != self.heads,
+        )  # fmt: skip
+        if self.exclusive:
+            y = self._without_own(y, own)
+        out: torch.Tensor = self.out(rearrange(y, "b h t c -> b t (h c)"))
+        return out
+
+    def _without_own(self, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """XSA: each head's output less its part along the token's own value (PR #265: about -0.002 bpb)."""
+        direction = F.normalize(v, dim=-1).unsqueeze(2)  # (B, K, 1, T, C)
+        groups = rearrange(y, "b (k g) t c -> b k g t c", k=self.kv_heads)
+        along = (groups * direction).sum(-1, keepdim=True) * direction
+        return rearrange(groups - along, "b k g t c -> b (k g) t c")

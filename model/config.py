@@ -1,0 +1,124 @@
+"""ModelConfig: every architecture of the project is a point of this space; each feature defaults to off or plain.
+
+The legend for shapes, here and in all of model/:
+
+    B batch   T time   D width (dim)   H query heads   K key/value heads   C head width   V vocabulary   F MLP hidden
+
+Rules are checked here, before a tensor exists; a broken one names the value, the rule and the nearest legal values.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from base.config import require_divisible
+
+Count = Annotated[int, Ge(1)]
+Amount = Annotated[int, Ge(0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    # size
+    vocab_size: Count = 1024
+    layers: Count = 8
+    dim: Count = 256
+    heads: Count = 4
+    kv_heads: Count = 4
+    head_dim: Amount = 0  # 0: dim / heads
+    hidden: Amount = 0  # MLP width F; 0: dim * mlp_mult
+    mlp_mult: Annotated[float, Gt(0)] = 4.0
+    tied: bool = True  # the head is the token table
+
+    # block
+    mlp: Literal["relu2", "leaky_relu2", "swiglu", "silu", "gelu"] = "swiglu"
+    norm: Literal["rms", "rms_weight", "none"] = "rms"  # rms: no learned weight
+    norm_order: Literal["pre", "post"] = "pre"
+    norm_eps: Annotated[float, Gt(0)] = 1e-6
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    branch_scale: bool = False  # a learned vector on each attention and MLP output, init 1
+    resid_mix: bool = False  # x <- a*x + b*x0 before each block, learned vectors, init 1 and 0
+    ln_scale: bool = False  # normed inputs times 1/sqrt(layer + 1)
+    parallel_from: int | None = None  # from this layer on, attention and MLP read the same input (GPT-J)
+
+    # positions
+    pos: Literal["rope", "none"] = "rope"
+    rope_base: Annotated[float, Gt(1)] = 10_000.0
+    rope_dims: Amount = 0  # of each head, rotated; 0: all
+    yarn_factor: Annotated[float, Ge(1)] = 1.0  # 1: off
+    yarn_original: Count = 2048  # the length that was trained on, never the extended one
+    yarn_beta_fast: Annotated[float, Gt(0)] = 32.0
+    yarn_beta_slow: Annotated[float, Gt(0)] = 1.0
+    yarn_attention: float | None = None  # on cos and sin; None: 0.1 ln(factor) + 1
+
+    # attention
+    qk_norm: bool = False
+    q_gain: float | None = None  # learned, one a head, from this value; None: off
+    xsa: Amount = 0  # the last so many layers take the own value's direction out of each head's output
+    doc_mask: bool = False  # attention stays inside a document
+
+    # what is fed in and what comes out
+    embed_norm: bool = False  # RMSNorm right after the embedding, before any block
+    softcap: Annotated[float, Ge(0)] = 0.0  # c*tanh(logits/c); 0: off
+    smear: Literal["off", "static", "gated"] = "off"
+    smear_bos_mask: bool = False  # the token after a boundary takes nothing from the one before
+    bos_id: Amount = 1  # where documents begin, for the masks
+    bigram_buckets: Amount = 0  # 0: off
+    bigram_dim: Count = 128
+    skips: Literal["off", "plain", "gated"] = "off"  # U-Net: first half's outputs into the second half, last first
+
+    # loops: layers first..last run `loop_repeats` more times, once `loop_start` of the run is over
+    loop_first: Amount = 0
+    loop_last: Amount = 0
+    loop_repeats: Amount = 0
+    loop_start: Annotated[float, Ge(0), Lt(1)] = 0.0
+
+    # start
+    init: Literal["ortho", "normal"] = "normal"  # ortho: output projections zero, other matrices orthogonal
+    init_std: Annotated[float, Gt(0)] = 0.02  # of matrices under `normal`
+    embed_std: Annotated[float, Gt(0)] = 0.02
+
+    def __post_init__(self) -> None:
+        require_divisible("heads", self.heads, "kv_heads", self.kv_heads)
+        if not self.head_dim:
+            require_divisible("dim", self.dim, "heads", self.heads)
+        rotated = self.rope_dims or self.head_width
+        if self.pos == "rope" and rotated % 2:
+            raise ValueError(
+                f"RoPE turns pairs, and {'rope_dims' if self.rope_dims else 'head width'} {rotated} is odd; "
+                f"use {rotated - 1} or {rotated + 1}"
+            )
+        if self.rope_dims > self.head_width:
+            raise ValueError(f"rope_dims {self.rope_dims} is more than the head width; use {self.head_width} or less")
+        if self.xsa > self.layers:
+            raise ValueError(
+                f"xsa {self.xsa} is more than the {self.layers} layers there are; use {self.layers} or less"
+            )
+        if self.parallel_from is not None and not 0 <= self.parallel_from < self.layers:
+            raise ValueError(f"parallel_from {self.parallel_from} is not a layer; use 0 to {self.layers - 1}")
+        if self.loop_repeats and not self.loop_first <= self.loop_last < self.layers:
+            raise ValueError(
+                f"loop_first {self.loop_first} to loop_last {self.loop_last} is no range of layers; "
+                f"use 0 to {self.layers - 1}"
+            )
+        if self.bigram_buckets == 1:
+            raise ValueError("bigram_buckets 1 leaves no bucket beside the reserved one; use 0 (off) or at least 2")
+        if self.norm_order == "post" and self.parallel_from is not None:
+            raise ValueError("parallel_from needs norm_order pre: a parallel block has one norm before both branches")
+
+    @property
+    def head_width(self) -> int:
+        return self.head_dim or self.dim // self.heads
+
+    @property
+    def hidden_width(self) -> int:
+        return self.hidden or round(self.dim * self.mlp_mult)
+
+    def order(self, progress: float = 1.0) -> list[int]:
+        """The layers in the order they run at this fraction of the training; evaluation runs at 1.0."""
+        once = list(range(self.layers))
+        if not self.loop_repeats or progress < self.loop_start:
+            return once
+        loop = once[self.loop_first : self.loop_last + 1]
+        return once[: self.loop_last + 1] + loop * self.loop_repeats + once[self.loop_last + 1 :]

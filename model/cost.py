@@ -1,0 +1,75 @@
+"""What a ModelConfig costs: exact parameters, FLOPs a token, memory to train. Pure functions, no tensors.
+
+FLOPs a token: 6·(N - input embedding) + 12·layers·D·T, attention counted as if it were not causal (the field's
+convention; the causal figure beside it). The head's product counts, tied or not; looped layers as often as they run.
+Memory is an estimate (±25 %): what a block saves for its backward was counted in tensors, not in a theory.
+"""
+
+from model.config import ModelConfig
+
+SAVED_WIDTHS = 22.3  # values of width D that a block saves a token (flash attention, ReLU² MLP of 4·D)
+LOGIT_BYTES = 12  # a token and vocabulary entry: logits, their softmax, its gradient
+
+
+def parameters(config: ModelConfig) -> dict[str, int]:
+    """By kind, as `model.gpt.parameter_kind` names them; their sum is the model's exact number."""
+    width, heads, queries, keys = config.dim, config.heads, *_projections(config)
+    matrices = 3 if config.mlp == "swiglu" else 2
+    parallel = range(config.layers) if config.parallel_from is None else range(config.parallel_from)
+    sequential = len(parallel)  # layers with a norm of their own before the MLP
+    control = config.layers * (2 * width * config.branch_scale + 2 * width * config.resid_mix)
+    control += config.layers * heads if config.q_gain is not None else 0
+    control += (config.layers + sequential + 1) * width if config.norm == "rms_weight" else 0
+    control += len(config.order()) // 2 * width * {"off": 0, "plain": 1, "gated": 2}[config.skips]
+    control += {"off": 0, "static": width, "gated": 1 + min(12, width)}[config.smear]
+    buckets = config.bigram_buckets
+    return {
+        "embed": config.vocab_size * width,
+        "head": 0 if config.tied else config.vocab_size * width,
+        "bigram": buckets * config.bigram_dim + config.bigram_dim * width if buckets else 0,
+        "attn": config.layers * width * (2 * queries + 2 * keys),
+        "mlp": config.layers * matrices * width * config.hidden_width,
+        "control": control + (1 if buckets else 0),
+    }
+
+
+def flops_per_token(config: ModelConfig, seq_len: int) -> int:
+    """Forward and backward, attention as if not causal."""
+    return _matrix_flops(config) + 2 * _attention_flops(config, seq_len)
+
+
+def causal_flops_per_token(config: ModelConfig, seq_len: int) -> int:
+    """The same with attention's upper half left out."""
+    return _matrix_flops(config) + _attention_flops(config, seq_len)
+
+
+def training_bytes(
+    config: ModelConfig, micro_tokens: int, value_bytes: int, muon: bool = True, checkpointing: bool = False
+) -> dict[str, int]:
+    """Weights and gradients in fp32, optimizer state, activations of one micro-batch."""
+    counts = parameters(config)
+    total, matrices = sum(counts.values()), counts["attn"] + counts["mlp"]
+    per_layer = config.dim * (1 if checkpointing else SAVED_WIDTHS) * value_bytes
+    return {
+        "weights": 4 * total,
+        "gradients": 4 * total,
+        "optimizer": 4 * matrices + 8 * (total - matrices) if muon else 8 * total,
+        "activations": int(micro_tokens * len(config.order()) * per_layer),
+        "logits": micro_tokens * LOGIT_BYTES * config.vocab_size,
+    }
+
+
+def _projections(config: ModelConfig) -> tuple[int, int]:
+    return config.heads * config.head_width, config.kv_heads * config.head_width
+
+
+def _matrix_flops(config: ModelConfig) -> int:
+    counts = parameters(config)
+    again = len(config.order()) - config.layers  # layers run once more by loops
+    looped = (counts["attn"] + counts["mlp"]) // config.layers * again
+    head = counts["embed"] if config.tied else 0  # the table once more, as the head
+    return 6 * (sum(counts.values()) - counts["embed"] + head + looped)
+
+
+def _attention_flops(config: ModelConfig, seq_len: int) -> int:
+    return 6 * len(config.order()) * _projections(config)[0] * seq_len

@@ -1,0 +1,179 @@
+"""Block and GPT on one screen: norms, residual mixes, U-Net skips, loops, parallel branches, softcap.
+
+    logits = GPT(config)(tokens)                    (B, T) -> (B, T, V), fp32 or wider
+    logits = model(chunk, cache)                    the same numbers, a chunk at a time
+
+Parameter kinds, for packing and for optimizer groups, come from `parameter_kind`, here and nowhere else.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from model.attention import Attention
+from model.cache import Cache
+from model.config import ModelConfig
+from model.embedding import Embedding
+from model.mlp import MLP
+from model.norm import Norm
+from model.rotary import rotation
+
+Kind = Literal["embed", "head", "bigram", "attn", "mlp", "control"]
+Turn = tuple[torch.Tensor, torch.Tensor] | None
+
+
+def parameter_kind(name: str, parameter: torch.Tensor) -> Kind:
+    """What a parameter is: vectors and scalars steer (`control`), matrices are named by where they stand."""
+    if parameter.ndim < 2:
+        return "control"
+    if name == "embedding.table.weight":
+        return "embed"
+    if name == "head.weight":
+        return "head"
+    if name.startswith("embedding.bigram."):
+        return "bigram"
+    if ".attn." in name:
+        return "attn"
+    return "mlp" if ".mlp." in name else "control"
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        depth_scale = 1 / math.sqrt(layer + 1) if config.ln_scale else 1.0
+        self.post = config.norm_order == "post"
+        self.parallel = config.parallel_from is not None and layer >= config.parallel_from
+        self.attn_norm = Norm(config, depth_scale)
+        self.attn = Attention(config, layer)
+        self.mlp_norm = None if self.parallel else Norm(config, depth_scale)
+        self.mlp = MLP(config)
+        self.drop = nn.Dropout(config.dropout)
+        self.resid_mix = nn.Parameter(torch.ones(2, config.dim)) if config.resid_mix else None
+        self.attn_scale = nn.Parameter(torch.ones(config.dim)) if config.branch_scale else None
+        self.mlp_scale = nn.Parameter(torch.ones(config.dim)) if config.branch_scale else None
+
+    def forward(
+        self, x: torch.Tensor, x0: torch.Tensor, turn: Turn, mask: torch.Tensor | None, cache: Cache | None, step: int
+    ) -> torch.Tensor:
+        if self.resid_mix is not None:
+            mix = self.resid_mix.to(x.dtype)
+            x = mix[0] * x + mix[1] * x0
+        if self.post:
+            x = self.attn_norm(x + self._scaled(self.attn(x, turn, mask, cache, step), self.attn_scale))
+            x = x + self._scaled(self.mlp(x), self.mlp_scale)
+            return self.mlp_norm(x) if self.mlp_norm is not None else x
+        n = self.attn_norm(x)
+        attended = self._scaled(self.attn(n, turn, mask, cache, step), self.attn_scale)
+        if self.mlp_norm is None:  # parallel
+            return x + attended + self._scaled(self.mlp(n), self.mlp_scale)
+        x = x + attended
+        return x + self._scaled(self.mlp(self.mlp_norm(x)), self.mlp_scale)
+
+    def _scaled(self, branch: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+        branch = self.drop(branch)
+        return branch if scale is None else branch * scale.to(branch.dtype)
+
+
+class GPT(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = Embedding(config)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.norm = Norm(config)
+        self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
+        pairs = len(config.order()) // 2
+        self.skip_weights = nn.Parameter(torch.ones(pairs, config.dim)) if config.skips != "off" else None
+        self.skip_gates = nn.Parameter(torch.zeros(pairs, config.dim)) if config.skips == "gated" else None
+        self.order = config.order()  # the layers that run; a training loop switches loops on by setting it
+        self.checkpointing = False  # trade compute for activation memory, block by block
+        self.apply(self._initialise)
+        self._initialise_outputs()
+
+    def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
+        return self.logits(self.trunk(tokens, cache))
+
+    def trunk(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
+        """(B, T) -> (B, T, D): everything before the head."""
+        x: torch.Tensor = self.embedding(tokens, cache)
+        x0 = x
+        start = cache.length if cache is not None else 0
+        turn = rotation(self.config, start, tokens.shape[1], x) if self.config.pos == "rope" else None
+        mask = self._mask(tokens, cache)
+        pairs = len(self.order) // 2
+        waiting: list[torch.Tensor] = []  # outputs of the first half, for the second half's skips
+        for step, layer in enumerate(self.order):
+            if step >= pairs and waiting:
+                x = self._skip(x, waiting.pop(), step - pairs)
+            block = self.blocks[layer]
+            if self.checkpointing and self.training:
+                x = checkpoint(block, x, x0, turn, mask, None, step, use_reentrant=False)
+            else:
+                x = block(x, x0, turn, mask, cache, step)
+            if self.skip_weights is not None and step < pairs:
+                waiting.append(x)
+        if cache is not None:
+            cache.length += tokens.shape[1]
+        return x
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """(…, D) -> (…, V) in fp32 or wider: the last norm, the head, the softcap."""
+        weight = self.embedding.table.weight if self.head is None else self.head.weight
+        z: torch.Tensor = nn.functional.linear(self.norm(x), weight.to(x.dtype))
+        z = z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
+        cap = self.config.softcap
+        return cap * torch.tanh(z / cap) if cap else z
+
+    def _skip(self, x: torch.Tensor, saved: torch.Tensor, number: int) -> torch.Tensor:
+        assert self.skip_weights is not None
+        added = self.skip_weights[number].to(x.dtype) * saved
+        if self.skip_gates is None:
+            return x + added
+        gate = torch.sigmoid(self.skip_gates[number].to(x.dtype))
+        return gate * x + (1 - gate) * added
+
+    def _mask(self, tokens: torch.Tensor, cache: Cache | None) -> torch.Tensor | None:
+        """(B or 1, 1, T, T_all), true where a query sees a key; None where plain causal attention will do."""
+        length = tokens.shape[1]
+        start = cache.length if cache is not None else 0
+        if not self.config.doc_mask and start == 0:
+            return None
+        query = torch.arange(start, start + length, device=tokens.device)
+        seen = torch.arange(start + length, device=tokens.device) <= query[:, None]  # (T, T_all)
+        if not self.config.doc_mask:
+            return seen[None, None]
+        before = cache.documents if cache is not None else None
+        document = (tokens == self.config.bos_id).long().cumsum(1)  # (B, T) the document each token is in
+        if before is not None:
+            document = torch.cat([before, document + before[:, -1:]], dim=1)
+        if cache is not None:
+            cache.documents = document
+        same = document[:, start:, None] == document[:, None, :]
+        return (seen & same).unsqueeze(1)
+
+    @torch.no_grad()
+    def _initialise(self, module: nn.Module) -> None:
+        config = self.config
+        if isinstance(module, nn.Embedding):
+            module.weight.normal_(0, config.embed_std)
+        elif isinstance(module, nn.Linear):
+            if config.init == "ortho" and min(module.weight.shape) >= 64:
+                nn.init.orthogonal_(module.weight) if not module.weight.is_meta else None
+            else:
+                module.weight.normal_(0, config.init_std)
+
+    @torch.no_grad()
+    def _initialise_outputs(self) -> None:
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            if block.resid_mix is not None:
+                block.resid_mix[1] = 0
+            if self.config.init == "ortho":
+                block.attn.out.weight.zero_()
+                block.mlp.down.weight.zero_()
+        if self.embedding.bigram is not None:  # the branch starts as nothing while its table already learns
+            self.embedding.bigram.table.weight.zero_()
+            self.embedding.bigram.proj.weight.mul_(1 / math.sqrt(2 * self.config.layers))

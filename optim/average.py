@@ -1,0 +1,66 @@
+"""Averages of weights over the run, in fp32 whatever the weights are: SWA (equal parts) and EMA (fading ones).
+
+Averaging in a parameter's own bf16, as the contest's early records did, loses what is averaged.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Gt, Lt
+
+
+@dataclass(frozen=True, kw_only=True)
+class AverageConfig:
+    """The `average` section: which average replaces the weights at the end."""
+
+    kind: Literal["off", "swa", "ema"] = "ema"
+    decay: Annotated[float, Gt(0), Lt(1)] = 0.997  # ema: every step
+    start: Annotated[float, Ge(0), Lt(1)] = 0.6  # swa: of the run
+    every: Annotated[float, Gt(0), Lt(1)] = 0.01  # swa: of the run, between two parts
+
+
+class Average:
+    """`swa` (decay None): the mean of all updates. `ema`: average <- d * average + (1 - d) * weights.
+
+    EMA's d grows to the decay asked for, as (1 + n) / (10 + n), so that a short run does not keep its random start.
+    """
+
+    def __init__(self, decay: float | None = None) -> None:
+        self.decay = decay
+        self.count = 0
+        self.sums: list[torch.Tensor] = []
+
+    @torch.no_grad()
+    def update(self, parameters: Iterable[torch.Tensor]) -> None:
+        weights = [parameter.detach().float() for parameter in parameters]
+        if not self.count:
+            self.sums = [weight.clone() for weight in weights]
+        elif self.decay is None:
+            torch._foreach_add_(self.sums, weights)
+        else:
+            grown = (1 + self.count) / (10 + self.count)
+            torch._foreach_lerp_(self.sums, weights, 1 - min(self.decay, grown))
+        self.count += 1
+
+    @torch.no_grad()
+    def swap(self, parameters: Iterable[torch.Tensor]) -> None:
+        """Put the average in the parameters' place."""
+        for parameter, weight in zip(parameters, self.weights(), strict=True):
+            parameter.copy_(weight)
+
+    def weights(self) -> list[torch.Tensor]:
+        if not self.count:
+            raise ValueError("nothing has been averaged yet")
+        if self.decay is not None:
+            return [total.clone() for total in self.sums]
+        return [total / self.count for total in self.sums]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"decay": self.decay, "count": self.count, "sums": self.sums}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["decay"] != self.decay:
+            raise ValueError(f"the saved average has decay {state['decay']}, this run {self.decay}")
+        self.count, self.sums = state["count"], [total.clone() for total in state["sums"]]

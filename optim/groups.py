@@ -1,0 +1,97 @@
+"""Which parameter learns how: hidden matrices by Muon, all else by AdamW, each kind with its own rate and decay.
+
+    optimizers = build_optimizers(kinds, config.optim)      kinds: parameter -> kind, as model.gpt names them
+
+`matrix: adamw` gives everything to AdamW, as LLaMA-style systems train. It knows kinds by name and no model.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Ge, Gt, Lt
+
+from optim.muon import Muon
+from optim.schedule import Shape, learning_rate, momentum
+
+Rate = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Lt(1)]  # of the run
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The `optim` section. Rates are peaks; the schedule multiplies them all alike."""
+
+    matrix: Literal["muon", "adamw"] = "muon"
+    matrix_lr: Rate = 0.02
+    matrix_decay: Rate = 0.04
+    muon_beta: Share = 0.95
+    muon_beta_start: Share = 0.85
+    muon_warmup: Share = 0.1
+    muon_steps: Annotated[int, Ge(1)] = 5
+    muon_row_norm: bool = False
+    embed_lr: Rate = 0.03
+    head_lr: Rate = 0.008
+    bigram_lr: Rate = 0.03
+    control_lr: Rate = 0.02
+    decay: Rate = 0.01  # of everything that AdamW moves, control parameters apart
+    control_decay: Rate = 0.0
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    eps: Annotated[float, Gt(0)] = 1e-8
+    clip: Rate = 1.0  # of the gradient's norm over all parameters; 0: off
+    warmup: Share = 0.0
+    warmdown: Annotated[float, Ge(0)] = 0.5
+    floor: Share = 0.0
+    shape: Shape = "linear"
+
+    def __post_init__(self) -> None:
+        if self.warmup + self.warmdown > 1:
+            raise ValueError(
+                f"warmup {self.warmup} and warmdown {self.warmdown} are more than the whole run; "
+                f"use warmdown {1 - self.warmup:g} or less"
+            )
+
+
+def build_optimizers(kinds: Iterable[tuple[torch.Tensor, str]], config: OptimConfig) -> list[torch.optim.Optimizer]:
+    """One optimizer of matrices (or none) and one AdamW; each group remembers its peak rate as `peak`."""
+    matrices: list[torch.Tensor] = []
+    others: dict[tuple[float, float], list[torch.Tensor]] = {}
+    rates = {
+        "embed": (config.embed_lr, config.decay),
+        "head": (config.head_lr, config.decay),
+        "bigram": (config.bigram_lr, config.decay),
+        "control": (config.control_lr, config.control_decay),
+        "attn": (config.matrix_lr, config.matrix_decay),
+        "mlp": (config.matrix_lr, config.matrix_decay),
+    }
+    for parameter, kind in kinds:
+        if config.matrix == "muon" and kind in ("attn", "mlp"):
+            matrices.append(parameter)
+        else:
+            others.setdefault(rates[kind], []).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in others.items()
+    ]
+    adamw = torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
+    optimizers: list[torch.optim.Optimizer] = [adamw]
+    if matrices:
+        muon = Muon(
+            matrices, config.matrix_lr, config.muon_beta, config.matrix_decay, config.muon_steps, config.muon_row_norm
+        )
+        optimizers.insert(0, muon)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
+
+
+def set_rates(optimizers: Iterable[torch.optim.Optimizer], config: OptimConfig, progress: float) -> float:
+    """Every group's rate and Muon's momentum for this moment of the run; returns the multiplier."""
+    multiplier = learning_rate(progress, config.warmup, config.warmdown, config.floor, config.shape)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * multiplier
+            if isinstance(optimizer, Muon):
+                group["beta"] = momentum(progress, config.muon_beta_start, config.muon_beta, config.muon_warmup)
+    return multiplier

@@ -1,0 +1,1 @@
+"""Mirrors the tree; names are sentences. Run: make test"""

@@ -1,0 +1,124 @@
+"""What many tests stand on: a little text, tokenizers trained on it, a dataset made of it."""
+
+import io
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sentencepiece
+
+from base.cli import run
+from data import check
+from data.dataset import Dataset, open_dataset
+from data.prep import act, parser
+from data.tokenizer import SPACE, SentencePieceTokenizer
+from data.tokenizer_training import train_tokenizer
+
+SHARED_CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "proposals.jsonl.xz"
+
+needs_shared_corpus = pytest.mark.skipif(
+    not SHARED_CORPUS.exists(), reason=f"needs {SHARED_CORPUS.name}, which lies beside the project, not in it"
+)
+
+WORDS = (
+    "the of and model byte score window stride a packs text weights 10 37 2048 naïve café Straße привет мир 日本 🙂 "
+    "return def self.x(y): [] == # \t \n \n\n {} None"
+).split(" ")
+
+
+def make_text(seed: int, words: int = 200) -> str:
+    picked = random.Random(seed)
+    return " ".join(picked.choice(WORDS) for _ in range(words))
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[str]:
+    return [make_text(seed) for seed in range(120)]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(texts: list[str]) -> SentencePieceTokenizer:
+    return train_tokenizer(texts, 400)
+
+
+@pytest.fixture(scope="session")
+def contest_tokenizer(texts: list[str]) -> SentencePieceTokenizer:
+    """Trained the contest's way: nmt_nfkc, extra white space removed."""
+    return sentencepiece_like(texts, normalization_rule_name="nmt_nfkc", add_dummy_prefix=False)
+
+
+def contest_rule(tokenizer: SentencePieceTokenizer, stream: list[int]) -> int:
+    """The contest's published counting, written out from its description: the oracle for `contest_bytes`."""
+    sp = tokenizer._sp
+    total = 0
+    for previous, target in zip(stream[:-1], stream[1:], strict=True):
+        if sp.is_control(target) or sp.is_unknown(target) or sp.is_unused(target):
+            continue
+        if sp.is_byte(target):
+            total += 1
+            continue
+        piece = sp.id_to_piece(target)
+        total += len(piece.removeprefix(SPACE).encode())
+        boundary = sp.is_control(previous) or sp.is_unknown(previous) or sp.is_unused(previous)
+        total += piece.startswith(SPACE) and not boundary
+    return total
+
+
+def sentencepiece_like(texts: list[str], **options: Any) -> SentencePieceTokenizer:
+    model = io.BytesIO()
+    chosen: dict[str, Any] = {
+        "vocab_size": 400,
+        "model_type": "bpe",
+        "byte_fallback": True,
+        "split_digits": True,
+        "pad_id": 0,
+        "bos_id": 1,
+        "eos_id": 2,
+        "unk_id": 3,
+        "minloglevel": 2,
+        "character_coverage": 0.999,
+        "hard_vocab_limit": False,
+        **options,
+    }
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=model, **chosen)
+    return SentencePieceTokenizer(model.getvalue())
+
+
+@pytest.fixture(scope="session")
+def jsonl(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return path
+
+
+def prep(*words: object) -> dict[str, Any]:
+    """`python -m data.prep …` in this process: its answer."""
+    return act(parser().parse_args([str(word) for word in words]))
+
+
+def check_exit(*words: object) -> int:
+    """`python -m data.check …` in this process: its exit code."""
+    return run(check.parser(), check.act, check.show, [str(word) for word in words])
+
+
+@pytest.fixture
+def dataset(jsonl: Path, tmp_path: Path) -> Dataset:
+    """A fresh dataset of its own for each test, to be spoilt at will."""
+    prep(jsonl, "--vocab", 400, "--val-fraction", 0.2, "--out", tmp_path / "dataset", "--workers", 1)
+    return open_dataset(tmp_path / "dataset")
+
+
+@pytest.fixture
+def rewrite_manifest() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
+    """Edit a dataset's manifest in place: rewrite(folder, lambda m: …)."""
+
+    def rewrite(folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+        path = folder / "manifest.json"
+        values = json.loads(path.read_text())
+        edit(values)
+        path.write_text(json.dumps(values))
+
+    return rewrite

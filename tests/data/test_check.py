@@ -1,0 +1,120 @@
+"""data.check, data.dataset, data.manifest, data.overlap: what is not what it says it is does not pass."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from base.errors import BadInput, CheckFailed
+from base.files import file_sha256
+from data import check as check_module
+from data.bytes import ByteTable
+from data.dataset import Dataset, open_dataset
+from data.overlap import find_overlap
+from data.shards import header
+from tests.conftest import check_exit, sentencepiece_like
+
+Rewrite = Callable[[Path, Callable[[dict[str, Any]], None]], None]
+
+
+def test_a_dataset_is_opened_only_when_every_file_is_the_manifests(
+    dataset: Dataset, rewrite_manifest: Rewrite, texts: list[str]
+) -> None:
+    shard, model = dataset.path / "val_000000.bin", dataset.path / "tokenizer.model"
+    whole, tokenizer = shard.read_bytes(), model.read_bytes()
+    for content, says in ((whole[:-2], "the manifest says"), (whole[:-1] + b"\x09", "sha256"), (None, "is missing")):
+        shard.unlink() if content is None else shard.write_bytes(content)
+        with pytest.raises(BadInput, match=rf"val_000000\.bin.*{says}"):
+            open_dataset(dataset.path)
+    shard.write_bytes(whole)
+    other = sentencepiece_like(texts, vocab_size=390, normalization_rule_name="identity", add_dummy_prefix=False)
+    for content, says in ((other.model, "another tokenizer"), (None, "tokenizer is missing")):
+        model.unlink() if content is None else model.write_bytes(content)
+        with pytest.raises(BadInput, match=says):
+            open_dataset(dataset.path)
+    model.write_bytes(tokenizer)
+    rewrite_manifest(dataset.path, lambda m: m["tokenizer"].update(vocab_size=500))
+    with pytest.raises(BadInput, match="its vocab_size is 400; the manifest says 500"):
+        open_dataset(dataset.path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda m: m.update(formt=1), "unknown key formt; nearest: format"),
+        (lambda m: m.pop("tokenizer"), "tokenizer is missing"),
+        (lambda m: m.update(format="other"), "not a manifest of format"),
+        (lambda m: m["shards"][0].update(file="../../etc/passwd"), "not a plain file name"),
+        (lambda m: m["val"].update(bytes="many"), "val.bytes"),
+        (lambda m: m["val"].update(tokens=5), "the manifest's total is 5"),
+    ],
+)
+def test_a_manifest_is_read_strictly(
+    dataset: Dataset, rewrite_manifest: Rewrite, edit: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    rewrite_manifest(dataset.path, edit)
+    with pytest.raises(BadInput, match=says):
+        open_dataset(dataset.path)
+
+
+def test_the_check_finds_a_manifest_that_claims_other_totals(
+    dataset: Dataset, rewrite_manifest: Rewrite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite_manifest(dataset.path, lambda m: m["val"].update(bytes=m["val"]["bytes"] + 1))
+    assert check_exit(dataset.path, "--val") == 1
+    assert "val holds" in capsys.readouterr().err
+    with pytest.raises(CheckFailed, match="the manifest claims"):
+        check_module.prove_side(open_dataset(dataset.path), "val")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda ids, at, t: np.insert(ids, at, t.pad_id), "token 0 inside it has no bytes"),
+        (lambda ids, at, t: np.insert(ids, at, t.eos_id), "token 2 inside it has no bytes"),
+        (
+            lambda ids, at, t: np.concatenate([ids[:at], _respelled(t, int(ids[at])), ids[at + 1 :]]),
+            "are not what the tokenizer makes of its text",
+        ),
+    ],
+)
+def test_the_check_finds_documents_that_are_padded_or_spelled_otherwise(
+    dataset: Dataset, rewrite_manifest: Rewrite, capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Any, int, Any], Any], says: str,
+) -> None:  # fmt: skip
+    shard = dataset.path / "val_000000.bin"
+    ids = np.fromfile(shard, "<u2")[512:]
+    at = next(i for i in range(5, len(ids)) if dataset.table.exact[ids[i]] > 1)
+    ids = spoil(ids, at, dataset.tokenizer).astype("<u2")
+    shard.write_bytes(header(len(ids)) + ids.tobytes())
+    entry = {"sha256": file_sha256(shard), "size_bytes": shard.stat().st_size, "tokens": len(ids)}
+
+    def forge(manifest: dict[str, Any]) -> None:
+        next(s for s in manifest["shards"] if s["file"] == shard.name).update(entry)
+        manifest["val"].update(tokens=len(ids))
+
+    rewrite_manifest(dataset.path, forge)
+    assert check_exit(dataset.path, "--val") == 1
+    assert says in capsys.readouterr().err
+
+
+def _respelled(tokenizer: Any, token: int) -> np.ndarray:
+    """The same bytes as byte pieces."""
+    return np.array([4 + byte for byte in ByteTable(tokenizer).join([token])], np.uint16)
+
+
+def test_a_document_on_both_sides_is_found() -> None:
+    train = [np.array(tokens, np.uint16) for tokens in ([9, 8], [7, 7], [5], [5])]
+    assert find_overlap(train, [np.array([7], np.uint16), np.array([9], np.uint16)]) is None
+    found = find_overlap(train, [np.array([6], np.uint16), np.array([5], np.uint16)])
+    assert str(found) == "2 training documents are validation documents (the first: training 2 is validation 1)"
+
+
+def test_the_check_fails_when_a_document_is_on_both_sides(
+    dataset: Dataset, rewrite_manifest: Rewrite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite_manifest(dataset.path, lambda m: m.update(shared_documents=1))
+    assert check_exit(dataset.path) == 1
+    assert "no document is on both sides; the manifest says otherwise" in capsys.readouterr().err

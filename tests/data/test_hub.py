@@ -1,0 +1,114 @@
+"""data.hub against a local server that speaks the hub's layout: listing, pinning, resuming, checking."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from base.errors import BadInput
+from data.hub import parse_spec
+from tests.conftest import make_text
+from tests.data.hub_server import COMMIT, Hub, serve
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_module(endpoint: str, home: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own: huggingface_hub reads HF_ENDPOINT when it is imported."""
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def lines(seeds: range) -> bytes:
+    return "".join(json.dumps({"text": make_text(seed)}) + "\n" for seed in seeds).encode()
+
+
+@pytest.fixture
+def hub() -> Hub:
+    files = {
+        "data/b.jsonl": lines(range(30)),
+        "data/a.jsonl.gz": gzip.compress(lines(range(30, 60))),
+        "other/c.jsonl": lines(range(60, 90)),
+        "README.md": b"# about",
+    }
+    return Hub("owner/name", files)
+
+
+def prep_words(tmp_path: Path, spec: str) -> list[object]:
+    return ["data.prep", spec, "--vocab", 400, "--val-fraction", 0.2, "--out", tmp_path / "out", "--json"]
+
+
+def test_a_hub_dataset_is_listed_downloaded_and_prepared_then_up_to_date(tmp_path: Path, hub: Hub) -> None:
+    with serve(hub) as endpoint:
+        words = prep_words(tmp_path, "hf:owner/name:data/*")
+        first = run_module(endpoint, tmp_path / "home", *words)
+        assert first.returncode == 0, first.stderr
+        answer: dict[str, Any] = json.loads(first.stdout)
+        assert answer["train_docs"] + answer["val_docs"] == 60
+        assert {path for path, _ in hub.served} == {"data/a.jsonl.gz", "data/b.jsonl"}
+        assert len(hub.served) == 2  # three readings of the corpus, one download each
+        again = run_module(endpoint, tmp_path / "home", *words)
+        assert json.loads(again.stdout)["up_to_date"]
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(tmp_path: Path, hub: Hub) -> None:
+    hub.files["data/big.txt"] = bytes(24 << 20)  # the library keeps what came in blocks of 10 MiB
+    hub.cut_after["data/big.txt"] = 15 << 20
+    tool = "from data.hub import fetch, list_files; print(fetch(list_files('hf:owner/name:data/big.txt')[0]))"
+    with serve(hub) as endpoint:
+        done = run_module(endpoint, tmp_path / "home", "timeit", "-n1", "-r1", tool)
+        if done.returncode:  # whether the library retries within a call or leaves it to the next one
+            assert "run again to go on" in done.stderr
+            done = run_module(endpoint, tmp_path / "home", "timeit", "-n1", "-r1", tool)
+        assert done.returncode == 0, done.stderr
+    assert [asked for _, asked in hub.served] == [None, f"bytes={10 << 20}-"]
+
+
+def test_a_file_that_is_not_what_was_listed_is_refused(tmp_path: Path, hub: Hub) -> None:
+    listed = hub.listing()
+    hub.listing = lambda: listed  # type: ignore[method-assign]
+    hub.files["data/b.jsonl"] = hub.files["data/b.jsonl"].replace(b"the", b"eht")
+    with serve(hub) as endpoint:
+        done = run_module(endpoint, tmp_path / "home", *prep_words(tmp_path, "hf:owner/name:data/b.jsonl"))
+    assert done.returncode == 2
+    assert "does not match its listed size and hash" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("hf:nobody/nothing", "not there"),
+        ("hf:owner/name:*.parquet", "no .txt, .jsonl or .parquet file"),
+        ("hf:owner", "a hub source is hf:OWNER/NAME"),
+    ],
+)
+def test_what_is_not_on_the_hub_is_one_clear_line(tmp_path: Path, hub: Hub, spec: str, says: str) -> None:
+    with serve(hub) as endpoint:
+        done = run_module(endpoint, tmp_path / "home", *prep_words(tmp_path, spec))
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_hub_that_does_not_answer_is_one_clear_line(tmp_path: Path) -> None:
+    done = run_module("http://127.0.0.1:9", tmp_path / "home", *prep_words(tmp_path, "hf:owner/name"))
+    assert done.returncode == 2
+    assert "cannot be reached" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_specs() -> None:
+    assert parse_spec("hf:a/b") == ("a/b", None, "*")
+    assert parse_spec("hf:a/b@v1:x/*.parquet") == ("a/b", "v1", "x/*.parquet")
+    assert len(COMMIT) == 40
+    with pytest.raises(BadInput, match="OWNER/NAME"):
+        parse_spec("hf:a/b/c")

@@ -1,0 +1,133 @@
+"""data.loader: order, disjointness, resumption."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from base.errors import BadInput
+from data.loader import Loader as AnyLoader
+from data.loader import Order
+from data.shards import TokenStream
+
+
+def Loader(
+    stream: TokenStream, order: Order, seq_len: int, batch: int, seed: int, rank: int = 0, ranks: int = 1
+) -> AnyLoader:
+    return AnyLoader(stream, order, seq_len, batch, seed, f"of {len(stream)} tokens", rank, ranks)
+
+
+def counting(tokens: int, shards: int = 1) -> TokenStream:
+    """Token i is i, so that a batch tells where it was cut."""
+    return TokenStream(np.array_split(np.arange(tokens, dtype=np.uint16), shards))
+
+
+def test_sequential_order_is_the_contest_baselines() -> None:
+    batch, seq_len, ranks = 2, 4, 3
+    loaders = [Loader(counting(60, 4), "sequential", seq_len, batch, 0, rank, ranks) for rank in range(ranks)]
+    span = batch * seq_len + 1
+    for step in range(5):
+        for rank, loader in enumerate(loaders):
+            start = (step * ranks + rank) * span
+            cut = torch.tensor([(start + i) % 60 for i in range(span)])
+            x, y = loader.next_batch()
+            assert torch.equal(x.view(-1), cut[:-1])
+            assert torch.equal(y.view(-1), cut[1:])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    tokens=st.integers(40, 300), seq_len=st.integers(1, 16), batch=st.integers(1, 5), ranks=st.integers(1, 4),
+    seed=st.integers(0, 9),
+)  # fmt: skip
+def test_an_epoch_of_windows_is_seen_exactly_once_over_all_ranks(
+    tokens: int, seq_len: int, batch: int, ranks: int, seed: int
+) -> None:
+    stream = counting(tokens, 3)
+    windows = (tokens - seq_len) // seq_len
+    loaders = [Loader(stream, "shuffled", seq_len, batch, seed, rank, ranks) for rank in range(ranks)]
+    starts: list[int] = []
+    while len(starts) < 2 * windows:
+        for loader in loaders:
+            x, y = loader.next_batch()
+            assert torch.equal(x[:, 1:], y[:, :-1])
+            assert torch.equal(y - x, torch.ones_like(x))  # no window wraps round the stream's end
+            assert x.is_contiguous()
+            assert y.is_contiguous()
+            starts += x[:, 0].tolist()
+    for epoch in (starts[:windows], starts[windows : 2 * windows]):
+        phases = {start % seq_len for start in epoch}
+        assert len(set(epoch)) == windows
+        assert len(phases) == 1
+
+
+def test_epochs_differ_in_order_and_phase_and_seeds_differ_too() -> None:
+    def epoch(seed: int, number: int) -> list[int]:
+        loader = Loader(counting(1000), "shuffled", 10, 99, seed)
+        for _ in range(number):
+            loader.next_batch()
+        return loader.next_batch()[0][:, 0].tolist()
+
+    assert epoch(1, 0) == epoch(1, 0)
+    assert epoch(1, 0) != epoch(1, 1)
+    assert epoch(1, 0) != epoch(2, 0)
+    assert len({epoch(1, number)[0] % 10 for number in range(12)}) > 3
+    assert epoch(1, 0) != sorted(epoch(1, 0))
+
+
+@pytest.mark.parametrize("order", ["shuffled", "sequential"])
+@pytest.mark.parametrize("steps", [0, 1, 7, 23])
+def test_a_resumed_loader_goes_on_exactly(order: Order, steps: int) -> None:
+    one = Loader(counting(200, 2), order, 8, 3, seed=5)
+    for _ in range(steps):
+        one.next_batch()
+    two = Loader(counting(200, 2), order, 8, 3, seed=5)
+    two.load_state_dict(one.state_dict())
+    for _ in range(30):
+        assert all(torch.equal(a, b) for a, b in zip(one.next_batch(), two.next_batch(), strict=True))
+
+
+def test_a_run_resumes_on_another_number_of_ranks() -> None:
+    whole = Loader(counting(500), "shuffled", 8, 6, seed=1)
+    whole.next_batch()
+    halves = [Loader(counting(500), "shuffled", 8, 3, seed=1, rank=rank, ranks=2) for rank in range(2)]
+    for loader in halves:
+        loader.load_state_dict(whole.state_dict())
+    both = torch.cat([loader.next_batch()[0] for loader in halves])
+    assert torch.equal(both, whole.next_batch()[0])
+
+
+def test_four_batches_of_one_are_one_batch_of_four() -> None:
+    four = Loader(counting(500), "shuffled", 8, 4, seed=1)
+    one = Loader(counting(500), "shuffled", 8, 1, seed=1)
+    assert torch.equal(four.next_batch()[0], torch.cat([one.next_batch()[0] for _ in range(4)]))
+
+
+def test_a_position_from_other_data_or_another_order_is_refused() -> None:
+    state = Loader(counting(500), "shuffled", 8, 1, seed=1).state_dict()
+    for other in (
+        Loader(counting(499), "shuffled", 8, 1, seed=1),
+        Loader(counting(500), "sequential", 8, 1, seed=1),
+        Loader(counting(500), "shuffled", 9, 1, seed=1),
+        Loader(counting(500), "shuffled", 8, 1, seed=2),
+    ):
+        with pytest.raises(BadInput, match="the saved data position has"):
+            other.load_state_dict(state)
+
+
+def test_too_few_tokens_and_a_rank_that_is_not_there_are_refused() -> None:
+    with pytest.raises(BadInput, match="15 training tokens are too few for seq_len 8; it takes 16"):
+        Loader(counting(15), "shuffled", 8, 1, seed=0)
+    Loader(counting(16), "shuffled", 8, 1, seed=0).next_batch()
+    for words, says in (((0, 1), "must both be at least 1"), ((4, 0), "must both be at least 1")):
+        with pytest.raises(ValueError, match=says):
+            Loader(counting(100), "shuffled", *words, seed=0)
+    with pytest.raises(ValueError, match="order 'shufled' is not one of shuffled, sequential"):
+        Loader(counting(100), "shufled", 8, 1, seed=0)  # type: ignore[arg-type]
+    loader = Loader(counting(100), "shuffled", 8, 1, seed=0)
+    for position in (-5, 3.7, None):
+        with pytest.raises(BadInput, match="not a count"):
+            loader.load_state_dict({**loader.state_dict(), "position": position})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="rank 2 is not one of 2"):
+        Loader(counting(100), "shuffled", 8, 1, seed=0, rank=2, ranks=2)

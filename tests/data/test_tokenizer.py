@@ -1,0 +1,178 @@
+"""data.tokenizer and its training: nothing of a text is lost, dropped or left to chance."""
+
+import json
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from base.errors import BadInput
+from data.bytes import ByteTable
+from data.stdlib import stdlib_files
+from data.tokenizer import SPACE, ByteTokenizer, SentencePieceTokenizer, chunks, load_tokenizer
+from data.tokenizer_training import train_tokenizer
+from tests.conftest import SHARED_CORPUS, needs_shared_corpus, sentencepiece_like
+
+HOSTILE = [
+    "", " ", "  ", "\0", "a\0b\0", SPACE, f" {SPACE}", f"{SPACE} a", f"{SPACE}{SPACE}", f"a{SPACE}b", "\r\n", "\r",
+    "\t", "\n \n", " lead", "trail ", "\ufeff", "\u2047", " \u2047 ", "\u2585", "<s>", "</s>", "<unk>", "<pad>",
+    "<0x41>", "a<s>b", "e\u0301", "\u200b", "\U0010ffff", "\ue000", "\ufb01 \uff21 \u337f", "x" * 5000, " " * 5000,
+    "🙂🇩🇪\U0001f469\u200d\U0001f467", "\x7f\x80\x9f",
+]  # fmt: skip
+
+hostile_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.text(
+    st.sampled_from([SPACE, " ", "\0", "\r", "\n", "\t", "a", "9", "é", "🙂", "\u2585", "<", ">"]), max_size=60
+)
+
+
+@pytest.fixture(scope="module", params=["bpe", "byte"])
+def any_tokenizer(request: pytest.FixtureRequest, tokenizer: SentencePieceTokenizer) -> object:
+    return tokenizer if request.param == "bpe" else ByteTokenizer()
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_text_comes_back_and_its_bytes_are_counted(any_tokenizer: SentencePieceTokenizer, text: str) -> None:
+    ids = any_tokenizer.encode(text)
+    assert any_tokenizer.decode(ids) == text
+    assert ByteTable(any_tokenizer).join(ids) == text.encode()
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=hostile_text)
+def test_any_text_comes_back_and_its_bytes_are_counted(tokenizer: SentencePieceTokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    table = ByteTable(tokenizer)
+    assert table.join(ids) == text.encode()
+    assert table.exact_bytes(ids).sum() == len(text.encode())
+    assert not np.isin(ids, [tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id]).any()
+
+
+def test_every_code_point_comes_back(tokenizer: SentencePieceTokenizer) -> None:
+    table = ByteTable(tokenizer)
+    points = [chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000]
+    for start in range(0, len(points), 500):
+        text = "a".join(points[start : start + 500])
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert table.join(ids) == text.encode()
+
+
+def test_sentencepiece_alone_would_lose_the_lone_space_mark(tokenizer: SentencePieceTokenizer) -> None:
+    assert tokenizer._sp.decode(tokenizer._sp.encode(f"a{SPACE}b")) == "a b"
+    assert tokenizer._sp.decode(tokenizer.encode(f"a{SPACE}b").tolist()) == f"a{SPACE}b"
+
+
+def test_every_document_of_the_standard_library_comes_back() -> None:
+    documents = [path.read_bytes().decode() for _, path in stdlib_files()]
+    trained = train_tokenizer(documents, 1024)
+    table = ByteTable(trained)
+    assert len(documents) > 300
+    for text in documents:
+        ids = trained.encode(text)
+        assert trained.decode(ids) == text
+        assert table.exact_bytes(ids).sum() == len(text.encode())
+
+
+@needs_shared_corpus
+def test_every_one_of_2197_english_documents_comes_back(tokenizer: SentencePieceTokenizer) -> None:
+    count = 0
+    with lzma.open(SHARED_CORPUS) as lines:
+        for line in lines:
+            text = json.loads(line)["text"]
+            ids = tokenizer.encode(text)
+            assert tokenizer.decode(ids) == text
+            count += 1
+    assert count == 2197
+
+
+@pytest.mark.parametrize(("order", "ids"), [("golf", (0, 1, 2, 3)), ("rscalm", (3, 1, 2, 0))])
+def test_special_ids_are_where_the_order_says(texts: list[str], order: str, ids: tuple[int, ...]) -> None:
+    trained = train_tokenizer(texts, 400, order)  # type: ignore[arg-type]
+    assert (trained.pad_id, trained.bos_id, trained.eos_id, trained.unk_id) == ids
+    assert trained.lossless
+
+
+def test_training_twice_gives_the_same_bytes(texts: list[str], tokenizer: SentencePieceTokenizer) -> None:
+    assert train_tokenizer(texts, 400).model == tokenizer.model
+
+
+def test_a_document_of_any_length_and_with_any_character_teaches_its_words() -> None:
+    filler = "abc def " * 10
+    long = "zyzzyva " * 300_000  # 2.4 MB in one document; SentencePiece's own limit is 4,192 bytes
+    held = [filler, long, "quokka\0 " * 500, f"wombat{SPACE} " * 500, "numbat\u2585 " * 500, "\tdunnart\r\n" * 500]
+    trained = train_tokenizer(held, 330)
+    pieces = " ".join(trained._sp.id_to_piece(i) for i in range(trained.vocab_size))
+    for word in ("zyzzyva", "quokka", "wombat", "numbat", "dunnart"):
+        assert word in pieces
+
+
+def test_a_text_without_a_space_still_gets_a_space_piece() -> None:
+    trained = train_tokenizer(["日本語のテキスト" * 100], 290)
+    assert len(trained.encode(" ")) == 1
+    assert trained.lossless
+
+
+def test_digits_are_single_pieces(tokenizer: SentencePieceTokenizer) -> None:
+    assert len(tokenizer.encode("2048")) - len(tokenizer.encode("204")) == 1
+
+
+@settings(max_examples=200)
+@given(st.text(st.sampled_from(" ab"), max_size=80), st.integers(1, 12))
+def test_chunks_join_to_the_text_and_keep_the_limit(text: str, limit: int) -> None:
+    parts = list(chunks(text, limit))
+    assert "".join(parts) == text
+    assert all(len(part) <= limit for part in parts)
+
+
+def test_cutting_a_long_text_before_spaces_changes_no_id(tokenizer: SentencePieceTokenizer, texts: list[str]) -> None:
+    for text in texts[:20]:
+        pieces = [tokenizer.encode(part) for part in chunks(text, 50)]
+        assert len(pieces) > 3
+        assert np.array_equal(np.concatenate(pieces), tokenizer.encode(text))
+
+
+@pytest.mark.parametrize(
+    ("vocab", "says"),
+    [
+        (50_000, r"too large for this text; use --vocab \d+ or less"),
+        (261, "too small: bytes, specials and characters take"),
+        (65_537, "uint16"),
+        (0, "uint16"),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_trained_says_what_would_do(texts: list[str], vocab: int, says: str) -> None:
+    with pytest.raises(BadInput, match=says) as caught:
+        train_tokenizer(texts, vocab)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", [b"", b"garbage", b"{", b"{}", b'{"tokenizer_type": "char"}', b"\0" * 100])
+def test_a_file_that_is_no_tokenizer_is_refused(model: bytes) -> None:
+    with pytest.raises(BadInput, match="tokenizer"):
+        load_tokenizer(model)
+
+
+def test_the_byte_tokenizer_is_the_contests(tmp_path: Path) -> None:
+    described = json.loads(ByteTokenizer().model)
+    assert described["tokenizer_type"] == "pure_byte"
+    assert described["vocab_size"] == 260
+    assert load_tokenizer(ByteTokenizer().model).encode("A\n").tolist() == [69, 14]
+
+
+def test_a_normalising_tokenizer_is_known_for_one(contest_tokenizer: SentencePieceTokenizer, texts: list[str]) -> None:
+    assert not contest_tokenizer.lossless
+    table = ByteTable(contest_tokenizer)
+    for text in [*texts[:20], " ﬁ  Ａ \n x", f"a{SPACE}b"]:
+        ids = contest_tokenizer.encode(text)
+        normal = contest_tokenizer.normalize(text)
+        assert normal == contest_tokenizer.decode(ids)
+        assert table.join(ids) == normal.encode()
+
+
+def test_a_tokenizer_with_a_dummy_prefix_is_not_called_lossless(texts: list[str]) -> None:
+    prefixed = sentencepiece_like(texts, normalization_rule_name="identity", remove_extra_whitespaces=False)
+    assert not prefixed.lossless

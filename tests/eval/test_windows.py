@@ -1,0 +1,49 @@
+"""eval.windows: every target exactly once."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.windows import plan_windows
+
+
+@given(st.integers(1, 700), st.integers(1, 80), st.data())
+def test_every_target_is_scored_exactly_once(targets: int, context: int, data: st.DataObject) -> None:
+    stride = data.draw(st.integers(1, context))
+    seen = np.zeros(targets, int)
+    plan = plan_windows(targets, context, stride)
+    for number, (start, end, score_from) in enumerate(zip(*plan, strict=True)):
+        seen[score_from:end] += 1
+        assert start == number * stride
+        assert start <= score_from < end <= targets
+        assert end - start <= context
+        assert end - score_from == (end if number == 0 else min(stride, targets - score_from))
+        if number:  # a later window gives each target at least context - stride tokens before it
+            assert score_from - start == context - stride
+    assert (seen == 1).all()
+
+
+def test_a_small_plan_written_out_by_hand() -> None:
+    plan = plan_windows(targets=10, context=6, stride=3)
+    assert plan.start.tolist() == [0, 3, 6]
+    assert plan.end.tolist() == [6, 9, 10]
+    assert plan.score_from.tolist() == [0, 6, 9]
+
+
+def test_a_window_that_would_add_no_target_is_not_planned() -> None:
+    assert len(plan_windows(6, 6, 3).start) == 1
+    assert len(plan_windows(7, 6, 3).start) == 2
+    assert len(plan_windows(9, 6, 3).start) == 2
+
+
+def test_the_contests_validation_at_stride_64_is_about_a_million_windows() -> None:
+    plan = plan_windows(62_021_632, 2048, 64)
+    assert len(plan.start) == 1 + (62_021_632 - 2048 + 63) // 64
+    assert int((plan.end - plan.score_from).sum()) == 62_021_632
+
+
+@pytest.mark.parametrize(("targets", "context", "stride"), [(0, 8, 4), (10, 8, 0), (10, 8, 9), (10, 0, 0), (-1, 8, 4)])
+def test_a_plan_that_would_skip_targets_is_refused(targets: int, context: int, stride: int) -> None:
+    with pytest.raises(ValueError, match="targets|stride"):
+        plan_windows(targets, context, stride)

@@ -1,0 +1,44 @@
+"""model.cost: exact against the model itself, and against the seeds' audited figures."""
+
+import random
+
+import pytest
+import torch
+
+from model.config import ModelConfig
+from model.cost import causal_flops_per_token, flops_per_token, parameters
+from model.gpt import GPT, parameter_kind
+from tests.model.test_gpt import GOLF, any_config
+
+
+def counted(config: ModelConfig) -> dict[str, int]:
+    with torch.device("meta"):
+        model = GPT(config)
+    found = dict.fromkeys(("embed", "head", "bigram", "attn", "mlp", "control"), 0)
+    for name, parameter in model.named_parameters():
+        found[parameter_kind(name, parameter)] += parameter.numel()
+    return found
+
+
+def test_every_kind_is_counted_exactly_for_any_config() -> None:
+    for seed in range(200):
+        config = any_config(random.Random(seed))
+        assert parameters(config) == counted(config), config
+    assert sum(parameters(ModelConfig(**GOLF)).values()) == 24_730_705
+
+
+@pytest.mark.parametrize(("layers", "total", "flops"), [(38, 3_015_835_648, 1.941e10), (52, 7_347_372_032, 4.703e10)])
+def test_the_depth_scaled_systems_cost_what_the_audit_says(layers: int, total: int, flops: float) -> None:
+    width = 64 * layers
+    config = ModelConfig(
+        vocab_size=65_536, layers=layers, dim=width, heads=width // 128, kv_heads=width // 128, mlp="relu2", tied=False
+    )
+    assert sum(parameters(config).values()) == total
+    assert flops_per_token(config, 2048) == pytest.approx(flops, rel=1e-3)
+
+
+def test_a_causal_count_leaves_half_of_attention_out() -> None:
+    config = ModelConfig(**GOLF)
+    attention = flops_per_token(config, 2048) - flops_per_token(config, 1024)
+    assert causal_flops_per_token(config, 2048) == flops_per_token(config, 2048) - attention
+    assert attention == 12 * 10 * 512 * 1024

@@ -1,0 +1,224 @@
+"""model.gpt: equal to LLaMA where it is one, equal to itself however a sequence is cut, and what each feature does."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.cache import Cache
+from model.config import ModelConfig
+from model.embedding import bigram_bucket
+from model.gpt import GPT, parameter_kind
+
+BOS = 1
+GOLF = {
+    "vocab_size": 1024, "layers": 10, "dim": 512, "heads": 8, "kv_heads": 4, "hidden": 1536, "mlp": "relu2",
+    "embed_norm": True, "qk_norm": True, "q_gain": 1.5, "softcap": 30.0, "smear": "static", "bigram_buckets": 4096,
+    "skips": "plain", "resid_mix": True, "branch_scale": True, "init": "ortho", "embed_std": 0.005,
+}  # fmt: skip
+
+CHOICES = {
+    "layers": [1, 2, 3, 4, 5], "kv_heads": [1, 2, 4], "mlp": ["relu2", "leaky_relu2", "swiglu", "silu", "gelu"],
+    "norm": ["rms", "rms_weight", "none"], "norm_order": ["pre", "post"], "pos": ["rope", "none"], "rope_dims": [0, 4],
+    "yarn_factor": [1.0, 4.0], "qk_norm": [True, False], "q_gain": [None, 1.5], "xsa": [0, 1], "head_dim": [0, 12],
+    "doc_mask": [True, False], "softcap": [0.0, 5.0], "smear": ["off", "static", "gated"], "tied": [True, False],
+    "smear_bos_mask": [True, False], "bigram_buckets": [0, 17], "skips": ["off", "plain", "gated"],
+    "embed_norm": [True, False], "resid_mix": [True, False], "branch_scale": [True, False], "ln_scale": [True, False],
+    "loop_repeats": [0, 1, 2], "parallel_from": [None, 0],
+}  # fmt: skip
+
+
+def scrambled(config: ModelConfig, seed: int, dtype: torch.dtype) -> GPT:
+    """A model none of whose parameters is a zero or a one that would hide a fault."""
+    torch.manual_seed(seed)
+    model = GPT(config).to(dtype).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * (0.1 if config.norm == "none" else 0.3))
+    return model
+
+
+def any_config(picks: random.Random) -> ModelConfig:
+    chosen = {name: picks.choice(values) for name, values in CHOICES.items()}
+    if chosen["norm_order"] == "post":
+        chosen["parallel_from"] = None
+    return ModelConfig(vocab_size=50, dim=32, heads=4, bigram_dim=8, bos_id=BOS, **chosen)
+
+
+def tokens_with_documents(seed: int, rows: int = 3, length: int = 23) -> torch.Tensor:
+    torch.manual_seed(seed)
+    tokens = torch.randint(2, 50, (rows, length))
+    tokens[torch.rand(rows, length) < 0.15] = BOS
+    return tokens
+
+
+def decoded(model: GPT, tokens: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    cache = Cache()
+    return torch.cat([model(part, cache) for part in tokens.split(sizes, dim=1)], dim=1)
+
+
+@settings(max_examples=120, deadline=None)
+@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, 22), max_size=6))
+@torch.no_grad()
+def test_cached_decoding_equals_the_full_forward_for_every_split_and_feature(seed: int, cuts: list[int]) -> None:
+    config = any_config(random.Random(seed))
+    model = scrambled(config, seed, torch.float64)
+    tokens = tokens_with_documents(seed)
+    full = model(tokens)
+    edges = [0, *sorted(set(cuts)), 23]
+    for sizes in ([b - a for a, b in zip(edges, edges[1:], strict=False)], [1] * 23):
+        error = (decoded(model, tokens, sizes) - full).abs().max() / full.abs().max().clamp(min=1)
+        assert error < 1e-10, (config, sizes)
+
+
+@torch.no_grad()
+def test_cached_decoding_equals_the_full_forward_in_fp32() -> None:
+    for seed in range(25):
+        model = scrambled(any_config(random.Random(seed)), seed, torch.float32)
+        tokens = tokens_with_documents(seed)
+        full = model(tokens)
+        error = (decoded(model, tokens, [7, 1, 1, 9, 5]) - full).abs().max() / full.abs().max().clamp(min=1)
+        assert error < 1e-4
+
+
+@torch.no_grad()
+def test_a_reindexed_cache_goes_on_as_its_rows_would() -> None:
+    for seed in range(25):
+        model = scrambled(any_config(random.Random(seed)), seed, torch.float64)
+        tokens = tokens_with_documents(seed)
+        cache = Cache()
+        model(tokens[:, :10], cache)
+        rows = torch.tensor([2, 0, 0, 1])
+        after = model(tokens[rows, 10:], cache.select(rows))
+        full = model(tokens[rows])[:, 10:]
+        assert (after - full).abs().max() / full.abs().max().clamp(min=1) < 1e-10
+
+
+@torch.no_grad()
+def test_no_logit_depends_on_a_later_token() -> None:
+    for seed in range(25):
+        model = scrambled(any_config(random.Random(seed)), seed, torch.float64)
+        tokens = tokens_with_documents(seed)
+        changed = tokens.clone()
+        changed[:, 12:] = torch.randint(2, 50, (3, 11))
+        assert torch.equal(model(tokens)[:, :12], model(changed)[:, :12])
+
+
+@torch.no_grad()
+def test_document_masks_keep_a_document_to_itself() -> None:
+    config = ModelConfig(
+        vocab_size=50, dim=32, heads=4, layers=3, pos="none", doc_mask=True, smear="static", smear_bos_mask=True
+    )
+    model = scrambled(config, 0, torch.float64)
+    first, other, second = (torch.randint(2, 50, (1, 8)) for _ in range(3))
+    first[:, 0] = other[:, 0] = second[:, 0] = BOS
+    alone, after, after_other = (
+        model(torch.cat(parts, dim=1))[:, -8:] for parts in ((second,), (first, second), (other, second))
+    )
+    assert torch.allclose(alone, after, atol=1e-12)
+    assert torch.allclose(after, after_other, atol=1e-12)
+    unmasked = scrambled(ModelConfig(vocab_size=50, dim=32, heads=4, layers=3, pos="none"), 0, torch.float64)
+    assert not torch.allclose(unmasked(second), unmasked(torch.cat([first, second], dim=1))[:, -8:])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("yarn", [1.0, 8.0])
+@torch.no_grad()
+def test_the_plain_point_of_the_space_is_llama(tied: bool, yarn: float) -> None:
+    transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
+    config = ModelConfig(
+        vocab_size=97, layers=3, dim=64, heads=4, kv_heads=2, hidden=160, norm="rms_weight", norm_eps=1e-5,
+        tied=tied, rope_base=1e5, yarn_factor=yarn, yarn_original=32,
+    )  # fmt: skip
+    rope = {"rope_type": "default", "rope_theta": 1e5}
+    if yarn > 1:
+        rope |= {"rope_type": "yarn", "factor": yarn, "original_max_position_embeddings": 32,
+                 "beta_fast": 32.0, "beta_slow": 1.0}  # fmt: skip
+    oracle = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=97, hidden_size=64, intermediate_size=160, num_hidden_layers=3, num_attention_heads=4,
+            num_key_value_heads=2, max_position_embeddings=int(32 * yarn), rms_norm_eps=1e-5,
+            tie_word_embeddings=tied, rope_parameters=rope, attn_implementation="eager",
+        )
+    ).eval()  # fmt: skip
+    model = scrambled(config, 3, torch.float32)
+    theirs = {"model.embed_tokens.weight": model.embedding.table.weight, "model.norm.weight": model.norm.weight}
+    if model.head is not None:
+        theirs["lm_head.weight"] = model.head.weight
+    for number, block in enumerate(model.blocks):
+        at = f"model.layers.{number}"
+        theirs |= {
+            f"{at}.input_layernorm.weight": block.attn_norm.weight,
+            f"{at}.post_attention_layernorm.weight": block.mlp_norm.weight,
+            f"{at}.self_attn.q_proj.weight": block.attn.q.weight,
+            f"{at}.self_attn.k_proj.weight": block.attn.k.weight,
+            f"{at}.self_attn.v_proj.weight": block.attn.v.weight,
+            f"{at}.self_attn.o_proj.weight": block.attn.out.weight,
+            f"{at}.mlp.gate_proj.weight": block.mlp.gate.weight,
+            f"{at}.mlp.up_proj.weight": block.mlp.up.weight,
+            f"{at}.mlp.down_proj.weight": block.mlp.down.weight,
+        }
+    missing = oracle.load_state_dict(theirs, strict=False)
+    assert not missing.unexpected_keys
+    assert set(missing.missing_keys) <= {"lm_head.weight"}
+    oracle.tie_weights()
+    tokens = torch.randint(0, 97, (2, 40))
+    ours, reference = model(tokens), oracle(tokens).logits
+    assert (ours - reference).abs().max() <= 1e-4 * reference.abs().max().clamp(min=1)
+    assert torch.equal(ours.argmax(-1), reference.argmax(-1))
+
+
+def test_the_contests_model_has_its_published_number_of_parameters() -> None:
+    with torch.device("meta"):
+        model = GPT(ModelConfig(**GOLF))
+    assert sum(parameter.numel() for parameter in model.parameters()) == 24_730_705
+
+
+def test_parameter_kinds_cover_every_parameter() -> None:
+    model = GPT(ModelConfig(**{**GOLF, "layers": 2, "dim": 64, "hidden": 96, "bigram_buckets": 32, "tied": False}))
+    kinds = {name: parameter_kind(name, parameter) for name, parameter in model.named_parameters()}
+    assert kinds["embedding.table.weight"] == "embed"
+    assert kinds["head.weight"] == "head"
+    assert kinds["embedding.bigram.table.weight"] == kinds["embedding.bigram.proj.weight"] == "bigram"
+    assert kinds["blocks.0.attn.q.weight"] == "attn"
+    assert kinds["blocks.1.mlp.down.weight"] == "mlp"
+    control = {name for name, kind in kinds.items() if kind == "control"}
+    assert {"skip_weights", "embedding.smear", "embedding.bigram.scale", "blocks.0.resid_mix", "blocks.1.attn.q_gain",
+            "blocks.0.attn_scale", "blocks.0.mlp_scale"} == control - {
+        name for name in control if name.startswith("blocks.") and name not in ("blocks.0.resid_mix",
+        "blocks.1.attn.q_gain", "blocks.0.attn_scale", "blocks.0.mlp_scale")
+    }  # fmt: skip
+
+
+def test_the_contests_start_is_orthogonal_with_silent_outputs() -> None:
+    model = GPT(ModelConfig(**{**GOLF, "layers": 2}))
+    for block in model.blocks:
+        assert not block.attn.out.weight.any()
+        assert not block.mlp.down.weight.any()
+        q = block.attn.q.weight
+        assert torch.allclose(q @ q.T, torch.eye(len(q)), atol=1e-4)
+    proj = model.embedding.bigram.proj.weight  # (512, 128) scaled by 1/sqrt(2 * layers)
+    assert torch.allclose(proj.T @ proj, torch.eye(128) / 4, atol=1e-4)
+    assert not model.embedding.bigram.table.weight.any()
+
+
+def test_the_bigram_hash_is_frozen() -> None:
+    tokens, previous = torch.tensor([[5, 1023, 65535]]), torch.tensor([[7, 0, 65535]])
+    expected = [[((36313 * a) ^ (27191 * b)) % 4095 for a, b in ((5, 7), (1023, 0), (65535, 65535))]]
+    assert bigram_bucket(tokens, previous, 4096).tolist() == expected
+    assert bigram_bucket(torch.tensor([[2, 3]]), torch.tensor([[1, 2]]), 4096).tolist() == [[412, 3580]]
+
+
+def test_activation_checkpointing_changes_neither_loss_nor_gradients() -> None:
+    config = ModelConfig(vocab_size=50, dim=32, heads=4, layers=3, skips="plain", resid_mix=True)
+    tokens = tokens_with_documents(0)
+    grads = []
+    for checkpointing in (False, True):
+        model = scrambled(config, 1, torch.float64).train()
+        model.checkpointing = checkpointing
+        model(tokens).square().mean().backward()
+        grads.append([parameter.grad.clone() for parameter in model.parameters()])
+    for plain, again in zip(*grads, strict=True):
+        assert torch.allclose(plain, again, rtol=1e-12, atol=1e-14)

@@ -1,0 +1,98 @@
+"""optim.muon against the singular value decomposition, and against itself over ranks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from optim.muon import Muon, muon_update, orthogonalise
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (32, 96), (96, 32), (3, 40, 24)])
+def test_five_steps_bring_singular_values_into_the_known_band_and_keep_the_directions(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(shape, dtype=torch.float64)
+    found = orthogonalise(x)
+    u, s, vh = torch.linalg.svd(x, full_matrices=False)
+    relative = s / s.norm(dim=-1, keepdim=True)
+    inner = u.mT @ found @ vh.mT
+    diagonal = inner.diagonal(dim1=-2, dim2=-1)
+    assert (inner - torch.diag_embed(diagonal)).abs().max() < 1e-9  # the same singular vectors, in fp64
+    kept = relative > 0.01
+    assert kept.float().mean() > 0.9
+    assert diagonal[kept].min() > 0.6
+    assert diagonal[kept].max() < 1.3
+
+
+def test_single_precision_is_close_to_double() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(48, 80)
+    assert (orthogonalise(x).double() - orthogonalise(x.double())).abs().max() < 1e-4
+
+
+def test_momentum_is_nesterovs_and_moves_in_place() -> None:
+    gradient, momentum = torch.randn(8, 8, dtype=torch.float64), torch.randn(8, 8, dtype=torch.float64)
+    moved = 0.9 * momentum + gradient
+    expected = orthogonalise(gradient + 0.9 * moved)
+    assert torch.allclose(muon_update(gradient, momentum, 0.9), expected)
+    assert torch.allclose(momentum, moved)
+
+
+def test_tall_matrices_step_further_and_row_norm_evens_rows() -> None:
+    torch.manual_seed(0)
+    tall = torch.randn(64, 16, dtype=torch.float64)
+    assert torch.allclose(muon_update(tall, torch.zeros_like(tall), 0.0), orthogonalise(tall) * 2.0)
+    uneven = torch.diag(torch.logspace(-3, 3, 8, dtype=torch.float64)) @ torch.randn(8, 32, dtype=torch.float64)
+    even = muon_update(uneven, torch.zeros_like(uneven), 0.0, row_norm=True)
+    assert (even.norm(dim=1) > 0.5).all()
+
+
+def stepped(parameters: list[torch.Tensor], steps: int, seed: int) -> list[torch.Tensor]:
+    muon = Muon(parameters, lr=0.1, beta=0.9, weight_decay=0.1)
+    torch.manual_seed(seed)
+    for _ in range(steps):
+        for parameter in parameters:
+            parameter.grad = torch.randn_like(parameter)
+        muon.step()
+    return parameters
+
+
+def matrices() -> list[torch.Tensor]:
+    torch.manual_seed(7)
+    return [torch.nn.Parameter(torch.randn(shape)) for shape in ((16, 16), (24, 8), (16, 16), (8, 24), (16, 16))]
+
+
+def test_batched_matrices_step_as_each_would_alone() -> None:
+    together = stepped(matrices(), 3, seed=1)
+    torch.manual_seed(1)
+    alone = matrices()
+    momenta = [torch.zeros_like(p) for p in alone]
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for _ in range(3):
+            for parameter, momentum in zip(alone, momenta, strict=True):
+                update = muon_update(torch.randn_like(parameter), momentum, 0.9)
+                parameter.mul_(1 - 0.1 * 0.1).add_(update, alpha=-0.1)
+    for a, b in zip(together, alone, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def _on_a_rank(rank: int, ranks: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=ranks)
+    torch.save(stepped(matrices(), 3, seed=1), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_ranks_step_as_one_does(tmp_path: Path) -> None:
+    mp.spawn(_on_a_rank, (2, str(tmp_path)), nprocs=2)
+    alone = stepped(matrices(), 3, seed=1)
+    for rank in range(2):
+        for a, b in zip(torch.load(tmp_path / f"{rank}.pt"), alone, strict=True):
+            assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_a_vector_is_not_muons() -> None:
+    with pytest.raises(ValueError, match="give it to AdamW"):
+        Muon([torch.nn.Parameter(torch.zeros(3))], lr=0.1)

@@ -1,0 +1,100 @@
+"""optim.schedule, optim.average, optim.groups."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from base.config import load
+from base.errors import BadInput
+from optim.average import Average
+from optim.groups import OptimConfig, build_optimizers, set_rates
+from optim.muon import Muon
+from optim.schedule import learning_rate, momentum
+
+
+@given(st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 0.9), st.sampled_from(["linear", "cosine"]))
+def test_the_rate_stays_between_zero_and_its_peak(p: float, up: float, down: float, floor: float, shape: str) -> None:
+    assert 0.0 <= learning_rate(p, up, down, floor, shape) <= 1.0  # type: ignore[arg-type]
+
+
+def test_the_contests_schedule_is_flat_then_linear_to_zero() -> None:
+    assert [learning_rate(p, warmdown=0.5) for p in (0.0, 0.5, 0.75, 1.0)] == [1.0, 1.0, 0.5, 0.0]
+    assert learning_rate(1.0, warmdown=0.72, floor=0.1) == pytest.approx(0.1)
+    assert learning_rate(0.0, warmup=0.1) == 0.0  # the first step of a warm-up does not run at the peak
+    assert learning_rate(0.05, warmup=0.1) == 0.5
+    assert learning_rate(0.75, warmdown=0.5, shape="cosine") == pytest.approx(0.5)
+    assert [momentum(p, 0.92, 0.99, 0.5) for p in (0.0, 0.25, 0.5, 1.0)] == pytest.approx([0.92, 0.955, 0.99, 0.99])
+
+
+def test_swa_is_the_mean_and_ema_fades_in_fp32_whatever_the_weights_are() -> None:
+    weights = [torch.full((3,), value, dtype=torch.bfloat16) for value in (1.0, 1.0078125, 1.015625, 1.0)]
+    swa, ema = Average(), Average(0.5)
+    for weight in weights:
+        swa.update([weight])
+        ema.update([weight])
+    assert swa.weights()[0].dtype == torch.float32
+    assert torch.allclose(swa.weights()[0], torch.stack([w.float() for w in weights]).mean(0))
+    expected = weights[0].float()
+    for number, weight in enumerate(weights[1:], start=1):
+        kept = min(0.5, (1 + number) / (10 + number))  # the start is forgotten first
+        expected = kept * expected + (1 - kept) * weight.float()
+    assert torch.allclose(ema.weights()[0], expected)
+
+
+def test_an_average_goes_on_from_its_saved_state() -> None:
+    one, two = Average(0.9), Average(0.9)
+    one.update([torch.ones(2)])
+    two.load_state_dict(one.state_dict())
+    for average in (one, two):
+        average.update([torch.zeros(2)])
+    assert torch.equal(one.weights()[0], two.weights()[0])
+    with pytest.raises(ValueError, match="the saved average has decay 0.9, this run None"):
+        Average().load_state_dict(one.state_dict())
+    with pytest.raises(ValueError, match="nothing has been averaged"):
+        Average().weights()
+
+
+def parameters() -> list[tuple[torch.Tensor, str]]:
+    shapes = {"embed": (8, 4), "attn": (4, 4), "mlp": (4, 8), "control": (4,), "bigram": (6, 3), "head": (8, 4)}
+    return [(torch.nn.Parameter(torch.randn(shape)), kind) for kind, shape in shapes.items()]
+
+
+def test_each_kind_has_its_rate_and_decay_and_matrices_are_muons() -> None:
+    muon, adamw = build_optimizers(parameters(), OptimConfig())
+    assert isinstance(muon, Muon)
+    assert [tuple(p.shape) for p in muon.param_groups[0]["params"]] == [(4, 4), (4, 8)]
+    rates = {tuple(p.shape): (g["lr"], g["weight_decay"]) for g in adamw.param_groups for p in g["params"]}
+    assert rates[(4,)] == (0.02, 0.0)
+    assert rates[(6, 3)] == (0.03, 0.01)
+    (only,) = build_optimizers(parameters(), OptimConfig(matrix="adamw", matrix_lr=1e-3))
+    assert sum(len(group["params"]) for group in only.param_groups) == 6
+
+
+def test_the_schedule_multiplies_every_peak_and_warms_muons_momentum() -> None:
+    config = OptimConfig(warmdown=0.5, muon_warmup=0.5)
+    optimizers = build_optimizers(parameters(), config)
+    assert set_rates(optimizers, config, 0.75) == 0.5
+    assert all(group["lr"] == 0.5 * group["peak"] for o in optimizers for group in o.param_groups)
+    set_rates(optimizers, config, 0.0)
+    assert optimizers[0].param_groups[0]["beta"] == 0.85
+
+
+def test_adamw_is_torchs() -> None:
+    torch.manual_seed(0)
+    ours = torch.nn.Parameter(torch.randn(5, 3))
+    theirs = torch.nn.Parameter(ours.detach().clone())
+    config = OptimConfig(embed_lr=0.01, decay=0.1)
+    (optimizer,) = build_optimizers([(ours, "embed")], config)
+    reference = torch.optim.AdamW([theirs], lr=0.01, betas=config.betas, eps=config.eps, weight_decay=0.1, fused=False)
+    for _ in range(5):
+        ours.grad = torch.randn(5, 3)
+        theirs.grad = ours.grad.clone()
+        optimizer.step()
+        reference.step()
+    assert torch.allclose(ours, theirs, atol=1e-7)
+
+
+def test_a_schedule_longer_than_the_run_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"more than the whole run; use warmdown 0\.8 or less"):
+        load(OptimConfig, None, ["warmup=0.2", "warmdown=0.9"])

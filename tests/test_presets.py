@@ -1,0 +1,29 @@
+"""Every preset loads, and has the number of parameters that its source (or the audit of its source) gives."""
+
+from pathlib import Path
+
+import pytest
+
+from base.config import load
+from model.cost import parameters
+from train_gpt import RunConfig, dry_run
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SIZES = {
+    "golf465": 24_730_705, "micro26m": 25_829_888, "rscalm138m": 137_841_408, "rscalm350m": 435_471_360,
+    "rscalm700m": 879_904_000, "albor50m": 62_403_072, "albor125m": 188_769_024, "albor350m": 398_509_056,
+    "d38": 3_015_835_648, "d50": 6_563_430_400, "d52": 7_347_372_032,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_preset_loads_plans_and_has_its_size(path: Path) -> None:
+    config = load(RunConfig, path)
+    answer = dry_run(config)
+    assert answer["params"] == sum(parameters(config.model).values())
+    if path.stem in SIZES:
+        assert answer["params"] == SIZES[path.stem]
+
+
+def test_every_known_size_has_its_preset() -> None:
+    assert set(SIZES) <= {path.stem for path in CONFIGS.glob("*.yaml")}

@@ -1,0 +1,1 @@
+"""Everything around a run. Imports anything; imported by nobody."""

@@ -1,0 +1,299 @@
+"""The whole run, readable top to bottom: config, data, model, loop, average, score.
+
+    python train_gpt.py                                         (configs/demo.yaml: about two minutes on two cores)
+    python train_gpt.py configs/cpu10.yaml train.seconds=60     (section.key=value overrides)
+    torchrun --nproc_per_node=8 train_gpt.py configs/golf465.yaml
+    python train_gpt.py configs/d52.yaml --dry-run              (sizes and schedule; needs no data and no weights)
+
+A run lives in runs/NAME. The same command again goes on with a run that was killed, bit for bit where the budget is in
+steps; after a finished one, or under another config, it begins a new folder.
+"""
+
+import argparse
+import json
+import math
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from base.cli import Answer, OneLineParser, command, run, show_pairs
+from base.config import load, to_dict, to_yaml
+from base.errors import BadInput, CheckFailed
+from base.runs import new_or_unfinished
+from data.dataset import Dataset, open_dataset
+from data.loader import DataConfig, Loader
+from data.prep import ensure_dataset
+from engine.checkpoint import CHECKPOINT, load_checkpoint, load_weights, restore_random, save_checkpoint
+from engine.clock import Clock
+from engine.config import TrainConfig, micro_rows
+from engine.device import Device, agree, average_gradients, gather, mean, silence_other_ranks, start, stop
+from engine.log import RunLog, live_line, provenance
+from engine.plot import plot_losses
+from eval.score import EvalConfig, score_tokens
+from eval.tally import Score
+from model.config import ModelConfig
+from model.cost import causal_flops_per_token, flops_per_token, parameters, training_bytes
+from model.gpt import GPT, parameter_kind
+from optim.average import Average, AverageConfig
+from optim.groups import OptimConfig, build_optimizers, set_rates
+from optim.schedule import learning_rate
+
+DEFAULT, FINAL, RESULT = "configs/demo.yaml", "model.pt", "result.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    seed: int = 1337
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    average: AverageConfig = field(default_factory=AverageConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+class Training:
+    """Everything that moves during a run, and how to save it and put it back."""
+
+    def __init__(self, config: RunConfig, dataset: Dataset, device: Device) -> None:
+        self.config, self.dataset, self.device = config, dataset, device
+        torch.manual_seed(config.seed)
+        self.model = GPT(config.model).to(device.torch)
+        self.model.checkpointing = config.train.checkpointing
+        kinds = [(parameter, parameter_kind(name, parameter)) for name, parameter in self.model.named_parameters()]
+        self.weights = [parameter for parameter, _ in kinds]
+        self.optimizers = build_optimizers(kinds, config.optim)
+        self.rows, self.micro_batches = micro_rows(config.train, device.ranks)
+        self.loader = Loader(
+            dataset.train, config.data.order, config.train.seq_len, self.rows, config.seed,
+            dataset.manifest.data_sha256("train"), device.rank, device.ranks,
+        )  # fmt: skip
+        self.clock = Clock(config.train.seconds, config.train.steps, config.train.reserve_s)
+        self.average = Average(config.average.decay if config.average.kind == "ema" else None)
+        self.losses = torch.compile(self._losses) if config.train.compiled(device.torch.type) else self._losses
+
+    def _losses(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        logits = self.model(tokens)
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
+
+    def step(self, progress: float) -> tuple[float, float]:
+        """One optimizer step; returns the loss over all ranks and the gradient's norm."""
+        set_rates(self.optimizers, self.config.optim, progress)
+        self.model.order = self.config.model.order(progress)
+        total = 0.0
+        for _ in range(self.micro_batches):
+            tokens, targets = (t.to(self.device.torch, non_blocking=True) for t in self.loader.next_batch())
+            with self.device.autocast():
+                loss = self.losses(tokens, targets) / self.micro_batches
+            torch.autograd.backward(loss)
+            total += float(loss.detach())
+        average_gradients(self.weights, self.device)
+        total = mean(total, self.device)
+        clip = self.config.optim.clip or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self.weights, clip))
+        if not (math.isfinite(norm) and total < self.config.train.diverged_nats):
+            return total, math.nan  # before the weights are touched
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self._average(progress)
+        self.clock.step += 1
+        return total, norm
+
+    def prime(self) -> None:
+        """Compile and warm up on random tokens, outside the clock: no weight, no state and no data position moves."""
+        shape = (self.rows, self.config.train.seq_len)
+        random = torch.randint(self.config.model.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+        for progress in (0.0, 1.0):  # with loops off and on
+            self.model.order = self.config.model.order(progress)
+            with self.device.autocast():
+                torch.autograd.backward(self.losses(*2 * (random.to(self.device.torch),)))
+        for weight in self.weights:
+            weight.grad = None
+        self.device.synchronize()
+
+    def _average(self, progress: float) -> None:
+        wanted = self.config.average
+        if wanted.kind == "ema":
+            self.average.update(self.weights)
+        elif wanted.kind == "swa" and progress >= wanted.start:
+            due = int((progress - wanted.start) / wanted.every) + 1
+            if self.average.count < due:
+                self.average.update(self.weights)
+
+    def score(self, context: int, stride: int) -> Score:
+        """The validation side under the weights as they are, all ranks together."""
+        order, self.model.order = self.model.order, self.config.model.order()
+        tokens = self.dataset.val.read(0, len(self.dataset.val))
+        size, device = self.config.eval.batch_tokens, self.device
+        tally = score_tokens(self.model, tokens, self.dataset.table, context, stride, size, device.rank, device.ranks)
+        self.model.order = order
+        for rank, state in enumerate(gather(tally.state(), device)):
+            if rank != device.rank:
+                tally.merge(state)
+        return tally.score()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "config": to_dict(self.config),
+            "weights": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "average": self.average.state_dict(),
+            "clock": self.clock.state_dict(),
+            "data": self.loader.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], where: str) -> None:
+        load_weights(self.model, state["weights"], where)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.average.load_state_dict(state["average"])
+        self.clock.load_state_dict(state["clock"])
+        self.loader.load_state_dict(state["data"])
+        restore_random(state)
+
+
+def train(training: Training, log: RunLog, folder: Path | None) -> None:
+    """Until the budget is used up; SIGTERM saves and ends cleanly."""
+    config, clock, device = training.config, training.clock, training.device
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    flops = flops_per_token(config.model, config.train.seq_len)
+    validated = clock.progress()
+    saved_s = clock.elapsed_s
+    during, context = config.eval.during, config.eval.context or config.train.seq_len
+    # Whatever all ranks must do together hangs on `progress`, on which they agree; their own clocks differ.
+    while (progress := clock.progress(agree(clock.elapsed_s, device))) < 1.0:
+        if during and int(progress / during) > int(validated / during):
+            validated = progress
+            bpb = training.score(context, context).bpb
+            log.metrics(step=clock.step, elapsed_s=clock.elapsed_s, val_bpb=bpb)
+            log.say(f"step {clock.step} val_bpb:{bpb:.4f} (without overlap, current weights)")
+        begun_s = clock.elapsed_s
+        with clock.running():
+            loss, norm = training.step(progress)
+            device.synchronize()
+        took_s = clock.elapsed_s - begun_s
+        if math.isnan(norm):
+            saved = folder is not None and (folder / CHECKPOINT).exists()
+            kept = f"the last good checkpoint is {folder}/{CHECKPOINT}" if saved else "nothing was saved yet"
+            raise CheckFailed(f"step {clock.step}: loss {loss:.4g} has diverged; {kept}; lower the learning rates")
+        log.metrics(step=clock.step, elapsed_s=clock.elapsed_s, loss=loss, grad_norm=norm, step_s=took_s)
+        log.progress(live_line(clock, loss, config.train.batch_tokens / took_s, flops, device))
+        if stopped or clock.elapsed_s - saved_s > config.train.checkpoint_s:
+            saved_s = clock.elapsed_s
+            if folder is not None:
+                save_checkpoint(folder, training.state_dict())
+        if stopped:
+            log.say(f"SIGTERM at step {clock.step}: saved; the same command goes on from there")
+            raise KeyboardInterrupt
+
+
+def act(args: argparse.Namespace) -> Answer:
+    words = list(args.words)
+    path = words.pop(0) if words and "=" not in words[0] else DEFAULT
+    config: RunConfig = load(RunConfig, path, words)
+    if args.dry_run:
+        return dry_run(config)
+    device = start()
+    try:
+        return whole_run(config, args.name or Path(path).stem, device)
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's allocator raises it plainly
+        if "memory" not in str(error):
+            raise
+        raise BadInput(f"out of memory; lower train.micro_tokens or set train.checkpointing=true ({error})") from None
+    finally:
+        stop(device)
+
+
+def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
+    dataset = _dataset(config, device)
+    training = Training(config, dataset, device)  # whatever it refuses leaves no folder
+    mine = new_or_unfinished(name, to_yaml(config), RESULT) if device.main else Path()
+    folder = Path(gather(str(mine), device)[0])
+    log = RunLog(folder if device.main else None)
+    if state := load_checkpoint(folder, device.torch):
+        training.load_state_dict(state, str(folder / CHECKPOINT))
+        log.truncate_metrics(training.clock.step)
+        log.say(f"going on at step {training.clock.step}")
+    else:
+        hashes = f"data {dataset.manifest.data_sha256()} tokenizer {dataset.manifest.tokenizer.sha256}"
+        compiled = "on" if config.train.compiled(device.torch.type) else "off"
+        log.say(f"{to_yaml(config)}{provenance()}, on {device.describe()}, torch.compile {compiled}\n{hashes}")
+    training.prime()
+    train(training, log, folder if device.main else None)
+    if config.average.kind != "off" and training.average.count:
+        training.average.swap(training.weights)
+    score = training.score(config.eval.context or config.train.seq_len, config.eval.stride)
+    answer = {
+        "run": str(folder.resolve()),
+        "params": sum(parameters(config.model).values()),
+        "steps": training.clock.step,
+        "train_seconds": training.clock.elapsed_s,
+        "val_bpb": score.bpb,
+        "val_nats_per_token": score.nats_per_token,
+        "tokens_per_second": training.clock.step * config.train.batch_tokens / training.clock.elapsed_s,
+    }
+    log.say(f"steps {training.clock.step} train_time:{training.clock.elapsed_s:.1f}s val_bpb:{score.bpb:.4f}")
+    if device.main:
+        save_checkpoint(folder, {"config": to_dict(config), "weights": training.model.state_dict()}, FINAL)
+        plot_losses(folder)
+        (folder / RESULT).write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")  # the run is finished
+    return answer
+
+
+def dry_run(config: RunConfig) -> Answer:
+    """Sizes, groups and schedule of a run, for one rank; nothing is read, downloaded or allocated."""
+    rows, micro_batches = micro_rows(config.train, 1)
+    micro_tokens = rows * config.train.seq_len
+    counts = parameters(config.model)
+    optim, value_bytes = config.optim, 2 if torch.cuda.is_available() else 4
+    memory = training_bytes(config.model, micro_tokens, value_bytes, optim.matrix == "muon", config.train.checkpointing)
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
+    rates = [learning_rate(p, optim.warmup, optim.warmdown, optim.floor, optim.shape) for p in shares]
+    return {
+        "params": sum(counts.values()),
+        "params_by_kind": counts,
+        "flops_per_token": flops_per_token(config.model, config.train.seq_len),
+        "flops_per_token_causal": causal_flops_per_token(config.model, config.train.seq_len),
+        "tokens_per_step": config.train.batch_tokens,
+        "micro_batches": micro_batches,
+        "memory_bytes": sum(memory.values()),
+        "memory_by_part": memory,
+        "rate_multiplier": dict(zip(map(str, shares), rates, strict=True)),
+    }
+
+
+def _dataset(config: RunConfig, device: Device) -> Dataset:
+    """The run's data, made on first use where the config says from what; refused if it is not the model's."""
+    if config.data.source and device.main:
+        ensure_dataset(config.data.source, config.model.vocab_size, Path(config.data.path))
+    gather(0, device)  # the other ranks wait for it
+    dataset = open_dataset(config.data.path)
+    if dataset.manifest.tokenizer.vocab_size != config.model.vocab_size:
+        raise BadInput(
+            f"{config.data.path}: its tokenizer has {dataset.manifest.tokenizer.vocab_size} entries; "
+            f"model.vocab_size is {config.model.vocab_size}"
+        )
+    if config.model.bos_id != dataset.tokenizer.bos_id:
+        raise BadInput(f"{config.data.path}: bos is {dataset.tokenizer.bos_id}; model.bos_id is {config.model.bos_id}")
+    return dataset
+
+
+def parser() -> OneLineParser:
+    flags = command("train_gpt", __doc__ or "")
+    flags.prog = "train_gpt.py"
+    flags.add_argument("words", nargs="*", metavar="CONFIG.yaml section.key=value", help=f"default: {DEFAULT}")
+    flags.add_argument("--name", help="the folder in runs/ (default: the config's name)")
+    flags.add_argument("--dry-run", action="store_true", help="sizes and schedule only")
+    return flags
+
+
+if __name__ == "__main__":
+    silence_other_ranks()
+    sys.exit(run(parser(), act, show_pairs))

@@ -31,7 +31,7 @@ from data.prep import ensure_dataset
 from engine.checkpoint import CHECKPOINT, load_checkpoint, load_weights, restore_random, save_checkpoint
 from engine.clock import Clock
 from engine.config import TrainConfig, micro_rows
-from engine.device import Device, agree, average_gradients, gather, mean, silence_other_ranks, start, stop
+from engine.device import Device, agree, average_gradients, gather, joined, mean, silence_other_ranks
 from engine.log import RunLog, live_line, provenance
 from engine.plot import plot_losses
 from eval.score import EvalConfig, score_tokens
@@ -200,15 +200,13 @@ def act(args: argparse.Namespace) -> Answer:
     config: RunConfig = load(RunConfig, path, words)
     if args.dry_run:
         return dry_run(config)
-    device = start()
     try:
-        return whole_run(config, args.name or Path(path).stem, device)
+        with joined() as device:
+            return whole_run(config, args.name or Path(path).stem, device)
     except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's allocator raises it plainly
         if "memory" not in str(error):
             raise
         raise BadInput(f"out of memory; lower train.micro_tokens or set train.checkpointing=true ({error})") from None
-    finally:
-        stop(device)
 
 
 def whole_run(config: RunConfig, name: str, device: Device) -> Answer:

@@ -5,9 +5,10 @@ torchrun's own variables (RANK, WORLD_SIZE, LOCAL_RANK) are the only environment
 
 import os
 import sys
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
@@ -55,7 +56,8 @@ class Device:
         return f"{self.ranks} x {self.torch.type} ({kind})"
 
 
-def start() -> Device:
+@contextmanager
+def joined() -> Iterator[Device]:
     """Join the ranks if torchrun started several, and take this rank's device."""
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if torch.cuda.is_available():
@@ -63,20 +65,23 @@ def start() -> Device:
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
-    if ranks > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Device(device, rank, ranks)
+    if ranks == 1:
+        yield Device(device)
+        return
+    # Imported after the group is made (any optimizer does it), dynamo keeps the group alive beyond its end: gloo's
+    # threads then outlive the interpreter, want its lock to free a tensor, and abort the process, one time in five.
+    import_module("torch._dynamo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Device(device, rank, ranks)
+    finally:
+        dist.destroy_process_group()
 
 
 def silence_other_ranks() -> None:
     """One answer on stdout, the main rank's."""
     if os.environ.get("RANK", "0") != "0":
         sys.stdout = open(os.devnull, "w")
-
-
-def stop(device: Device) -> None:
-    if device.ranks > 1:
-        dist.destroy_process_group()
 
 
 @torch.no_grad()

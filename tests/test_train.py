@@ -25,6 +25,7 @@ from tests.conftest import prep
 from train_gpt import RunConfig, Training, dry_run, whole_run
 
 ROOT = Path(__file__).parents[1]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]  # on a free port
 CPU = Device(torch.device("cpu"))
 SMALL = [
     "model.vocab_size=400", "model.layers=2", "model.dim=32", "model.heads=2", "model.kv_heads=1", "model.smear=static",
@@ -141,9 +142,8 @@ def test_sigterm_saves_and_ends_cleanly(work: Path) -> None:
 def test_two_ranks_train_as_one_with_the_same_batch(work: Path) -> None:
     (work / "none.yaml").write_text("")
     one = whole_run(small("train.steps=6"), "one", CPU)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29517"]
     words = ["none.yaml", *SMALL, "data.path=data", "train.steps=6", "--name", "two", "--json"]
-    done = subprocess.run([*torchrun, str(ROOT / "train_gpt.py"), *words], cwd=work, capture_output=True, text=True)
+    done = subprocess.run([*TORCHRUN, str(ROOT / "train_gpt.py"), *words], cwd=work, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[0])["val_bpb"] == pytest.approx(one["val_bpb"], abs=1e-4)
     for name, weight in weights(work / "runs" / "two").items():
@@ -152,10 +152,9 @@ def test_two_ranks_train_as_one_with_the_same_batch(work: Path) -> None:
 
 def test_ranks_whose_clocks_differ_validate_together_and_end_together(work: Path) -> None:
     (work / "none.yaml").write_text("")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29518"]
     words = ["none.yaml", *SMALL, "data.path=data", "train.steps=0", "train.seconds=2", "eval.during=0.05", "--json"]
     done = subprocess.run(
-        [*torchrun, str(ROOT / "train_gpt.py"), *words], cwd=work, capture_output=True, text=True, timeout=90
+        [*TORCHRUN, str(ROOT / "train_gpt.py"), *words], cwd=work, capture_output=True, text=True, timeout=90
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[0])

@@ -34,6 +34,7 @@ from engine.config import TrainConfig, micro_rows
 from engine.device import Device, agree, average_gradients, gather, joined, mean, silence_other_ranks
 from engine.log import RunLog, live_line, provenance
 from engine.plot import plot_losses
+from engine.shard import gathered, sharder, spread, spread_optimizer, whole
 from eval.score import EvalConfig, score_tokens
 from eval.tally import Score
 from model.config import ModelConfig
@@ -63,7 +64,12 @@ class Training:
     def __init__(self, config: RunConfig, dataset: Dataset, device: Device) -> None:
         self.config, self.dataset, self.device = config, dataset, device
         torch.manual_seed(config.seed)
-        self.model = GPT(config.model).to(device.torch)
+        if config.train.shard == "fsdp" and device.ranks > 1:
+            split = sharder(device)
+            self.model = GPT(config.model, made=split)
+            split(self.model)
+        else:
+            self.model = GPT(config.model).to(device.torch)
         self.model.checkpointing = config.train.checkpointing
         kinds = [(parameter, parameter_kind(name, parameter)) for name, parameter in self.model.named_parameters()]
         self.weights = [parameter for parameter, _ in kinds]
@@ -75,6 +81,7 @@ class Training:
         )  # fmt: skip
         self.clock = Clock(config.train.seconds, config.train.steps, config.train.reserve_s)
         self.average = Average(config.average.decay if config.average.kind == "ema" else None)
+        self.validated = 0.0  # progress at the last validation during the run
         self.losses = torch.compile(self._losses) if config.train.compiled(device.torch.type) else self._losses
 
     def _losses(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -95,7 +102,7 @@ class Training:
         average_gradients(self.weights, self.device)
         total = mean(total, self.device)
         clip = self.config.optim.clip or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self.weights, clip))
+        norm = float(gathered(torch.nn.utils.clip_grad_norm_(self.weights, clip)))
         if not (math.isfinite(norm) and total < self.config.train.diverged_nats):
             return total, math.nan  # before the weights are touched
         for optimizer in self.optimizers:
@@ -131,7 +138,10 @@ class Training:
         order, self.model.order = self.model.order, self.config.model.order()
         tokens = self.dataset.val.read(0, len(self.dataset.val))
         size, device = self.config.eval.batch_tokens, self.device
-        tally = score_tokens(self.model, tokens, self.dataset.table, context, stride, size, device.rank, device.ranks)
+        with whole(self.model):
+            tally = score_tokens(
+                self.model, tokens, self.dataset.table, context, stride, size, device.rank, device.ranks
+            )
         self.model.order = order
         for rank, state in enumerate(gather(tally.state(), device)):
             if rank != device.rank:
@@ -139,11 +149,13 @@ class Training:
         return tally.score()
 
     def state_dict(self) -> dict[str, Any]:
+        """Whole tensors; all ranks must ask together."""
         return {
             "config": to_dict(self.config),
-            "weights": self.model.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "average": self.average.state_dict(),
+            "weights": gathered(self.model.state_dict()),
+            "optimizers": [gathered(optimizer.state_dict()) for optimizer in self.optimizers],
+            "average": gathered(self.average.state_dict()),
+            "validated": self.validated,
             "clock": self.clock.state_dict(),
             "data": self.loader.state_dict(),
         }
@@ -151,8 +163,10 @@ class Training:
     def load_state_dict(self, state: dict[str, Any], where: str) -> None:
         load_weights(self.model, state["weights"], where)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.average.load_state_dict(state["average"])
+            optimizer.load_state_dict(spread_optimizer(saved, optimizer))
+        sums = [spread(total, weight) for total, weight in zip(state["average"]["sums"], self.weights, strict=False)]
+        self.average.load_state_dict({**state["average"], "sums": sums})
+        self.validated = state["validated"]
         self.clock.load_state_dict(state["clock"])
         self.loader.load_state_dict(state["data"])
         restore_random(state)
@@ -163,14 +177,24 @@ def train(training: Training, log: RunLog, folder: Path | None) -> None:
     config, clock, device = training.config, training.clock, training.device
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
-    flops = flops_per_token(config.model, config.train.seq_len)
-    validated = clock.progress()
+    flops, bytes_ = flops_per_token(config.model, config.train.seq_len), training.dataset.bytes_per_token
     saved_s = clock.elapsed_s
     during, context = config.eval.during, config.eval.context or config.train.seq_len
-    # Whatever all ranks must do together hangs on `progress`, on which they agree; their own clocks differ.
-    while (progress := clock.progress(agree(clock.elapsed_s, device))) < 1.0:
-        if during and int(progress / during) > int(validated / during):
-            validated = progress
+    # Whatever all ranks must do together hangs on what the main one sees; their own clocks and signals differ.
+    while True:
+        elapsed_s, ending = agree((clock.elapsed_s, len(stopped)), device)
+        progress = clock.progress(elapsed_s)
+        if ending or elapsed_s - saved_s > config.train.checkpoint_s:
+            saved_s, state = elapsed_s, training.state_dict()
+            if folder is not None:
+                save_checkpoint(folder, state)
+        if ending:
+            log.say(f"SIGTERM at step {clock.step}: saved; the same command goes on from there")
+            raise KeyboardInterrupt
+        if progress >= 1.0:
+            return
+        if during and int(progress / during) > int(training.validated / during):
+            training.validated = progress
             bpb = training.score(context, context).bpb
             log.metrics(step=clock.step, elapsed_s=clock.elapsed_s, val_bpb=bpb)
             log.say(f"step {clock.step} val_bpb:{bpb:.4f} (without overlap, current weights)")
@@ -184,14 +208,7 @@ def train(training: Training, log: RunLog, folder: Path | None) -> None:
             kept = f"the last good checkpoint is {folder}/{CHECKPOINT}" if saved else "nothing was saved yet"
             raise CheckFailed(f"step {clock.step}: loss {loss:.4g} has diverged; {kept}; lower the learning rates")
         log.metrics(step=clock.step, elapsed_s=clock.elapsed_s, loss=loss, grad_norm=norm, step_s=took_s)
-        log.progress(live_line(clock, loss, config.train.batch_tokens / took_s, flops, device))
-        if stopped or clock.elapsed_s - saved_s > config.train.checkpoint_s:
-            saved_s = clock.elapsed_s
-            if folder is not None:
-                save_checkpoint(folder, training.state_dict())
-        if stopped:
-            log.say(f"SIGTERM at step {clock.step}: saved; the same command goes on from there")
-            raise KeyboardInterrupt
+        log.progress(live_line(clock, loss, bytes_, config.train.batch_tokens / took_s, flops, device))
 
 
 def act(args: argparse.Namespace) -> Answer:
@@ -210,7 +227,11 @@ def act(args: argparse.Namespace) -> Answer:
 
 
 def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
-    dataset = _dataset(config, device)
+    if config.data.source and device.main:
+        ensure_dataset(config.data.source, config.model.vocab_size, Path(config.data.path))
+    gather(0, device)  # the other ranks wait for it
+    dataset = open_dataset(config.data.path)
+    dataset.require(config.model.vocab_size, config.model.bos_id)
     training = Training(config, dataset, device)  # whatever it refuses leaves no folder
     mine = new_or_unfinished(name, to_yaml(config), RESULT) if device.main else Path()
     folder = Path(gather(str(mine), device)[0])
@@ -238,8 +259,9 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
         "tokens_per_second": training.clock.step * config.train.batch_tokens / training.clock.elapsed_s,
     }
     log.say(f"steps {training.clock.step} train_time:{training.clock.elapsed_s:.1f}s val_bpb:{score.bpb:.4f}")
+    weights = gathered(training.model.state_dict())
     if device.main:
-        save_checkpoint(folder, {"config": to_dict(config), "weights": training.model.state_dict()}, FINAL)
+        save_checkpoint(folder, {"config": to_dict(config), "weights": weights}, FINAL)
         plot_losses(folder)
         (folder / RESULT).write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")  # the run is finished
     return answer
@@ -265,22 +287,6 @@ def dry_run(config: RunConfig) -> Answer:
         "memory_by_part": memory,
         "rate_multiplier": dict(zip(map(str, shares), rates, strict=True)),
     }
-
-
-def _dataset(config: RunConfig, device: Device) -> Dataset:
-    """The run's data, made on first use where the config says from what; refused if it is not the model's."""
-    if config.data.source and device.main:
-        ensure_dataset(config.data.source, config.model.vocab_size, Path(config.data.path))
-    gather(0, device)  # the other ranks wait for it
-    dataset = open_dataset(config.data.path)
-    if dataset.manifest.tokenizer.vocab_size != config.model.vocab_size:
-        raise BadInput(
-            f"{config.data.path}: its tokenizer has {dataset.manifest.tokenizer.vocab_size} entries; "
-            f"model.vocab_size is {config.model.vocab_size}"
-        )
-    if config.model.bos_id != dataset.tokenizer.bos_id:
-        raise BadInput(f"{config.data.path}: bos is {dataset.tokenizer.bos_id}; model.bos_id is {config.model.bos_id}")
-    return dataset
 
 
 def parser() -> OneLineParser:

@@ -28,6 +28,21 @@ class Dataset:
     train: TokenStream
     val: TokenStream
 
+    def require(self, vocab_size: int, bos_id: int) -> None:
+        """Refuse to serve a model of another vocabulary."""
+        for name, mine, models in (
+            ("vocab_size", self.manifest.tokenizer.vocab_size, vocab_size),
+            ("bos_id", self.tokenizer.bos_id, bos_id),
+        ):
+            if mine != models:
+                raise BadInput(f"{self.path}: its tokenizer's {name} is {mine}; model.{name} is {models}")
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Of the training side."""
+        side = self.manifest.side("train")
+        return side.bytes / side.tokens
+
     def documents(self, split: SplitName) -> Iterator[Tokens]:
         """Each document's tokens, without its mark."""
         stream = self.train if split == "train" else self.val

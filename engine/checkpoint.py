@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from base.errors import BadInput
+from engine.shard import spread
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -51,4 +52,4 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], where
             raise BadInput(
                 f"{where}: weight {name} has shape {tuple(plain[name].shape)}; this model has {tuple(own[name].shape)}"
             )
-    model.load_state_dict(plain)
+    model.load_state_dict({name: spread(tensor, own[name]) for name, tensor in plain.items()})

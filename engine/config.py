@@ -21,6 +21,7 @@ class TrainConfig:
     batch_tokens: Annotated[int, Gt(0)] = 8192  # a step, over all ranks
     micro_tokens: Amount = 0  # at a time on one rank; 0: the rank's whole share
     checkpoint_s: Annotated[float, Gt(0)] = 60.0  # seconds of training between two checkpoints
+    shard: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights and optimizer state split over ranks
     checkpointing: bool = False  # activations are computed again instead of kept
     compile: Literal["auto", "on", "off"] = "auto"  # auto: on a GPU
     diverged_nats: Annotated[float, Gt(0)] = 20.0  # a loss above this, or none, stops the run

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 # Dense bf16 peaks by a part of the device's name, for model-FLOPs utilisation.
 PEAK_FLOPS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
@@ -91,7 +92,7 @@ def average_gradients(parameters: Iterable[torch.Tensor], device: Device) -> Non
         return
     kinds: dict[torch.dtype, list[torch.Tensor]] = {}
     for parameter in parameters:
-        if parameter.grad is not None:
+        if parameter.grad is not None and not isinstance(parameter.grad, DTensor):  # FSDP2 has averaged its own
             kinds.setdefault(parameter.grad.dtype, []).append(parameter.grad)
     for gradients in kinds.values():
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
@@ -101,13 +102,13 @@ def average_gradients(parameters: Iterable[torch.Tensor], device: Device) -> Non
             gradient.copy_(part.view_as(gradient))
 
 
-def agree(value: float, device: Device) -> float:
-    """The main rank's value, on every rank: so that all stop at the same step."""
+def agree(values: tuple[float, ...], device: Device) -> tuple[float, ...]:
+    """The main rank's values, on every rank: so that all do the same at the same step."""
     if device.ranks == 1:
-        return value
-    shared = torch.tensor([value], dtype=torch.float64, device=device.torch)
+        return values
+    shared = torch.tensor(values, dtype=torch.float64, device=device.torch)
     dist.broadcast(shared, 0)
-    return float(shared)
+    return tuple(shared.tolist())
 
 
 def mean(value: float, device: Device) -> float:

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import platform
 import subprocess
 import sys
@@ -28,13 +29,21 @@ def provenance() -> str:
     return f"commit {commit}, python {platform.python_version()}, torch {torch.__version__}"
 
 
-def live_line(clock: Clock, loss: float, tokens_per_s: float, flops_per_token: int, device: Device) -> str:
-    """Where the run stands; utilisation where the device's peak is known, its FLOP/s elsewhere."""
+def live_line(
+    clock: Clock, loss: float, bytes_per_token: float, tokens_per_s: float, flops_per_token: int, device: Device
+) -> str:
+    """Where the run stands; utilisation where the device's peak is known, its FLOP/s elsewhere.
+
+    The bits a byte are the training batch's, at the whole corpus' bytes a token.
+    """
     speed, peak = tokens_per_s * flops_per_token / device.ranks, device.peak_flops()
     used = f"mfu {speed / peak:.1%}" if peak else f"{speed / 1e9:,.0f} GFLOP/s a rank"
-    progress = clock.progress()
+    progress, bpb = clock.progress(), loss / math.log(2) / bytes_per_token
     left_s = clock.elapsed_s / max(progress, 1e-9) * (1 - progress)
-    return f"step {clock.step} {progress:6.1%} loss {loss:.4f} {tokens_per_s:,.0f} tok/s {used} left {left_s:.0f} s"
+    return (
+        f"step {clock.step} {progress:6.1%} loss {loss:.4f} bpb {bpb:.3f} "
+        f"{tokens_per_s:,.0f} tok/s {used} left {left_s:.0f} s"
+    )
 
 
 class RunLog:

@@ -28,7 +28,7 @@ class BigramHash(nn.Module):
         self.buckets = config.bigram_buckets
         self.table = nn.Embedding(config.bigram_buckets, config.bigram_dim)
         self.proj = nn.Linear(config.bigram_dim, config.dim, bias=False)
-        self.scale = nn.Parameter(torch.tensor(0.05))
+        self.scale = nn.Parameter(torch.full((1,), 0.05))  # FSDP2 takes no scalars
 
     def forward(self, tokens: torch.Tensor, last: torch.Tensor | None) -> torch.Tensor:
         """`last` (B, 1) is the token before the chunk, None at the very start."""

@@ -7,6 +7,7 @@ Parameter kinds, for packing and for optimizer groups, come from `parameter_kind
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -78,11 +79,17 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, made: Callable[[nn.Module], None] = lambda block: None) -> None:
+        """`made` is shown each block as soon as it is initialised: it may shard one before the next takes memory."""
         super().__init__()
         self.config = config
         self.embedding = Embedding(config)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.blocks = nn.ModuleList()
+        for layer in range(config.layers):
+            block = Block(config, layer)
+            self._initialise_block(block)
+            made(block)
+            self.blocks.append(block)
         self.norm = Norm(config)
         self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
         pairs = len(config.order()) // 2
@@ -90,8 +97,13 @@ class GPT(nn.Module):
         self.skip_gates = nn.Parameter(torch.zeros(pairs, config.dim)) if config.skips == "gated" else None
         self.order = config.order()  # the layers that run; a training loop switches loops on by setting it
         self.checkpointing = False  # trade compute for activation memory, block by block
-        self.apply(self._initialise)
-        self._initialise_outputs()
+        self.embedding.apply(self._initialise)
+        if self.embedding.bigram is not None:  # the branch starts as nothing while its table already learns
+            nn.init.zeros_(self.embedding.bigram.table.weight)
+            with torch.no_grad():
+                self.embedding.bigram.proj.weight.mul_(1 / math.sqrt(2 * config.layers))
+        if self.head is not None:
+            self._initialise(self.head)
 
     def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
         return self.logits(self.trunk(tokens, cache))
@@ -166,14 +178,10 @@ class GPT(nn.Module):
                 module.weight.normal_(0, config.init_std)
 
     @torch.no_grad()
-    def _initialise_outputs(self) -> None:
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            if block.resid_mix is not None:
-                block.resid_mix[1] = 0
-            if self.config.init == "ortho":
-                block.attn.out.weight.zero_()
-                block.mlp.down.weight.zero_()
-        if self.embedding.bigram is not None:  # the branch starts as nothing while its table already learns
-            self.embedding.bigram.table.weight.zero_()
-            self.embedding.bigram.proj.weight.mul_(1 / math.sqrt(2 * self.config.layers))
+    def _initialise_block(self, block: Block) -> None:
+        block.apply(self._initialise)
+        if block.resid_mix is not None:
+            block.resid_mix[1] = 0
+        if self.config.init == "ortho":
+            block.attn.out.weight.zero_()
+            block.mlp.down.weight.zero_()

@@ -1,15 +1,16 @@
 """Muon: momentum, then the nearest orthogonal matrix, by a few matrix products (Jordan et al. 2024).
 
-For hidden matrices only; embeddings, heads and vectors go to AdamW (optim/groups.py). The mathematics is two pure
-functions; the class holds momentum and shares the work: with N ranks each orthogonalises every N-th matrix and one
-all-reduce hands the results round, so the step is the same for any N.
+For hidden matrices only; embeddings, heads and vectors go to AdamW (optim/groups.py). The mathematics is pure
+functions; the class holds momentum; its step is the same for any number of ranks that share the work (optim/share.py).
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
-import torch.distributed as dist
 from torch.optim import Optimizer
+
+from optim.share import held, turned
 
 # The quintic's coefficients: steep at zero, so that five steps bring every singular value of a matrix of norm 1 that
 # is not vanishing to about 0.7 … 1.2. Exactness is not worth more steps.
@@ -29,23 +30,30 @@ def orthogonalise(update: torch.Tensor, steps: int = 5) -> torch.Tensor:
     return x.to(update.dtype)
 
 
-def muon_update(
-    gradient: torch.Tensor, momentum: torch.Tensor, beta: float, steps: int = 5, row_norm: bool = False
-) -> torch.Tensor:
-    """The step's direction, of unit-scale rows; `momentum` is moved in place. Nesterov's look-ahead is built in.
+def direction(update: torch.Tensor, steps: int = 5, row_norm: bool = False) -> torch.Tensor:
+    """(…, rows, columns) of momentum -> the step's direction, of unit-scale rows.
 
     `row_norm` divides each row by its length first (MuonEq-R: about -0.001 bpb in the contest).
     """
-    momentum.mul_(beta).add_(gradient)
-    update = gradient.add(momentum, alpha=beta)
     if row_norm:
         update = update / (update.norm(dim=-1, keepdim=True) + 1e-7)
     rows, columns = update.shape[-2:]
     return orthogonalise(update, steps).mul(max(1.0, rows / columns) ** 0.5)
 
 
+def directions(updates: list[torch.Tensor], steps: int, row_norm: bool) -> list[torch.Tensor]:
+    """The same for many matrices; those of one shape are orthogonalised as one batch."""
+    shapes: dict[torch.Size, list[int]] = {}
+    for number, update in enumerate(updates):
+        shapes.setdefault(update.shape, []).append(number)
+    found = dict[int, torch.Tensor]()
+    for numbers in shapes.values():
+        found.update(zip(numbers, direction(torch.stack([updates[n] for n in numbers]), steps, row_norm), strict=True))
+    return [found[number] for number in range(len(updates))]
+
+
 class Muon(Optimizer):
-    """One class for 1 … N ranks. Gradients must already be averaged over ranks (DDP does it)."""
+    """One class for 1 … N ranks, replicated or sharded. Gradients must already be averaged over ranks."""
 
     def __init__(
         self,
@@ -66,36 +74,17 @@ class Muon(Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
-            updates = self._shared(moving, group) if _ranks() > 1 else self._updates(moving, group)
-            for parameter, update in zip(moving, updates, strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update, alpha=-group["lr"])
-
-    def _updates(self, parameters: list[torch.Tensor], group: dict[str, object]) -> list[torch.Tensor]:
-        """Every matrix's update; matrices of one shape are orthogonalised as one batch."""
-        shapes: dict[torch.Size, list[int]] = {}
-        for number, parameter in enumerate(parameters):
-            shapes.setdefault(parameter.shape, []).append(number)
-        updates: list[torch.Tensor] = [torch.empty(0)] * len(parameters)
-        for numbers in shapes.values():
-            gradients = torch.stack([_gradient(parameters[n]) for n in numbers])
-            momenta = torch.stack([self._momentum(parameters[n]) for n in numbers])
-            beta, steps, row_norm = group["beta"], group["steps"], group["row_norm"]
-            moved = muon_update(gradients, momenta, beta, steps, row_norm)  # type: ignore[arg-type]
-            for at, n in enumerate(numbers):
-                self.state[parameters[n]]["momentum"].copy_(momenta[at])
-                updates[n] = moved[at]
-        return updates
-
-    def _shared(self, parameters: list[torch.Tensor], group: dict[str, object]) -> list[torch.Tensor]:
-        """The same updates, each computed on one rank: parameter i on rank i mod N."""
-        mine = list(range(dist.get_rank(), len(parameters), _ranks()))
-        flat = torch.zeros(sum(p.numel() for p in parameters), dtype=parameters[0].dtype, device=parameters[0].device)
-        slots = torch.split(flat, [p.numel() for p in parameters])
-        for n, update in zip(mine, self._updates([parameters[n] for n in mine], group), strict=True):
-            slots[n].copy_(update.reshape(-1))
-        dist.all_reduce(flat)
-        return [slot.view_as(parameter) for slot, parameter in zip(slots, parameters, strict=True)]
+            if not moving:
+                continue
+            weights = [held(p) for p in moving]
+            gradients = [held(p.grad) for p in moving]
+            momenta = [held(self._momentum(p)) for p in moving]
+            torch._foreach_mul_(momenta, group["beta"])
+            torch._foreach_add_(momenta, gradients)
+            updates = list(torch._foreach_add(gradients, momenta, alpha=group["beta"]))  # Nesterov's look-ahead
+            steps = turned(updates, moving, partial(directions, steps=group["steps"], row_norm=group["row_norm"]))
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(weights, steps, alpha=-group["lr"])
 
     def _momentum(self, parameter: torch.Tensor) -> torch.Tensor:
         state = self.state[parameter]
@@ -103,12 +92,3 @@ class Muon(Optimizer):
             state["momentum"] = torch.zeros_like(parameter)
         momentum: torch.Tensor = state["momentum"]
         return momentum
-
-
-def _gradient(parameter: torch.Tensor) -> torch.Tensor:
-    assert parameter.grad is not None
-    return parameter.grad
-
-
-def _ranks() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -230,8 +230,8 @@ def test_a_batch_that_does_not_divide_names_the_nearest_that_does(words: dict[st
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["model.vocab_size=512"], "its tokenizer has 400 entries; model.vocab_size is 512"),
-        (["model.bos_id=2"], "bos is 1; model.bos_id is 2"),
+        (["model.vocab_size=512"], "its tokenizer's vocab_size is 400; model.vocab_size is 512"),
+        (["model.bos_id=2"], "bos_id is 1; model.bos_id is 2"),
         (["data.path=nowhere"], "not a dataset"),
         (["train.seq_len=1048576", "train.batch_tokens=1048576"], "are too few for seq_len"),
         (["train.batch_tokens=100"], "is not a multiple of seq_len 32"),

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from optim.muon import Muon, muon_update, orthogonalise
+from optim.muon import Muon, direction, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (32, 96), (96, 32), (3, 40, 24)])
@@ -32,20 +32,24 @@ def test_single_precision_is_close_to_double() -> None:
     assert (orthogonalise(x).double() - orthogonalise(x.double())).abs().max() < 1e-4
 
 
-def test_momentum_is_nesterovs_and_moves_in_place() -> None:
-    gradient, momentum = torch.randn(8, 8, dtype=torch.float64), torch.randn(8, 8, dtype=torch.float64)
-    moved = 0.9 * momentum + gradient
-    expected = orthogonalise(gradient + 0.9 * moved)
-    assert torch.allclose(muon_update(gradient, momentum, 0.9), expected)
-    assert torch.allclose(momentum, moved)
+def test_momentum_is_nesterovs() -> None:
+    weight = torch.nn.Parameter(torch.zeros(8, 8, dtype=torch.float64))
+    muon = Muon([weight], lr=1.0, beta=0.9)
+    momentum, expected = torch.zeros(8, 8, dtype=torch.float64), torch.zeros(8, 8, dtype=torch.float64)
+    for _ in range(3):
+        weight.grad = torch.randn(8, 8, dtype=torch.float64)
+        muon.step()
+        momentum = 0.9 * momentum + weight.grad
+        expected = expected - orthogonalise(weight.grad + 0.9 * momentum)
+    assert torch.allclose(weight, expected)
 
 
 def test_tall_matrices_step_further_and_row_norm_evens_rows() -> None:
     torch.manual_seed(0)
     tall = torch.randn(64, 16, dtype=torch.float64)
-    assert torch.allclose(muon_update(tall, torch.zeros_like(tall), 0.0), orthogonalise(tall) * 2.0)
+    assert torch.allclose(direction(tall), orthogonalise(tall) * 2.0)
     uneven = torch.diag(torch.logspace(-3, 3, 8, dtype=torch.float64)) @ torch.randn(8, 32, dtype=torch.float64)
-    even = muon_update(uneven, torch.zeros_like(uneven), 0.0, row_norm=True)
+    even = direction(uneven, row_norm=True)
     assert (even.norm(dim=1) > 0.5).all()
 
 
@@ -73,8 +77,9 @@ def test_batched_matrices_step_as_each_would_alone() -> None:
     with torch.no_grad():
         for _ in range(3):
             for parameter, momentum in zip(alone, momenta, strict=True):
-                update = muon_update(torch.randn_like(parameter), momentum, 0.9)
-                parameter.mul_(1 - 0.1 * 0.1).add_(update, alpha=-0.1)
+                gradient = torch.randn_like(parameter)
+                momentum.mul_(0.9).add_(gradient)
+                parameter.mul_(1 - 0.1 * 0.1).add_(direction(gradient + 0.9 * momentum), alpha=-0.1)
     for a, b in zip(together, alone, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
 

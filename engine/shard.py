@@ -1,0 +1,71 @@
+"""FSDP2 for models that do not fit one device: every parameter, gradient and optimizer state split by rows over ranks.
+
+    split = sharder(device)
+    model = GPT(config, made=split)      each block is split as soon as it is made
+    split(model)                         then the rest
+    with whole(model): ...               every weight gathered, to score with any number of forwards on each rank
+
+Checkpoints hold whole tensors: `gathered` makes them on every rank alike, `spread` splits them again, so that a run may
+go on with another number of ranks or unsharded. With one rank nothing here is needed and nothing is done.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from engine.device import Device
+
+
+def sharder(device: Device) -> Callable[[nn.Module], None]:
+    """Splits one block, moved to its device; blocks are gathered one at a time, and again for the backward."""
+    bf16 = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    policy = bf16 if device.torch.type == "cuda" else MixedPrecisionPolicy()
+
+    def split(module: nn.Module) -> None:
+        fully_shard(module.to(device.torch), mp_policy=policy, reshard_after_forward=True)
+
+    return split
+
+
+@contextmanager
+def whole(model: nn.Module) -> Iterator[None]:
+    """All weights on every rank for a while: forwards inside meet nobody, so ranks may do different numbers of them."""
+    parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    yield
+    for part in parts:
+        part.reshard()
+        part.set_reshard_after_forward(True, recurse=False)
+
+
+def gathered(state: Any) -> Any:
+    """The same nested state with every split tensor whole; all ranks must call it together."""
+    if isinstance(state, DTensor):
+        return state.full_tensor()
+    if isinstance(state, dict):
+        return {name: gathered(value) for name, value in state.items()}
+    return [gathered(value) for value in state] if isinstance(state, list) else state
+
+
+def spread(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A whole tensor, split as `like` is."""
+    if not isinstance(like, DTensor):
+        return whole
+    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)
+
+
+def spread_optimizer(whole: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimizer's state of whole tensors, split as its parameters are; counters stay as they are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state = {
+        number: {name: spread(v, parameters[number]) if v.ndim else v for name, v in values.items()}
+        for number, values in whole["state"].items()
+    }
+    return {**whole, "state": state}

@@ -34,15 +34,14 @@ from engine.config import TrainConfig, micro_rows
 from engine.device import Device, agree, average_gradients, gather, joined, mean, silence_other_ranks
 from engine.log import RunLog, live_line, provenance
 from engine.plot import plot_losses
-from engine.shard import gathered, sharder, spread, spread_optimizer, whole
+from engine.shard import gathered, placer, spread, spread_optimizer, whole
 from eval.score import EvalConfig, score_tokens
 from eval.tally import Score
 from model.config import ModelConfig
 from model.cost import causal_flops_per_token, flops_per_token, parameters, training_bytes
 from model.gpt import GPT, parameter_kind
 from optim.average import Average, AverageConfig
-from optim.groups import OptimConfig, build_optimizers, set_rates
-from optim.schedule import learning_rate
+from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates
 
 DEFAULT, FINAL, RESULT = "configs/demo.yaml", "model.pt", "result.json"
 
@@ -64,12 +63,9 @@ class Training:
     def __init__(self, config: RunConfig, dataset: Dataset, device: Device) -> None:
         self.config, self.dataset, self.device = config, dataset, device
         torch.manual_seed(config.seed)
-        if config.train.shard == "fsdp" and device.ranks > 1:
-            split = sharder(device)
-            self.model = GPT(config.model, made=split)
-            split(self.model)
-        else:
-            self.model = GPT(config.model).to(device.torch)
+        place = placer(config.train.shard, device)
+        self.model = GPT(config.model, made=place)
+        place(self.model)
         self.model.checkpointing = config.train.checkpointing
         kinds = [(parameter, parameter_kind(name, parameter)) for name, parameter in self.model.named_parameters()]
         self.weights = [parameter for parameter, _ in kinds]
@@ -212,9 +208,9 @@ def train(training: Training, log: RunLog, folder: Path | None) -> None:
 
 
 def act(args: argparse.Namespace) -> Answer:
-    words = list(args.words)
-    path = words.pop(0) if words and "=" not in words[0] else DEFAULT
-    config: RunConfig = load(RunConfig, path, words)
+    named = bool(args.words) and "=" not in args.words[0]
+    path = args.words[0] if named else DEFAULT
+    config: RunConfig = load(RunConfig, path, args.words[named:])
     if args.dry_run:
         return dry_run(config)
     try:
@@ -274,8 +270,6 @@ def dry_run(config: RunConfig) -> Answer:
     counts = parameters(config.model)
     optim, value_bytes = config.optim, 2 if torch.cuda.is_available() else 4
     memory = training_bytes(config.model, micro_tokens, value_bytes, optim.matrix == "muon", config.train.checkpointing)
-    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
-    rates = [learning_rate(p, optim.warmup, optim.warmdown, optim.floor, optim.shape) for p in shares]
     return {
         "params": sum(counts.values()),
         "params_by_kind": counts,
@@ -285,7 +279,7 @@ def dry_run(config: RunConfig) -> Answer:
         "micro_batches": micro_batches,
         "memory_bytes": sum(memory.values()),
         "memory_by_part": memory,
-        "rate_multiplier": dict(zip(map(str, shares), rates, strict=True)),
+        "rate_multiplier": {str(share): multiplier(optim, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)},
     }
 
 

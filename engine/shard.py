@@ -1,8 +1,8 @@
 """FSDP2 for models that do not fit one device: every parameter, gradient and optimizer state split by rows over ranks.
 
-    split = sharder(device)
-    model = GPT(config, made=split)      each block is split as soon as it is made
-    split(model)                         then the rest
+    place = placer("fsdp", device)
+    model = GPT(config, made=place)      each block is split as soon as it is made
+    place(model)                         then the rest
     with whole(model): ...               every weight gathered, to score with any number of forwards on each rank
 
 Checkpoints hold whole tensors: `gathered` makes them on every rank alike, `spread` splits them again, so that a run may
@@ -21,15 +21,17 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from engine.device import Device
 
 
-def sharder(device: Device) -> Callable[[nn.Module], None]:
-    """Splits one block, moved to its device; blocks are gathered one at a time, and again for the backward."""
+def placer(kind: str, device: Device) -> Callable[[nn.Module], None]:
+    """Puts a module on its device; under `fsdp` with several ranks splits it there, gathered only while in use."""
     bf16 = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     policy = bf16 if device.torch.type == "cuda" else MixedPrecisionPolicy()
 
-    def split(module: nn.Module) -> None:
-        fully_shard(module.to(device.torch), mp_policy=policy, reshard_after_forward=True)
+    def place(module: nn.Module) -> None:
+        module.to(device.torch)
+        if kind == "fsdp" and device.ranks > 1:
+            fully_shard(module, mp_policy=policy, reshard_after_forward=True)
 
-    return split
+    return place
 
 
 @contextmanager

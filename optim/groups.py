@@ -86,12 +86,15 @@ def build_optimizers(kinds: Iterable[tuple[torch.Tensor, str]], config: OptimCon
     return optimizers
 
 
-def set_rates(optimizers: Iterable[torch.optim.Optimizer], config: OptimConfig, progress: float) -> float:
-    """Every group's rate and Muon's momentum for this moment of the run; returns the multiplier."""
-    multiplier = learning_rate(progress, config.warmup, config.warmdown, config.floor, config.shape)
+def multiplier(config: OptimConfig, progress: float) -> float:
+    """What the schedule makes of every peak rate at this moment of the run."""
+    return learning_rate(progress, config.warmup, config.warmdown, config.floor, config.shape)
+
+
+def set_rates(optimizers: Iterable[torch.optim.Optimizer], config: OptimConfig, progress: float) -> None:
+    """Every group's rate and Muon's momentum for this moment of the run."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * multiplier
+            group["lr"] = group["peak"] * multiplier(config, progress)
             if isinstance(optimizer, Muon):
                 group["beta"] = momentum(progress, config.muon_beta_start, config.muon_beta, config.muon_warmup)
-    return multiplier

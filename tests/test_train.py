@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from base.cli import run, show_pairs
 from base.config import load
 from base.errors import BadInput, CheckFailed
 from data.dataset import open_dataset
@@ -22,7 +23,7 @@ from engine.device import Device
 from model.config import ModelConfig
 from model.gpt import GPT
 from tests.conftest import prep
-from train_gpt import RunConfig, Training, dry_run, whole_run
+from train_gpt import RunConfig, Training, act, dry_run, parser, whole_run
 
 ROOT = Path(__file__).parents[1]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]  # on a free port
@@ -211,6 +212,21 @@ def test_the_clock_ends_a_run_by_whichever_budget_is_first_and_stands_while_noth
     assert clock.progress() == 1.0
     with pytest.raises(ValueError, match=r"needs train\.seconds or train\.steps"):
         Clock(0, 0)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_running_out_of_memory_says_what_to_lower(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: RuntimeError
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(GPT, "forward", fails)
+    (work / "none.yaml").write_text("")
+    assert run(parser(), act, show_pairs, ["none.yaml", *SMALL, "data.path=data"]) == 2
+    assert "out of memory; lower train.micro_tokens or set train.checkpointing=true" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

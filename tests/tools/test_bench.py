@@ -1,22 +1,38 @@
 """tools.bench: that it measures, and (slow) that the promises it measures are kept."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 
-from tools.bench import LONG, SHORT, Row, act, prepare_big_corpus, show
+from tools.bench import act, show
+from tools.bench_data import LONG, SHORT, prepare_big_corpus
+from tools.bench_row import Row
+from tools.bench_training import training_rows
 
 
 def test_the_bench_measures_every_promise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tools.bench.LOADER_SECONDS", 0.05)
-    monkeypatch.setattr("tools.bench.PARALLEL_CHARS", 1_000_000)
-    answer = act(argparse.Namespace(corpus="stdlib", quick=True))
+    monkeypatch.setattr("tools.bench_data.LOADER_SECONDS", 0.05)
+    monkeypatch.setattr("tools.bench_data.PARALLEL_CHARS", 1_000_000)
+    answer = act(argparse.Namespace(corpus="stdlib", only="data"))
     rows = {row["what"]: row for row in answer["rows"]}
     for what in ("documents given back exactly", "documents whose bytes are counted exactly"):
         assert rows[what]["figure"] == rows[what]["target"] > 300
     table = show(answer)
     assert table.count("\n| ") == len(rows) + 1
     assert "cores of" in table
+
+
+def test_the_bench_splits_a_training_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tools.bench_training.STEPS", 2)
+    (tmp_path / "tiny.yaml").write_text("model: {vocab_size: 400, layers: 2, dim: 32, heads: 2, kv_heads: 1}")
+    (tmp_path / "text.txt").write_text("\n".join(f"line {n} of the corpus, and {n * n} more" for n in range(3000)))
+    config = str(tmp_path / "tiny.yaml")
+    rows = training_rows(config, f"{tmp_path}/text.txt")
+    figures = {row.what.removeprefix("tiny: "): row.figure for row in rows}
+    assert 0 < figures["of the product's rate"] < 100
+    assert 0 < figures["optimizer and averaging, of a step"] < 100
+    assert 0 < figures["loading, of a step"] < 100
 
 
 def test_a_missed_target_is_told() -> None:

@@ -1,0 +1,53 @@
+"""Which weight an integer stands for: weight = integer * step * row * column, the same bits on every machine.
+
+Rows and columns are absent, or fp16 scales (rows only), or whole eighths of an octave: 2^(n/8), from a table. Only
+products of fp32 numbers are computed, which IEEE arithmetic defines to the last bit.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Integers = npt.NDArray[np.int8]
+Floats = npt.NDArray[np.float32]
+
+# 2^(n/8) for n = 0 … 7, rounded to fp32; octaves are exact.
+EIGHTHS = np.array(
+    [1.0, 1.0905077, 1.1892071, 1.2968396, 1.4142135, 1.5422108, 1.6817929, 1.8340081], np.float32
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Grid:
+    step: float = 1.0  # fp32
+    scales: npt.NDArray[np.float16] | None = None  # (rows,)
+    rows: Integers | None = None  # (rows,) eighths of an octave
+    columns: Integers | None = None  # (columns,)
+
+    def row_steps(self, count: int) -> Floats:
+        """(rows,) the step of each row, columns apart."""
+        steps = np.full(count, self.step, np.float32)
+        if self.scales is not None:
+            steps = steps * self.scales.astype(np.float32)
+        return steps if self.rows is None else steps * octaves(self.rows)
+
+    def column_steps(self, count: int) -> Floats:
+        return np.ones(count, np.float32) if self.columns is None else octaves(self.columns)
+
+    def weights(self, integers: Integers) -> Floats:
+        """(rows, columns) integers -> weights."""
+        rows, columns = integers.shape
+        return (integers.astype(np.float32) * self.row_steps(rows)[:, None]) * self.column_steps(columns)
+
+
+def octaves(eighths: Integers) -> Floats:
+    whole = eighths.astype(np.int32)
+    steps: Floats = np.ldexp(EIGHTHS[whole % 8], whole // 8).astype(np.float32)
+    return steps
+
+
+def to_eighths(factors: npt.NDArray[np.floating]) -> Integers:
+    """The nearest eighths of an octave of positive factors."""
+    eighths: Integers = np.clip(np.round(8 * np.log2(factors)), -127, 127).astype(np.int8)
+    return eighths

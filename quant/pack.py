@@ -1,0 +1,174 @@
+"""A trained run -> `model.golf`, and the table of its bytes.
+
+    python -m quant.pack --bits mlp=5,attn=6                    (the newest run; absmax and zstd, the contest's way)
+    python -m quant.pack --method rate --codec best --dial 0.4  (our own: steps by sensitivity, an adaptive range coder)
+    python -m quant.pack --method rate --fit 16000000           (the finest steps whose artifact and code fit the cap)
+    python -m quant.pack runs/demo -o small.golf --method rate --fit-artifact 500000
+
+Bits are widths where the method is absmax, clip or gptq, and a mere clamp under rate. Calibration reads training text
+only; the loss and the KL that are printed are measured on validation text, against the float model.
+"""
+
+import argparse
+import copy
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import torch
+
+from base.cli import Answer, OneLineParser, command, run
+from base.config import Layer, build
+from base.errors import BadInput
+from base.runs import named_or_newest
+from data.dataset import open_dataset
+from engine.checkpoint import load_weights
+from model.config import ModelConfig
+from model.gpt import GPT
+from quant.budget import Fit
+from quant.code import code_bytes
+from quant.damage import damage
+from quant.format import Codec
+from quant.packing import Packer
+from quant.quantize import Method, QuantConfig
+from quant.stored import put_into
+from quant.table import kind_rows, tensor_rows
+from quant.treemap import plot_bytes
+
+MODEL, ARTIFACT = "model.pt", "model.golf"
+
+
+def act(args: argparse.Namespace) -> Answer:
+    path = named_or_newest(args.run, MODEL)
+    state = load_run(path)
+    model = GPT(build(ModelConfig, [Layer(str(path), state["config"]["model"])]))
+    load_weights(model, state["weights"], str(path))
+    dataset = open_dataset(args.data or state["config"]["data"]["path"])
+    dataset.require(model.config.vocab_size, model.config.bos_id)
+    quant = configured(args, state["config"])
+    packer, code = Packer(model, state["config"], dataset), code_bytes(args.code)
+    found, cap = None, args.fit or args.fit_artifact
+    if cap is None:
+        packed = packer.pack(quant)
+    else:
+        if quant.method not in ("rate", "sigma"):
+            raise BadInput(f"--fit turns the dial of rate or sigma; --method {quant.method} has none")
+        room = cap - code if args.fit else cap
+        if room <= 0:
+            raise BadInput(f"--fit {cap}: the code alone takes {code:,} bytes")
+        packed, found = packer.fit(quant, room)
+    out = Path(args.output) if args.output else path.with_name(ARTIFACT)
+    out.write_bytes(packed.data)
+    after = copy.deepcopy(model)
+    put_into(after, packed.tensors)
+    seq_len = state["config"]["train"]["seq_len"]
+    harm = damage(model, after, dataset, seq_len, args.check_tokens)
+    originals = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
+    if args.plot:
+        plot_bytes(packed.tensors, packed.stream_bytes, out.with_suffix(".png"))
+    return report(quant, packed.tensors, packed.stream_bytes, len(packed.data), code, cap, found) | {
+        "artifact": str(out.resolve()),
+        "damage": {**asdict(harm), "loss_increase": harm.loss_increase},
+        "tensors": tensor_rows(packed.tensors, originals),
+    }
+
+
+def report(
+    quant: QuantConfig,
+    tensors: list[Any],
+    streams: dict[str, int],
+    size: int,
+    code: int,
+    cap: int | None,
+    fit: Fit | None,
+) -> Answer:
+    kinds = kind_rows(tensors, streams)
+    coded = [row for row in kinds if "weights" in row]
+    weights = sum(row["weights"] for row in coded)
+    return {
+        "artifact_bytes": size,
+        "code_bytes": code,
+        "total_bytes": size + code,
+        "cap_bytes": cap,
+        "headroom_bytes": None if cap is None else cap - size - code,
+        "bits": {row["kind"]: row["bits"] for row in coded},
+        "bits_per_weight": 8 * sum(row["bytes"] for row in coded) / max(weights, 1),
+        "entropy_bits_per_weight": sum(r["entropy_bits_per_weight"] * r["weights"] for r in coded) / max(weights, 1),
+        "kinds": kinds,
+        "quant": asdict(quant) if fit is None else asdict(replace(quant, dial=fit.dial)),
+        "tried": [] if fit is None else [list(pair) for pair in fit.tried],
+    }
+
+
+def load_run(path: Path) -> dict[str, Any]:
+    """A run's final weights and config."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its zip and pickle readers do
+        raise BadInput(f"{path}: not a model that can be read: {error!s:.200}") from None
+    if not isinstance(state, dict) or not {"config", "weights"} <= set(state):
+        raise BadInput(f"{path}: holds no config with weights; name the {MODEL} of a finished run")
+    return state
+
+
+def configured(args: argparse.Namespace, config: dict[str, Any]) -> QuantConfig:
+    """The run's own `quant` section, under what the flags say."""
+    flags = {name: getattr(args, name) for name in get_type_hints(QuantConfig) if getattr(args, name, None) is not None}
+    if (args.fit or args.fit_artifact) and "method" not in flags:
+        flags["method"] = "rate"
+    if flags.get("method") == "rate":
+        flags.setdefault("codec", "best")
+    return build(QuantConfig, [Layer("the run's config", config.get("quant", {})), Layer("the command line", flags)])
+
+
+def show(answer: Answer) -> str:
+    lines = ["| kind | weights | bits | bytes | bits/weight | entropy | over it |", "|---|---|---|---|---|---|---|"]
+    for row in answer["kinds"]:
+        if "weights" in row:
+            cells = [f"{row['weights']:,}", str(row["bits"]), f"{row['bytes']:,}", f"{row['bits_per_weight']:.3f}",
+                     f"{row['entropy_bits_per_weight']:.3f}", f"{row['over_entropy']:+.2%}"]  # fmt: skip
+        else:
+            cells = ["", "", f"{row['bytes']:,}", "", "", ""]
+        lines.append(f"| {row['kind']} | {' | '.join(cells)} |")
+    cap = answer["cap_bytes"]
+    lines += [
+        "",
+        f"artifact {answer['artifact_bytes']:,} + code {answer['code_bytes']:,} = {answer['total_bytes']:,} bytes"
+        + ("" if cap is None else f"; cap {cap:,}"),
+    ]
+    if harm := answer.get("damage"):
+        lines.append(
+            f"KL {harm['kl_nats']:.5f} nats a token, loss {harm['float_nats']:.4f} -> {harm['packed_nats']:.4f}, "
+            f"packed {harm['packed_bpb']:.4f} bits a byte ({harm['tokens']:,} validation tokens)"
+        )
+    if answer["tried"]:
+        lines.append("dials tried: " + ", ".join(f"{dial:.4f} -> {size:,}" for dial, size in answer["tried"]))
+    return "\n".join([*lines, answer["artifact"]])
+
+
+def parser() -> OneLineParser:
+    flags = command("quant.pack", __doc__ or "")
+    flags.add_argument("run", nargs="?", metavar="RUN", help="a run's folder or model.pt (default: the newest)")
+    flags.add_argument("--bits", help="mlp=5,attn=6,blocks.0.mlp.*=4 …")
+    flags.add_argument("--method", choices=get_args(Method))
+    flags.add_argument("--codec", choices=get_args(Codec))
+    flags.add_argument("--dial", type=float, help="rate: step over spread; sigma: step over a row's deviation")
+    flags.add_argument("--columns", type=float, help="rate: power of the column steps (0: none)")
+    flags.add_argument("--rows", type=float, help="rate: power of the row steps (0: none)")
+    flags.add_argument("--by-tensor", action=argparse.BooleanOptionalAction, help="rate: steps by sensitivity")
+    flags.add_argument("--feedback", action=argparse.BooleanOptionalAction, help="rate, sigma: GPTQ on the grid")
+    flags.add_argument("--calibration-tokens", type=int, help="of training text")
+    cap = flags.add_mutually_exclusive_group()
+    cap.add_argument("--fit", type=int, metavar="BYTES", help="cap on artifact and code")
+    cap.add_argument("--fit-artifact", type=int, metavar="BYTES", help="cap on the artifact alone")
+    flags.add_argument("--code", metavar="FILE", help="the counted code (default: an estimate from the sources)")
+    flags.add_argument("--data", metavar="DIR", help="the dataset (default: the run's own)")
+    flags.add_argument("--check-tokens", type=int, default=65_536, help="of validation text, for KL (%(default)s)")
+    flags.add_argument("--plot", action="store_true", help="a treemap of the bytes beside the artifact")
+    flags.add_argument("-o", "--output", metavar="FILE", help=f"default: {ARTIFACT} in the run's folder")
+    return flags
+
+
+if __name__ == "__main__":
+    sys.exit(run(parser(), act, show))

@@ -1,0 +1,78 @@
+"""A trained model and its data -> the bytes of `model.golf`. No files, no flags: pack and the training's end call it.
+
+packer = Packer(model, resolved_config, dataset)
+packed = packer.pack(QuantConfig(method="rate"))       packed.data is the artifact
+packed, found = packer.fit(config, cap_bytes)          the finest dial under a cap
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from data.dataset import Dataset
+from data.shards import TokenStream
+from model.gpt import GPT
+from quant.budget import Fit, fit
+from quant.format import read_artifact, write_artifact
+from quant.hessian import Cost, measure
+from quant.quantize import QuantConfig, quantize
+from quant.stored import Stored
+
+ROWS = 8  # windows of a calibration batch
+
+
+@dataclass(frozen=True)
+class Packed:
+    data: bytes
+    tensors: list[Stored]
+    stream_bytes: dict[str, int]
+
+
+class Packer:
+    """Measures the model once, on training text alone, and packs it as often as asked."""
+
+    def __init__(self, model: GPT, config: dict[str, Any], dataset: Dataset) -> None:
+        """`config` is the run's resolved one; it goes into the artifact with the hashes of its data."""
+        self.model, self.dataset = model, dataset
+        self._seq_len = int(config["train"]["seq_len"])
+        self._header = {
+            "config": config,
+            "data_sha256": dataset.manifest.data_sha256(),
+            "tokenizer_sha256": dataset.manifest.tokenizer.sha256,
+        }
+        self._costs: tuple[int, dict[str, Cost]] | None = None
+
+    def pack(self, quant: QuantConfig) -> Packed:
+        tensors = quantize(self.model, quant, self._measured(quant) if quant.calibrated else None)
+        data = write_artifact(tensors, self._header, self.dataset.tokenizer.model, quant.codec)
+        return Packed(data, tensors, read_artifact(data).stream_bytes)
+
+    def fit(self, quant: QuantConfig, cap_bytes: int) -> tuple[Packed, Fit]:
+        made: dict[float, Packed] = {}
+
+        def size_at(dial: float) -> int:
+            made[dial] = self.pack(replace(quant, dial=dial))
+            return len(made[dial].data)
+
+        found = fit(size_at, cap_bytes, sum(p.numel() for p in self.model.parameters()), quant.dial)
+        return made[found.dial], found
+
+    def _measured(self, quant: QuantConfig) -> dict[str, Cost]:
+        wanted = quant.calibration_tokens
+        if self._costs is None or self._costs[0] != wanted:
+            rows = calibration_rows(self.dataset.train, self._seq_len, wanted)
+            device = next(self.model.parameters()).device
+            self._costs = (wanted, measure(self.model, (batch.to(device) for batch in rows)))
+        return self._costs[1]
+
+
+def calibration_rows(stream: TokenStream, seq_len: int, tokens: int) -> Iterator[torch.Tensor]:
+    """(B, T) batches from all over the training side, evenly spread."""
+    windows = min(max(1, tokens // seq_len), max(1, len(stream) // seq_len))
+    starts = np.linspace(0, len(stream) - seq_len, windows).astype(np.int64)
+    for first in range(0, windows, ROWS):
+        rows = [stream.read(int(start), seq_len).astype(np.int64) for start in starts[first : first + ROWS]]
+        yield torch.from_numpy(np.stack(rows))

@@ -1,0 +1,91 @@
+"""A model -> its tensors as they will be stored: integers on a grid, or floats. What pack and the training's end call.
+
+tensors = quantize(model, config, statistics)      list of Stored, in the model's own order
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt
+
+from base.errors import BadInput
+from model.gpt import GPT, parameter_kind
+from quant.bits import DEFAULT_BITS, parse_bits
+from quant.grid import Floats, Grid, Integers
+from quant.hessian import Cost
+from quant.rate import RateParts, grid_at, shapes
+from quant.rounding import absmax, clip, feedback, nearest, sigma
+from quant.stored import Stored
+
+Method = Literal["absmax", "clip", "sigma", "gptq", "rate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantConfig:
+    """The `quant` section: how the trained weights are stored."""
+
+    bits: str = ""  # words over the default, mlp=5,attn=6,embed=6,head=6,bigram=6,control=16
+    method: Method = "absmax"
+    codec: Literal["zstd", "ans", "best"] = "zstd"
+    dial: Annotated[float, Gt(0)] = 0.4  # rate: step over spread; sigma: k is the largest integer times it
+    columns: Annotated[float, Ge(0)] = 0.75  # rate: power of the column shares
+    rows: Annotated[float, Ge(0)] = 0.5  # rate: power of the row shares
+    by_tensor: bool = True  # rate: steps by sensitivity, not by spread
+    feedback: bool = True  # rate and sigma: GPTQ on the grid
+    calibration_tokens: Annotated[int, Gt(0)] = 131_072  # of training text, for gptq and rate
+
+    @property
+    def calibrated(self) -> bool:
+        return self.method in ("gptq", "rate") or (self.method == "sigma" and self.feedback)
+
+
+def quantize(model: GPT, config: QuantConfig, costs: Mapping[str, Cost] | None = None) -> list[Stored]:
+    """`costs` as quant.hessian measures them, for the methods that need them."""
+    parameters = {name: p.detach().cpu().float().numpy() for name, p in model.named_parameters()}
+    kinds = {name: str(parameter_kind(name, p)) for name, p in model.named_parameters()}
+    for name, weight in parameters.items():
+        if not np.isfinite(weight).all():
+            raise BadInput(f"{name}: holds NaN or infinity; nothing can be packed from it")
+    # An entropy coder behind `rate` makes the width a mere clamp: unless told otherwise, none.
+    plan = parse_bits(
+        config.bits, dict.fromkeys(DEFAULT_BITS, 8) | {"control": 16} if config.method == "rate" else DEFAULT_BITS
+    )
+    plan.require(kinds)
+    bits = {name: plan.bits(name, kinds[name]) for name in parameters}
+    matrices = {name: _matrix(weight) for name, weight in parameters.items() if bits[name] <= 8}
+    known = {name: weight for name, weight in matrices.items() if costs is not None and name in costs}
+    parts = RateParts(config.by_tensor, config.columns, config.rows, config.feedback)
+    forms = shapes(known, costs or {}, parts) if config.method == "rate" else {}
+    stored = []
+    for name, weight in parameters.items():
+        if name not in matrices:
+            values = weight.astype(np.float16 if bits[name] == 16 else np.float32)
+            if not np.isfinite(values).all():
+                raise BadInput(f"{name}: has weights beyond fp16; give it 32 bits (--bits {name}=32)")
+            stored.append(Stored(name, kinds[name], weight.shape, bits[name], values, None))
+            continue
+        matrix, width = matrices[name], bits[name]
+        cost = (costs or {}).get(name)
+        if name in forms:
+            grid = grid_at(forms[name], config.dial)
+            integers = nearest(matrix, grid, width)
+        else:
+            integers, grid = _simply(matrix, width, config)
+        if cost is not None and config.calibrated and config.feedback:
+            integers = feedback(matrix, grid, width, cost.hessian)
+        stored.append(Stored(name, kinds[name], weight.shape, width, integers, grid))
+    return stored
+
+
+def _simply(weight: Floats, bits: int, config: QuantConfig) -> tuple[Integers, Grid]:
+    if config.method == "clip":
+        return clip(weight, bits)
+    if config.method == "sigma":
+        return sigma(weight, bits, config.dial * ((1 << (bits - 1)) - 1))
+    return absmax(weight, bits)
+
+
+def _matrix(weight: Floats) -> Floats:
+    return weight if weight.ndim == 2 else weight.reshape(1, -1)

@@ -1,0 +1,94 @@
+"""Weights -> integers and their grid, each way a pure function: absmax, clip search, k sigma, and error feedback.
+
+    integers, grid = absmax(weight, bits)
+    integers = feedback(weight, grid, bits, hessian)          GPTQ (Frantar et al. 2022) on any grid
+
+Rows are outputs. Scales are fp16 and rounded before use, so that rounding sees what the reader will see.
+"""
+
+import numpy as np
+import torch
+
+from quant.grid import Floats, Grid, Integers
+
+DAMPING = 0.01  # of the Hessian's mean diagonal
+CLIPS = np.linspace(1.0, 0.5, 26)  # of the row's maximum, that the search tries
+BLOCK = 128  # columns between two updates of all that follow
+
+
+def limits(bits: int) -> tuple[int, int]:
+    return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+
+
+def absmax(weight: Floats, bits: int) -> tuple[Integers, Grid]:
+    """The contest's: a row's largest weight becomes the largest integer."""
+    return _by_rows(weight, bits, np.abs(weight).max(axis=1, initial=0.0))
+
+
+def clip(weight: Floats, bits: int) -> tuple[Integers, Grid]:
+    """Absmax with each row's clip chosen for the least squared error."""
+    largest = np.abs(weight).max(axis=1, initial=0.0)
+    best, chosen = np.full(len(weight), np.inf), largest.copy()
+    for share in CLIPS:
+        integers, grid = _by_rows(weight, bits, largest * share)
+        error = np.square(grid.weights(integers) - weight).sum(axis=1)
+        chosen = np.where(error < best, largest * share, chosen)
+        best = np.minimum(error, best)
+    return _by_rows(weight, bits, chosen)
+
+
+def sigma(weight: Floats, bits: int, k: float) -> tuple[Integers, Grid]:
+    """A row's clip is k of its standard deviations (SDClip): with an entropy coder behind, k sets the bytes."""
+    return _by_rows(weight, bits, k * weight.std(axis=1))
+
+
+def nearest(weight: Floats, grid: Grid, bits: int) -> Integers:
+    rows, columns = weight.shape
+    steps = grid.row_steps(rows)[:, None] * grid.column_steps(columns)
+    whole = np.divide(weight, steps, out=np.zeros_like(weight), where=steps > 0)
+    integers: Integers = np.clip(np.rint(whole), *limits(bits)).astype(np.int8)
+    return integers
+
+
+def conditioned(hessian: torch.Tensor) -> torch.Tensor:
+    """Upper Cholesky factor U of the damped inverse, H^-1 = U^T U: 1/U_cc^2 is what an error in column c costs once the
+    columns after it have made up for what they can."""
+    damped = hessian.double().clone()
+    mean = float(damped.diagonal().mean())
+    damped.diagonal().add_(DAMPING * mean if mean > 0 else 1.0)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    upper: torch.Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return upper
+
+
+def feedback(weight: Floats, grid: Grid, bits: int, hessian: torch.Tensor) -> Integers:
+    """Column by column, the loudest first; each one's rounding error is made up for by those still to come."""
+    rows, columns = weight.shape
+    order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
+    upper = conditioned(hessian[order][:, order]).float()
+    left = torch.from_numpy(np.ascontiguousarray(weight))[:, order].clone()  # what is still to be rounded
+    row_steps = torch.from_numpy(grid.row_steps(rows))
+    column_steps = torch.from_numpy(grid.column_steps(columns))[order]
+    safe_rows = torch.where(row_steps > 0, row_steps, torch.ones(()))  # a row of zeros has step 0
+    low, high = limits(bits)
+    integers = torch.zeros(rows, columns, dtype=torch.int8)
+    for begin in range(0, columns, BLOCK):
+        end = min(begin + BLOCK, columns)
+        block, errors = left[:, begin:end].clone(), torch.empty(rows, end - begin)
+        for at in range(end - begin):
+            column, step = begin + at, row_steps * column_steps[begin + at]
+            whole = torch.round(block[:, at] / (safe_rows * column_steps[column])).clamp(low, high)
+            integers[:, column] = whole.to(torch.int8)
+            errors[:, at] = (block[:, at] - whole * step) / upper[column, column]
+            block[:, at + 1 :] -= torch.outer(errors[:, at], upper[column, column + 1 : end])
+        left[:, end:] -= errors @ upper[begin:end, end:]
+    plain = torch.empty_like(integers)
+    plain[:, order] = integers
+    return plain.numpy()
+
+
+def _by_rows(weight: Floats, bits: int, clips: np.ndarray) -> tuple[Integers, Grid]:
+    scales = (clips / limits(bits)[1]).astype(np.float16)
+    scales = np.where((scales == 0) & (clips > 0), np.nextafter(np.float16(0), np.float16(1)), scales)
+    grid = Grid(scales=np.minimum(scales, np.finfo(np.float16).max))
+    return nearest(weight, grid, bits), grid

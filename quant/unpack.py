@@ -1,0 +1,65 @@
+"""`model.golf` -> a model and its tokenizer. All that a scorer needs of this folder.
+
+artifact = open_artifact("runs/demo/model.golf")
+logits = artifact.model(tokens)
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from base.config import Layer, build
+from base.errors import BadInput
+from data.tokenizer import Tokenizer, load_tokenizer
+from model.config import ModelConfig
+from model.cost import parameters
+from model.gpt import GPT
+from quant.format import Contents, read_artifact
+from quant.stored import put_into
+
+MOST_LAYERS = 10_000  # executed ones
+
+
+@dataclass(frozen=True)
+class Artifact:
+    model: GPT
+    tokenizer: Tokenizer
+    header: dict[str, Any]  # the run's resolved config and the hashes of its data
+    sha256: str
+    size_bytes: int
+
+
+def open_artifact(path: str | Path) -> Artifact:
+    data = Path(path).read_bytes()
+    try:
+        return from_bytes(data)
+    except BadInput as bad:
+        raise BadInput(f"{path}: {bad}") from None
+
+
+def from_bytes(data: bytes) -> Artifact:
+    contents = read_artifact(data)
+    model = GPT(_config(contents))
+    put_into(model, contents.tensors)
+    tokenizer = load_tokenizer(contents.tokenizer)
+    if tokenizer.vocab_size != model.config.vocab_size:
+        raise BadInput(f"its tokenizer has {tokenizer.vocab_size} entries, its model {model.config.vocab_size}")
+    return Artifact(model.eval(), tokenizer, contents.header, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def _config(contents: Contents) -> ModelConfig:
+    """The model's, once it is sure that building it takes no more than the tensors that are there."""
+    said = contents.header.get("config")
+    section = said.get("model") if isinstance(said, dict) else None
+    if not isinstance(section, dict):
+        raise BadInput("its header has no model config")
+    config = build(ModelConfig, [Layer("the artifact's header", section)])
+    if config.layers * (1 + config.loop_repeats) > MOST_LAYERS:
+        raise BadInput(
+            f"its config runs {config.layers} layers {1 + config.loop_repeats} times; more than {MOST_LAYERS:,}"
+        )
+    held, wanted = sum(tensor.values.size for tensor in contents.tensors), sum(parameters(config).values())
+    if held != wanted:
+        raise BadInput(f"its config describes {wanted:,} weights and it holds {held:,}")
+    return config

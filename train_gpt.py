@@ -1,4 +1,4 @@
-"""The whole run, readable top to bottom: config, data, model, loop, average, score.
+"""The whole run, readable top to bottom: config, data, model, loop, average, pack, score.
 
     python train_gpt.py                                         (configs/demo.yaml: about two minutes on two cores)
     python train_gpt.py configs/cpu10.yaml train.seconds=60     (section.key=value overrides)
@@ -38,12 +38,16 @@ from engine.shard import gathered, placer, spread, spread_optimizer, whole
 from eval.score import EvalConfig, score_tokens
 from eval.tally import Score
 from model.config import ModelConfig
-from model.cost import causal_flops_per_token, flops_per_token, parameters, training_bytes
+from model.cost import flops_per_token, parameters, summary
 from model.gpt import GPT, parameter_kind
 from optim.average import Average, AverageConfig
 from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates
+from quant.code import code_bytes
+from quant.packing import Packer
+from quant.quantize import QuantConfig
+from quant.unpack import open_artifact
 
-DEFAULT, FINAL, RESULT = "configs/demo.yaml", "model.pt", "result.json"
+DEFAULT, FINAL, ARTIFACT, RESULT = "configs/demo.yaml", "model.pt", "model.golf", "result.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,7 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     average: AverageConfig = field(default_factory=AverageConfig)
+    quant: QuantConfig = field(default_factory=QuantConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
 
 
@@ -104,7 +109,7 @@ class Training:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self._average(progress)
+        self.average.follow(self.config.average, self.weights, progress)
         self.clock.step += 1
         return total, norm
 
@@ -120,25 +125,15 @@ class Training:
             weight.grad = None
         self.device.synchronize()
 
-    def _average(self, progress: float) -> None:
-        wanted = self.config.average
-        if wanted.kind == "ema":
-            self.average.update(self.weights)
-        elif wanted.kind == "swa" and progress >= wanted.start:
-            due = int((progress - wanted.start) / wanted.every) + 1
-            if self.average.count < due:
-                self.average.update(self.weights)
-
-    def score(self, context: int, stride: int) -> Score:
-        """The validation side under the weights as they are, all ranks together."""
-        order, self.model.order = self.model.order, self.config.model.order()
+    def score(self, stride: int = 0, model: GPT | None = None) -> Score:
+        """The validation side under a model, or the weights as they are, all ranks together; stride 0: no overlap."""
+        model, context = model or self.model, self.config.eval.context or self.config.train.seq_len
+        order, model.order = model.order, self.config.model.order()
         tokens = self.dataset.val.read(0, len(self.dataset.val))
-        size, device = self.config.eval.batch_tokens, self.device
-        with whole(self.model):
-            tally = score_tokens(
-                self.model, tokens, self.dataset.table, context, stride, size, device.rank, device.ranks
-            )
-        self.model.order = order
+        size, device, table = self.config.eval.batch_tokens, self.device, self.dataset.table
+        with whole(model):
+            tally = score_tokens(model, tokens, table, context, stride or context, size, device.rank, device.ranks)
+        model.order = order
         for rank, state in enumerate(gather(tally.state(), device)):
             if rank != device.rank:
                 tally.merge(state)
@@ -174,8 +169,7 @@ def train(training: Training, log: RunLog, folder: Path | None) -> None:
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     flops, bytes_ = flops_per_token(config.model, config.train.seq_len), training.dataset.bytes_per_token
-    saved_s = clock.elapsed_s
-    during, context = config.eval.during, config.eval.context or config.train.seq_len
+    saved_s, during = clock.elapsed_s, config.eval.during
     # Whatever all ranks must do together hangs on what the main one sees; their own clocks and signals differ.
     while True:
         elapsed_s, ending = agree((clock.elapsed_s, len(stopped)), device)
@@ -191,7 +185,7 @@ def train(training: Training, log: RunLog, folder: Path | None) -> None:
             return
         if during and int(progress / during) > int(training.validated / during):
             training.validated = progress
-            bpb = training.score(context, context).bpb
+            bpb = training.score().bpb
             log.metrics(step=clock.step, elapsed_s=clock.elapsed_s, val_bpb=bpb)
             log.say(f"step {clock.step} val_bpb:{bpb:.4f} (without overlap, current weights)")
         begun_s = clock.elapsed_s
@@ -208,9 +202,8 @@ def train(training: Training, log: RunLog, folder: Path | None) -> None:
 
 
 def act(args: argparse.Namespace) -> Answer:
-    named = bool(args.words) and "=" not in args.words[0]
-    path = args.words[0] if named else DEFAULT
-    config: RunConfig = load(RunConfig, path, args.words[named:])
+    path, *words = args.words if args.words and "=" not in args.words[0] else [DEFAULT, *args.words]
+    config: RunConfig = load(RunConfig, path, words)
     if args.dry_run:
         return dry_run(config)
     try:
@@ -229,8 +222,7 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     dataset = open_dataset(config.data.path)
     dataset.require(config.model.vocab_size, config.model.bos_id)
     training = Training(config, dataset, device)  # whatever it refuses leaves no folder
-    mine = new_or_unfinished(name, to_yaml(config), RESULT) if device.main else Path()
-    folder = Path(gather(str(mine), device)[0])
+    folder = Path(gather(str(new_or_unfinished(name, to_yaml(config), RESULT)) if device.main else "", device)[0])
     log = RunLog(folder if device.main else None)
     if state := load_checkpoint(folder, device.torch):
         training.load_state_dict(state, str(folder / CHECKPOINT))
@@ -238,13 +230,14 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
         log.say(f"going on at step {training.clock.step}")
     else:
         hashes = f"data {dataset.manifest.data_sha256()} tokenizer {dataset.manifest.tokenizer.sha256}"
-        compiled = "on" if config.train.compiled(device.torch.type) else "off"
-        log.say(f"{to_yaml(config)}{provenance()}, on {device.describe()}, torch.compile {compiled}\n{hashes}")
+        compiled = f"torch.compile {'on' if config.train.compiled(device.torch.type) else 'off'}"
+        log.say(f"{to_yaml(config)}{provenance()}, on {device.describe()}, {compiled}\n{hashes}")
     training.prime()
     train(training, log, folder if device.main else None)
-    if config.average.kind != "off" and training.average.count:
+    if training.average.count:
         training.average.swap(training.weights)
-    score = training.score(config.eval.context or config.train.seq_len, config.eval.stride)
+    score = training.score(config.eval.stride)
+    log.say(f"steps {training.clock.step} train_time:{training.clock.elapsed_s:.1f}s val_bpb:{score.bpb:.4f}")
     answer = {
         "run": str(folder.resolve()),
         "params": sum(parameters(config.model).values()),
@@ -253,33 +246,42 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
         "val_bpb": score.bpb,
         "val_nats_per_token": score.nats_per_token,
         "tokens_per_second": training.clock.step * config.train.batch_tokens / training.clock.elapsed_s,
+        **pack_and_score(training, folder, log),
     }
-    log.say(f"steps {training.clock.step} train_time:{training.clock.elapsed_s:.1f}s val_bpb:{score.bpb:.4f}")
-    weights = gathered(training.model.state_dict())
     if device.main:
-        save_checkpoint(folder, {"config": to_dict(config), "weights": weights}, FINAL)
         plot_losses(folder)
         (folder / RESULT).write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")  # the run is finished
     return answer
 
 
+def pack_and_score(training: Training, folder: Path, log: RunLog) -> Answer:
+    """The artifact, and the score of what every reader of it will have."""
+    config, device, artifact = training.config, training.device, folder / ARTIFACT
+    weights, code = gathered(training.model.state_dict()), code_bytes(None)
+    if device.main:
+        save_checkpoint(folder, {"config": to_dict(config), "weights": weights}, FINAL)
+        model = GPT(config.model)
+        load_weights(model, weights, FINAL)
+        packer = Packer(model.to(device.torch), to_dict(config), training.dataset)
+        artifact.write_bytes(packer.packed(config.quant, code).data)
+    gather(0, device)  # the other ranks read it, too
+    packed = open_artifact(artifact)
+    bpb, size = training.score(config.eval.stride, packed.model.to(device.torch)).bpb, packed.size_bytes
+    log.say(f"artifact {size:,} + code {code:,} (estimate) = {size + code:,} bytes; packed val_bpb:{bpb:.4f}")
+    sizes = {"artifact_bytes": size, "code_bytes": code, "total_bytes": size + code}
+    return {"packed_bpb": bpb, "artifact": str(artifact.resolve()), **sizes}
+
+
 def dry_run(config: RunConfig) -> Answer:
     """Sizes, groups and schedule of a run, for one rank; nothing is read, downloaded or allocated."""
     rows, micro_batches = micro_rows(config.train, 1)
-    micro_tokens = rows * config.train.seq_len
-    counts = parameters(config.model)
-    optim, value_bytes = config.optim, 2 if torch.cuda.is_available() else 4
-    memory = training_bytes(config.model, micro_tokens, value_bytes, optim.matrix == "muon", config.train.checkpointing)
+    length, value_bytes = config.train.seq_len, 2 if torch.cuda.is_available() else 4
+    muon, again = config.optim.matrix == "muon", config.train.checkpointing
     return {
-        "params": sum(counts.values()),
-        "params_by_kind": counts,
-        "flops_per_token": flops_per_token(config.model, config.train.seq_len),
-        "flops_per_token_causal": causal_flops_per_token(config.model, config.train.seq_len),
+        **summary(config.model, length, rows * length, value_bytes, muon, again),
         "tokens_per_step": config.train.batch_tokens,
         "micro_batches": micro_batches,
-        "memory_bytes": sum(memory.values()),
-        "memory_by_part": memory,
-        "rate_multiplier": {str(share): multiplier(optim, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)},
+        "rate_multiplier": {str(share): multiplier(config.optim, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)},
     }
 
 

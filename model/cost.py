@@ -59,6 +59,21 @@ def training_bytes(
     }
 
 
+def summary(
+    config: ModelConfig, seq_len: int, micro_tokens: int, value_bytes: int, muon: bool, checkpointing: bool
+) -> dict[str, int | dict[str, int]]:
+    """All of the above for one training setting, by the names that commands answer with."""
+    counts, memory = parameters(config), training_bytes(config, micro_tokens, value_bytes, muon, checkpointing)
+    return {
+        "params": sum(counts.values()),
+        "params_by_kind": counts,
+        "flops_per_token": flops_per_token(config, seq_len),
+        "flops_per_token_causal": causal_flops_per_token(config, seq_len),
+        "memory_bytes": sum(memory.values()),
+        "memory_by_part": memory,
+    }
+
+
 def _projections(config: ModelConfig) -> tuple[int, int]:
     return config.heads * config.head_width, config.kv_heads * config.head_width
 

@@ -44,6 +44,12 @@ class Average:
             torch._foreach_lerp_(self.sums, weights, 1 - min(self.decay, grown))
         self.count += 1
 
+    def follow(self, config: AverageConfig, parameters: Iterable[torch.Tensor], progress: float) -> None:
+        """After a step: take the weights in where the config says that they are due."""
+        due = int((progress - config.start) / config.every) + 1 if progress >= config.start else 0
+        if config.kind == "ema" or (config.kind == "swa" and self.count < due):
+            self.update(parameters)
+
     @torch.no_grad()
     def swap(self, parameters: Iterable[torch.Tensor]) -> None:
         """Put the average in the parameters' place."""

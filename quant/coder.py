@@ -18,6 +18,7 @@ import zstandard
 from quant.grid import Integers
 
 LEVEL = 22
+LARGEST_WINDOW = 1 << 27  # what level 22 may ask of a reader
 FACTORS = 33  # row factors: 2^(-16/4) … 2^(16/4), in 1/256
 MEMORY = 64  # rows over which a column's mean forgets
 GAIN, START = 192, 8192  # what one symbol adds to its table, and what a table begins with
@@ -79,6 +80,8 @@ def _model(frequencies: Table) -> constriction.stream.model.Categorical:
 
 def encode_ranges(matrices: Sequence[Integers]) -> bytes:
     largest = max((int(np.abs(m.astype(np.int64)).max()) for m in matrices if m.size), default=0)
+    if not largest:
+        return bytes([0])  # nothing but zeros
     contexts, coder = Contexts(largest), constriction.stream.queue.RangeEncoder()
     for matrix in filter(np.size, matrices):
         contexts.begin(matrix.shape[1])
@@ -99,6 +102,8 @@ def decode_ranges(data: bytes, shapes: Sequence[tuple[int, int]]) -> list[Intege
     """Raises ValueError for bytes that no encoder made."""
     if len(data) % 4 != 1 or data[0] > 128:
         raise ValueError("not a stream of ranges")
+    if not data[0]:
+        return [np.zeros(shape, np.int8) for shape in shapes]
     contexts = Contexts(data[0])
     try:
         coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4", offset=1).astype(np.uint32))
@@ -135,6 +140,9 @@ def encode_zstd(data: bytes) -> bytes:
 def decode_zstd(data: bytes, size: int) -> bytes:
     """Exactly `size` bytes; never more memory than that. Raises ValueError otherwise."""
     try:
+        said = zstandard.get_frame_parameters(data)
+        if said.content_size not in (size, zstandard.CONTENTSIZE_UNKNOWN) or said.window_size > LARGEST_WINDOW:
+            raise ValueError(f"a zstd stream that declares {said.content_size} bytes where {size} are due")
         plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ValueError(f"a damaged zstd stream: {error}") from None

@@ -52,12 +52,7 @@ def act(args: argparse.Namespace) -> Answer:
     if cap is None:
         packed = packer.pack(quant)
     else:
-        if quant.method not in ("rate", "sigma"):
-            raise BadInput(f"--fit turns the dial of rate or sigma; --method {quant.method} has none")
-        room = cap - code if args.fit else cap
-        if room <= 0:
-            raise BadInput(f"--fit {cap}: the code alone takes {code:,} bytes")
-        packed, found = packer.fit(quant, room)
+        packed, found = packer.fit(quant, cap - code if args.fit else cap)
     out = Path(args.output) if args.output else path.with_name(ARTIFACT)
     out.write_bytes(packed.data)
     after = copy.deepcopy(model)

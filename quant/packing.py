@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from base.errors import BadInput
 from data.dataset import Dataset
 from data.shards import TokenStream
 from model.gpt import GPT
@@ -50,7 +51,15 @@ class Packer:
         data = write_artifact(tensors, self._header, self.dataset.tokenizer.model, quant.codec)
         return Packed(data, tensors, read_artifact(data).stream_bytes)
 
+    def packed(self, quant: QuantConfig, code_size: int) -> Packed:
+        """As the config says: under its cap, which counts the code as well, or at its dial."""
+        return self.fit(quant, quant.cap_bytes - code_size)[0] if quant.cap_bytes else self.pack(quant)
+
     def fit(self, quant: QuantConfig, cap_bytes: int) -> tuple[Packed, Fit]:
+        if quant.method not in ("rate", "sigma"):
+            raise BadInput(f"a cap is met by the dial of rate or sigma; method {quant.method} has none")
+        if cap_bytes <= 0:
+            raise BadInput(f"the code alone is {-cap_bytes:,} bytes over the cap")
         made: dict[float, Packed] = {}
 
         def size_at(dial: float) -> int:

@@ -29,6 +29,7 @@ class QuantConfig:
     bits: str = ""  # words over the default, mlp=5,attn=6,embed=6,head=6,bigram=6,control=16
     method: Method = "absmax"
     codec: Literal["zstd", "ans", "best"] = "zstd"
+    cap_bytes: Annotated[int, Ge(0)] = 0  # on artifact and code: the dial is turned until it is met; 0: no cap
     dial: Annotated[float, Gt(0)] = 0.4  # rate: step over spread; sigma: k is the largest integer times it
     columns: Annotated[float, Ge(0)] = 0.75  # rate: power of the column shares
     rows: Annotated[float, Ge(0)] = 0.5  # rate: power of the row shares
@@ -69,7 +70,7 @@ def quantize(model: GPT, config: QuantConfig, costs: Mapping[str, Cost] | None =
         matrix, width = matrices[name], bits[name]
         cost = (costs or {}).get(name)
         if name in forms:
-            grid = grid_at(forms[name], config.dial)
+            grid = grid_at(forms[name], config.dial, matrix, width)
             integers = nearest(matrix, grid, width)
         else:
             integers, grid = _simply(matrix, width, config)

@@ -88,7 +88,8 @@ def feedback(weight: Floats, grid: Grid, bits: int, hessian: torch.Tensor) -> In
 
 
 def _by_rows(weight: Floats, bits: int, clips: np.ndarray) -> tuple[Integers, Grid]:
-    scales = (clips / limits(bits)[1]).astype(np.float16)
-    scales = np.where((scales == 0) & (clips > 0), np.nextafter(np.float16(0), np.float16(1)), scales)
-    grid = Grid(scales=np.minimum(scales, np.finfo(np.float16).max))
+    steps = clips / limits(bits)[1]
+    # fp16 from 2^15 downwards, in units of the tensor's own: rows 2^29 times smaller than the largest are still exact.
+    unit = float(np.float32(steps.max(initial=0.0) / 2**15)) or 1.0
+    grid = Grid(step=unit, scales=(steps / unit).astype(np.float16))
     return nearest(weight, grid, bits), grid

@@ -30,6 +30,7 @@ OTHERS = {  # third-party packages, where a folder is held to a few; the standar
     "data": {"numpy", "sentencepiece", "pyarrow", "zstandard", "huggingface_hub", "httpx2"},
     "data/loader.py": {"numpy", "torch"},
     "engine": {"torch", "matplotlib", "annotated_types"},
+    "quant": {"numpy", "torch", "zstandard", "constriction", "annotated_types", "matplotlib"},
     "eval": {"numpy", "torch", "annotated_types"},
     "eval/tally.py": {"numpy"},
     "eval/windows.py": {"numpy"},

@@ -35,7 +35,7 @@ def training_rows(config_path: str, corpus: str) -> list[Row]:
         _timed(training.loader, "next_batch", spent, "loading")
         for optimizer in training.optimizers:
             _timed(optimizer, "step", spent, "optimizer")
-        _timed(training, "_average", spent, "optimizer")
+        _timed(training.average, "follow", spent, "optimizer")
         before = product_flops()
         started = time.perf_counter()
         for step in range(STEPS):

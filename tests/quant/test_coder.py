@@ -1,0 +1,95 @@
+"""quant.coder: the same integers come back, whatever they are, and fewer bytes than zstd where columns differ."""
+
+import contextlib
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from quant.coder import EDGES, FACTOR, decode_ranges, decode_zstd, encode_ranges, encode_zstd
+from quant.grid import Integers
+from quant.table import entropy_bits
+
+matrices = st.lists(
+    st.tuples(st.integers(0, 12), st.integers(0, 40)).flatmap(
+        lambda shape: st.integers(1, 128).flatmap(
+            lambda most: arrays(np.int8, shape, elements=st.integers(-most, min(most, 127)))
+        )
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(matrices)
+def test_any_integers_come_back(given_matrices: list[Integers]) -> None:
+    coded = encode_ranges(given_matrices)
+    back = decode_ranges(coded, [(m.shape[0], m.shape[1]) for m in given_matrices])
+    assert len(back) == len(given_matrices)
+    for a, b in zip(given_matrices, back, strict=True):
+        assert a.shape == b.shape
+        assert b.dtype == np.int8
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("value", [-128, -1, 0, 1, 127])
+def test_one_symbol_alone_costs_next_to_nothing(value: int) -> None:
+    matrix = np.full((256, 256), value, np.int8)
+    coded = encode_ranges([matrix])
+    assert np.array_equal(decode_ranges(coded, [(256, 256)])[0], matrix)
+    assert len(coded) < 2500
+
+
+def spread(rows: int, columns: int, seed: int) -> Integers:
+    """Integers as trained weights leave them: heavy-tailed columns of unequal spread."""
+    random = np.random.default_rng(seed)
+    scale = 2.0 ** random.normal(0.8, 0.7, columns)
+    return np.clip(np.rint(random.standard_t(8, (rows, columns)) * scale), -127, 127).astype(np.int8)
+
+
+def test_contexts_find_what_unequal_columns_hide_from_zstd_and_from_one_entropy() -> None:
+    stack = [spread(200, 128, seed) for seed in range(6)]
+    coded = len(encode_ranges(stack))
+    plain = len(zstandard.ZstdCompressor(level=22).compress(b"".join(m.tobytes() for m in stack)))
+    entropy = sum(entropy_bits(matrix) for matrix in stack) / 8
+    assert coded < 0.94 * plain
+    assert coded < 0.97 * entropy
+
+
+def test_even_columns_cost_their_entropy_within_a_percent() -> None:
+    even = [
+        np.clip(np.rint(np.random.default_rng(n).normal(0, 3, (256, 256))), -127, 127).astype(np.int8) for n in (1, 2)
+    ]
+    assert len(encode_ranges(even)) < 1.01 * sum(entropy_bits(matrix) for matrix in even) / 8
+
+
+def test_the_tables_of_contexts_are_whole_numbers_that_never_change() -> None:
+    assert FACTOR.tolist()[::8] == [16, 64, 256, 1024, 4096]
+    assert EDGES.tolist()[:6] == [16, 19, 22, 26, 32, 38]
+    assert int(EDGES[-1]) == 16384
+
+
+def test_a_damaged_stream_is_an_error_or_other_integers_but_no_crash() -> None:
+    coded = encode_ranges([spread(20, 30, 1)])
+    for at in range(len(coded)):
+        broken = bytearray(coded)
+        broken[at] ^= 0x55
+        with contextlib.suppress(ValueError):
+            assert decode_ranges(bytes(broken), [(20, 30)])[0].shape == (20, 30)
+    for length in range(0, len(coded), 7):
+        with contextlib.suppress(ValueError):
+            decode_ranges(coded[:length], [(20, 30)])
+
+
+def test_zstd_gives_back_exactly_the_bytes_that_are_due_or_nothing() -> None:
+    data = np.random.default_rng(0).integers(0, 9, 5000, np.uint8).tobytes()
+    coded = encode_zstd(data)
+    assert decode_zstd(coded, 5000) == data
+    for size in (0, 4999, 5001, 1 << 20):
+        with pytest.raises(ValueError, match="zstd stream"):
+            decode_zstd(coded, size)
+    with pytest.raises(ValueError, match="zstd stream"):
+        decode_zstd(coded[:-3], 5000)

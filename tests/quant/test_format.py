@@ -1,0 +1,190 @@
+"""quant.format and quant.unpack: what is written comes back, goldens never change, and no bytes can hurt the reader."""
+
+import hashlib
+import json
+import resource
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from base.config import to_dict
+from base.errors import BadInput
+from data.tokenizer import ByteTokenizer
+from model.config import ModelConfig
+from model.gpt import GPT, parameter_kind
+from quant.coder import decode_zstd, encode_zstd
+from quant.format import MAGIC, PREFIX, Codec, read_artifact, write_artifact
+from quant.grid import Grid
+from quant.quantize import QuantConfig, quantize
+from quant.rounding import absmax
+from quant.stored import Stored
+from quant.unpack import from_bytes
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+TOKENIZER = ByteTokenizer()
+CONFIG = ModelConfig(
+    vocab_size=TOKENIZER.vocab_size, layers=2, dim=16, heads=2, kv_heads=1, smear="static", bigram_buckets=8,
+    bigram_dim=4, skips="plain", q_gain=1.5,
+)  # fmt: skip
+
+
+def tensors() -> list[Stored]:
+    """Every form that there is, of numbers that no random generator's version can change."""
+    found = []
+    for number, (name, parameter) in enumerate(GPT(CONFIG).named_parameters()):
+        count = parameter.numel()
+        values = (((np.arange(count) * 7919 + number) % 211 - 105) ** 3 / 1e6).astype(np.float32)
+        weight, kind = values.reshape(tuple(parameter.shape)), parameter_kind(name, parameter)
+        if kind == "control":
+            dtype = np.float16 if number % 2 else np.float32
+            found.append(Stored(name, kind, weight.shape, 16 if number % 2 else 32, weight.astype(dtype), None))
+        elif kind == "mlp":
+            rows = (np.arange(weight.shape[0]) % 5 - 2).astype(np.int8)
+            columns = (np.arange(weight.shape[1]) % 7 - 3).astype(np.int8) if number % 2 else None
+            grid = Grid(step=0.25, rows=rows, columns=columns)
+            integers = np.clip(np.rint(weight / 0.25), -127, 127).astype(np.int8)
+            found.append(Stored(name, kind, weight.shape, 8, integers, grid))
+        else:
+            integers, grid = absmax(weight, 6)
+            found.append(Stored(name, kind, weight.shape, 6, integers, grid))
+    return found
+
+
+def header() -> dict[str, Any]:
+    return {"config": {"model": to_dict(CONFIG)}, "data_sha256": "d" * 64}
+
+
+def artifact(codec: Codec = "best") -> bytes:
+    return write_artifact(tensors(), header(), TOKENIZER.model, codec)
+
+
+@pytest.mark.parametrize("codec", ["zstd", "ans", "best"])
+def test_what_is_written_comes_back_to_the_last_bit(codec: Codec) -> None:
+    contents = read_artifact(artifact(codec))
+    assert contents.header == header()
+    assert contents.tokenizer == TOKENIZER.model
+    for mine, back in zip(tensors(), contents.tensors, strict=True):
+        assert (mine.name, mine.kind, mine.shape, mine.bits) == (back.name, back.kind, back.shape, back.bits)
+        assert mine.values.dtype == back.values.dtype
+        assert np.array_equal(mine.values, back.values)
+        assert np.array_equal(mine.weights(), back.weights())
+
+
+@pytest.mark.parametrize("codec", ["zstd", "ans"])
+def test_golden_artifacts_are_written_and_read_bit_for_bit(codec: Codec) -> None:
+    golden = (GOLDEN / f"{codec}.golf").read_bytes()
+    assert artifact(codec) == golden
+    found = hashlib.sha256()
+    for name, parameter in from_bytes(golden).model.named_parameters():
+        found.update(name.encode() + parameter.detach().numpy().astype("<f4").tobytes())
+    assert found.hexdigest() == (GOLDEN / "weights.sha256").read_text().strip()
+
+
+def test_the_smaller_stream_is_taken() -> None:
+    sizes = {codec: len(artifact(codec)) for codec in ("zstd", "ans", "best")}  # type: ignore[arg-type]
+    assert sizes["best"] <= min(sizes.values())
+
+
+def test_a_model_comes_back_with_its_tokenizer() -> None:
+    model = GPT(CONFIG)
+    stored = quantize(model, QuantConfig(bits="control=32"))
+    back = from_bytes(write_artifact(stored, header(), TOKENIZER.model, "best"))
+    assert not back.model.training
+    assert back.model(torch.arange(12).view(1, -1)).isfinite().all()
+    for tensor in stored:
+        own = dict(back.model.named_parameters())[tensor.name]
+        assert np.array_equal(own.detach().numpy(), tensor.weights())
+    assert back.tokenizer.vocab_size == CONFIG.vocab_size
+
+
+def sealed(body: bytes) -> bytes:
+    return body + hashlib.sha256(body).digest()
+
+
+def rebuilt(change: dict[str, Any] | None = None, table: Any = None) -> bytes:
+    """The artifact with a changed header and a right checksum: what an adversary would send."""
+    data = artifact("ans")
+    _, _, length, plain = PREFIX.unpack_from(data)
+    said = json.loads(decode_zstd(data[PREFIX.size : PREFIX.size + length], plain))
+    said |= change or {}
+    if table:
+        table(said)
+    text = json.dumps(said).encode()
+    packed = encode_zstd(text)
+    return sealed(PREFIX.pack(MAGIC, 1, len(packed), len(text)) + packed + data[PREFIX.size + length : -32])
+
+
+def test_every_way_to_lie_in_a_header_is_refused_in_one_line() -> None:
+    def shape(value: Any) -> Any:
+        return lambda said: said["tensors"][0].__setitem__(2, value)
+
+    def stream(at: int, value: Any) -> Any:
+        return lambda said: said["streams"][1].__setitem__(at, value)
+
+    hostile = [
+        ({}, shape([1 << 40, 1])), ({}, shape([-1, 5])), ({}, shape([1 << 20, 1 << 20])), ({}, shape("x")),
+        ({}, shape([1.5, 2])), ({}, shape([0, 1 << 30])), ({}, stream(3, -5)), ({}, stream(3, 1 << 40)),
+        ({}, stream(2, 1 << 40)), ({}, stream(2, -1)), ({}, stream(1, "lzma")), ({}, stream(0, "tokenizer")),
+        ({"tensors": []}, None), ({"streams": []}, None), ({"tensors": None}, None), ({"streams": {"a": 1}}, None),
+        ({"config": {}}, None), ({"config": {"model": {"layers": 10**9}}}, None), ({"config": None}, None),
+        ({"config": {"model": to_dict(CONFIG) | {"loop_repeats": 10**9, "loop_last": 1}}}, None),
+        ({"config": {"model": to_dict(CONFIG) | {"dim": 32}}}, None),
+        ({"config": {"model": to_dict(CONFIG) | {"wings": 2}}}, None),
+    ]  # fmt: skip
+    for change, table in hostile:
+        with pytest.raises(BadInput) as refused:
+            from_bytes(rebuilt(change, table))
+        assert "\n" not in str(refused.value), (change, table)
+
+
+def test_wrong_magic_versions_and_cuts_are_named() -> None:
+    data = artifact()
+    for broken, says in (
+        (b"", "too short"),
+        (b"GGUF" + data[4:], "not an artifact"),
+        (sealed(data[:4] + struct.pack("<H", 9) + data[6:-32]), "version 9"),
+        (data[:-1], "damaged"),
+        (data + b"x", "damaged"),
+        (sealed(data[:-33]), "malformed"),
+        (sealed(data[:-32] + b"trailing"), "8 bytes follow"),
+    ):
+        with pytest.raises(BadInput, match=says):
+            from_bytes(broken)
+
+
+DATA = write_artifact(tensors()[2:7], {}, b"a tokenizer", "ans")  # small: it is read ten thousand times
+BODY = DATA[:-32]
+
+
+@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_ten_thousand_damaged_files_are_refused_or_harmless(data: st.DataObject) -> None:
+    """Flipped, cut, spliced, with a right checksum half of the time: one line, or other weights of the right shapes."""
+    body = bytearray(BODY)
+    way = data.draw(st.sampled_from(["flip", "cut", "splice", "insert"]))
+    at = data.draw(st.integers(0, len(body) - 1))
+    if way == "flip":
+        body[at] ^= data.draw(st.integers(1, 255))
+    elif way == "cut":
+        del body[at : at + data.draw(st.integers(1, 64))]
+    else:
+        body[at : at + (8 if way == "splice" else 0)] = data.draw(st.binary(min_size=1, max_size=8))
+    broken = sealed(bytes(body)) if data.draw(st.booleans()) else bytes(body) + DATA[-32:]
+    try:
+        back = read_artifact(broken)
+    except BadInput as refused:
+        assert "\n" not in str(refused)
+    else:
+        assert sum(tensor.values.size for tensor in back.tensors) <= 1024 * len(DATA)
+
+
+def test_hostile_headers_take_no_memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    test_every_way_to_lie_in_a_header_is_refused_in_one_line()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB

@@ -1,0 +1,201 @@
+"""From a trained model to its artifact: what each method costs, and that a reader gets what the packer measured."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from base.config import Layer, build
+from base.errors import BadInput
+from data.dataset import Dataset, open_dataset
+from engine.device import Device
+from model.config import ModelConfig
+from model.gpt import GPT
+from quant import inspect, pack
+from quant.damage import Damage, damage
+from quant.hessian import measure
+from quant.packing import Packer, calibration_rows
+from quant.quantize import QuantConfig, quantize
+from quant.stored import put_into
+from quant.unpack import open_artifact
+from tests.conftest import check_exit, prep
+from train_gpt import RunConfig, load, whole_run
+
+WORDS = [
+    "model.vocab_size=400", "model.layers=2", "model.dim=64", "model.heads=2", "model.kv_heads=1", "model.smear=static",
+    "model.bigram_buckets=128", "model.bigram_dim=16", "model.skips=plain", "model.embed_norm=true", "train.seconds=0",
+    "train.steps=120", "train.seq_len=64", "train.batch_tokens=1024", "eval.stride=64", "eval.during=0",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
+    """A small model, trained for seconds: random weights compress unlike trained ones."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    prep(folder / "text.jsonl", "--vocab", 400, "--val-fraction", 0.3, "--out", folder / "data", "--workers", 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        config = load(RunConfig, None, [*WORDS, f"data.path={folder / 'data'}"])
+        return Path(whole_run(config, "r", Device(torch.device("cpu")))["run"])
+
+
+@pytest.fixture(scope="module")
+def opened(run: Path) -> tuple[GPT, dict[str, Any], Dataset]:
+    state = pack.load_run(run / "model.pt")
+    model = GPT(build(ModelConfig, [Layer("run", state["config"]["model"])]))
+    model.load_state_dict(state["weights"])
+    return model, state["config"], open_dataset(run.parents[1] / "data")
+
+
+@pytest.fixture(scope="module")
+def packer(opened: tuple[GPT, dict[str, Any], Dataset]) -> Packer:
+    return Packer(*opened)
+
+
+def harm(
+    opened: tuple[GPT, dict[str, Any], Dataset], packer: Packer, quant: QuantConfig, cap: int = 0
+) -> tuple[int, Damage]:
+    model, _, dataset = opened
+    packed = packer.fit(quant, cap)[0] if cap else packer.pack(quant)
+    after = copy.deepcopy(model)
+    put_into(after, packed.tensors)
+    return len(packed.data), damage(model, after, dataset, 64, 8192)
+
+
+def quant(**values: Any) -> QuantConfig:
+    return QuantConfig(calibration_tokens=8192, **values)
+
+
+def test_training_ends_with_an_artifact_that_scores_as_reported(run: Path, opened: Any) -> None:
+    answer = json.loads((run / "result.json").read_text())
+    artifact = open_artifact(run / "model.golf")
+    assert artifact.size_bytes == answer["artifact_bytes"] == (run / "model.golf").stat().st_size
+    assert answer["total_bytes"] == answer["artifact_bytes"] + answer["code_bytes"]
+    assert abs(answer["packed_bpb"] - answer["val_bpb"]) < 0.05
+    assert artifact.header["config"] == opened[1]
+
+
+def test_a_reader_of_the_artifact_gets_the_figures_that_pack_printed(run: Path, tmp_path: Path, opened: Any) -> None:
+    out = tmp_path / "a.golf"
+    answer = check_exit(pack, 0, run, "--data", run.parents[1] / "data", "-o", out, "--json", "--check-tokens", 4096)
+    model, _, dataset = opened
+    again = damage(model, open_artifact(out).model, dataset, 64, 4096)
+    assert again.packed_bpb == answer["damage"]["packed_bpb"]
+    assert again.kl_nats == answer["damage"]["kl_nats"]
+    shown = check_exit(inspect, 0, out, "--json")
+    assert shown["kinds"] == answer["kinds"]
+
+
+def test_rate_at_three_quarters_of_the_bytes_harms_less_than_absmax(opened: Any, packer: Packer) -> None:
+    size, plain = harm(opened, packer, quant(method="absmax"))
+    smaller, ours = harm(opened, packer, quant(method="rate", codec="best"), cap=int(0.75 * size))
+    assert 0.997 * 0.75 * size <= smaller <= 0.75 * size
+    assert ours.kl_nats < plain.kl_nats
+
+
+def test_every_part_of_rate_pays_at_equal_bytes(opened: Any, packer: Packer) -> None:
+    size, whole = harm(opened, packer, quant(method="rate", codec="ans", dial=0.5))
+    for part in ({"feedback": False}, {"by_tensor": False}):
+        _, without = harm(opened, packer, quant(method="rate", codec="ans", **part), cap=size)
+        assert without.kl_nats > whole.kl_nats, part
+
+
+def test_gptq_harms_less_than_absmax_at_the_same_bits(opened: Any, packer: Packer) -> None:
+    _, plain = harm(opened, packer, quant(method="absmax", bits="mlp=4,attn=4,embed=4,bigram=4"))
+    _, better = harm(opened, packer, quant(method="gptq", bits="mlp=4,attn=4,embed=4,bigram=4"))
+    assert better.kl_nats < plain.kl_nats
+
+
+def test_sensitivity_foretells_the_divergence(opened: Any) -> None:
+    """1/2 sum d H d over a matrix is the KL that noise of its size gives: the Fisher information is right, in nats."""
+    model, _config, dataset = opened
+    costs = measure(model, calibration_rows(dataset.train, 64, 8192))
+    draw = torch.Generator().manual_seed(1)
+    for name in ("blocks.0.mlp.up.weight", "blocks.1.attn.out.weight", "embedding.table.weight"):
+        noisy = copy.deepcopy(model)
+        parameter = dict(noisy.named_parameters())[name]
+        noise = torch.randn(parameter.shape, generator=draw) * 0.05 * float(parameter.detach().std())
+        parameter.data += noise
+        foretold = 0.5 * float((noise.double() @ costs[name].hessian * noise.double()).sum(1) @ costs[name].rows)
+        found = damage(model, noisy, dataset, 64, 8192).kl_nats
+        assert 0.5 < found / foretold < 2, name
+
+
+def test_calibration_reads_training_text_alone(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, config, dataset = opened
+    read = []
+
+    def guarded(stream: Any, start: int, count: int) -> Any:
+        assert stream is dataset.train, "validation text was read"
+        read.append(start)
+        out = np.empty(count, np.uint16)
+        stream.read_into(out, start)
+        return out
+
+    monkeypatch.setattr(type(dataset.val), "read", guarded)
+    Packer(model, config, dataset).pack(quant(method="rate"))
+    assert len(read) > 10
+
+
+def test_globs_and_floats_and_odd_widths_are_kept(opened: Any) -> None:
+    model = opened[0]
+    stored = quantize(model, QuantConfig(bits="blocks.0.mlp.*=3,embed=32,control=8,attn=16"))
+    bits = {tensor.name: (tensor.bits, tensor.values.dtype.name) for tensor in stored}
+    assert bits["blocks.0.mlp.up.weight"] == (3, "int8")
+    assert bits["blocks.1.mlp.up.weight"] == (5, "int8")
+    assert bits["embedding.table.weight"] == (32, "float32")
+    assert bits["blocks.0.attn.q.weight"] == (16, "float16")
+    assert bits["embedding.smear"] == (8, "int8")
+    assert [tensor.weights().shape for tensor in stored] == [tuple(p.shape) for p in model.parameters()]
+
+
+def test_a_checkpoint_with_nan_is_named_by_tensor(opened: Any) -> None:
+    broken = copy.deepcopy(opened[0])
+    broken.blocks[1].mlp.up.weight.data[3, 4] = float("nan")  # type: ignore[union-attr, index]
+    with pytest.raises(BadInput, match=r"blocks\.1\.mlp\.up\.weight: holds NaN or infinity"):
+        quantize(broken, QuantConfig())
+    large = copy.deepcopy(opened[0])
+    large.embedding.smear.data[0] = 1e6
+    with pytest.raises(BadInput, match=r"beyond fp16; give it 32 bits"):
+        quantize(large, QuantConfig())
+
+
+def test_bad_requests_end_with_one_line(run: Path, tmp_path: Path) -> None:
+    data = ("--data", run.parents[1] / "data")
+    for words, says in (
+        ((run, *data, "--bits", "mpl=5"), "neither a kind"),
+        ((run, *data, "--fit", 10), "the code alone"),
+        ((run, *data, "--fit-artifact", 900), "cannot be met: the coarsest steps give"),
+        ((run, *data, "--fit-artifact", 90_000, "--method", "absmax"), "method absmax has none"),
+        ((tmp_path / "nothing", *data), "no such file"),
+        ((run, *data, "--code", "nowhere.py"), "no such file"),
+        ((run / "result.json", *data), "not a model that can be read"),
+        ((run, "--data", tmp_path), "not a dataset"),
+    ):
+        assert says in check_exit(pack, 2, *words), words
+    (tmp_path / "model.golf").write_bytes(b"GOLF")
+    assert "too short" in check_exit(inspect, 2, tmp_path / "model.golf")
+
+
+def test_code_that_is_named_counts_as_it_lies_on_disk(run: Path, tmp_path: Path) -> None:
+    shutil.copy(__file__, tmp_path / "train_gpt.py")
+    words = (
+        run,
+        "--data",
+        run.parents[1] / "data",
+        "-o",
+        tmp_path / "a.golf",
+        "--check-tokens",
+        64,
+        "--plot",
+        "--json",
+    )
+    answer = check_exit(pack, 0, *words, "--code", tmp_path / "train_gpt.py")
+    assert answer["code_bytes"] == Path(__file__).stat().st_size
+    assert (tmp_path / "a.png").stat().st_size > 10_000

@@ -1,0 +1,136 @@
+"""quant.rounding and quant.grid: what each way of rounding promises, against plain fp64 arithmetic."""
+
+import numpy as np
+import pytest
+import torch
+
+from quant.grid import EIGHTHS, Floats, Grid, octaves, to_eighths
+from quant.rounding import absmax, clip, conditioned, feedback, limits, nearest, sigma
+
+
+def weights(rows: int = 48, columns: int = 64, scale: float = 0.02) -> Floats:
+    random = np.random.default_rng(3)
+    return (random.standard_t(5, (rows, columns)) * scale).astype(np.float32)
+
+
+def squared(a: Floats, b: Floats) -> float:
+    return float(np.square(a.astype(np.float64) - b).sum())
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_absmax_uses_the_contests_range_and_errs_by_half_a_step(bits: int) -> None:
+    weight = weights()
+    integers, grid = absmax(weight, bits)
+    low, high = limits(bits)
+    assert low <= integers.min()
+    assert integers.max() <= high
+    assert grid.scales is not None
+    steps = grid.row_steps(48).astype(np.float64)[:, None]
+    assert (np.abs(grid.weights(integers) - weight) <= steps * 0.502 + 1e-12).all()
+    assert np.allclose(steps[:, 0], np.abs(weight).max(1) / high, rtol=1e-3)
+
+
+def test_a_small_row_is_not_coarsened_and_an_empty_one_stays_empty() -> None:
+    weight = weights() * np.logspace(-5, 0, 48).astype(np.float32)[:, None]
+    weight[7] = 0
+    integers, grid = absmax(weight, 8)
+    back = grid.weights(integers)
+    assert not back[7].any()
+    rows = [r for r in range(48) if r != 7]
+    relative = np.abs(back - weight).max(1)[rows] / np.abs(weight).max(1)[rows]
+    assert relative.max() < 0.02  # the contest's floor made rows below 1 lose most of it
+
+
+def test_the_clip_search_never_errs_more_than_absmax() -> None:
+    weight = weights()
+    for bits in (3, 4, 5):
+        plain, searched = (grid.weights(q) for q, grid in (absmax(weight, bits), clip(weight, bits)))
+        assert squared(searched, weight) <= squared(plain, weight)
+    assert squared(searched, weight) < 0.95 * squared(plain, weight)
+
+
+def test_sigma_clips_at_k_deviations_of_the_row() -> None:
+    weight = weights()
+    integers, grid = sigma(weight, 6, 3.0)
+    assert np.allclose(grid.row_steps(48) * 31, 3 * weight.std(axis=1), rtol=1e-3)
+    assert integers.max() == 31
+
+
+def test_octaves_are_powers_of_two_to_the_last_bit() -> None:
+    eighths = np.arange(-127, 128).astype(np.int8)
+    exact = 2.0 ** (eighths.astype(np.float64) / 8)
+    assert (np.abs(octaves(eighths) / exact - 1) < 6e-8).all()
+    assert np.array_equal(octaves(np.array([-16, 0, 8], np.int8)), np.array([0.25, 1, 2], np.float32))
+    assert np.array_equal(to_eighths(exact), eighths)
+    assert np.array_equal(EIGHTHS, (2.0 ** (np.arange(8) / 8)).astype(np.float32))
+
+
+def test_a_grid_of_rows_and_columns_is_their_product() -> None:
+    random = np.random.default_rng(1)
+    rows, columns = random.integers(-20, 20, 6).astype(np.int8), random.integers(-20, 20, 5).astype(np.int8)
+    integers = random.integers(-9, 9, (6, 5)).astype(np.int8)
+    grid = Grid(step=0.01, rows=rows, columns=columns)
+    exact = integers * 0.01 * 2.0 ** (rows[:, None] / 8.0) * 2.0 ** (columns / 8.0)
+    assert np.allclose(grid.weights(integers), exact, rtol=1e-6)
+    assert np.array_equal(nearest(grid.weights(integers), grid, 8), integers)
+
+
+def hessian(columns: int) -> torch.Tensor:
+    """Inputs that go together, as activations do."""
+    random = torch.Generator().manual_seed(0)
+    mixed = torch.randn(2000, columns // 4, generator=random) @ torch.randn(columns // 4, columns, generator=random)
+    x = (mixed + 0.3 * torch.randn(2000, columns, generator=random)).double()
+    return x.mT @ x / 2000
+
+
+def output_error(weight: Floats, rounded: Floats, h: torch.Tensor) -> float:
+    d = torch.from_numpy(rounded.astype(np.float64) - weight)
+    return float((d @ h * d).sum())
+
+
+def test_feedback_errs_far_less_at_the_output_than_nearest_on_the_same_grid() -> None:
+    weight, h = weights(), hessian(64)
+    for bits in (3, 5):
+        integers, grid = absmax(weight, bits)
+        better = feedback(weight, grid, bits, h)
+        low, high = limits(bits)
+        assert low <= better.min()
+        assert better.max() <= high
+        assert output_error(weight, grid.weights(better), h) < 0.5 * output_error(weight, grid.weights(integers), h)
+
+
+def test_feedback_with_unrelated_inputs_is_nearest() -> None:
+    weight = weights()
+    integers, grid = absmax(weight, 5)
+    assert np.array_equal(feedback(weight, grid, 5, torch.eye(64)), integers)
+
+
+def test_feedback_in_blocks_is_feedback_column_by_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, h = weights(), hessian(64)
+    grid = Grid(step=0.01, columns=np.arange(-32, 32).astype(np.int8) // 4)
+    whole = feedback(weight, grid, 8, h)
+    monkeypatch.setattr("quant.rounding.BLOCK", 7)
+    assert (feedback(weight, grid, 8, h) != whole).mean() < 0.005  # ties within rounding
+
+
+def test_feedback_is_gptq_written_out_in_fp64() -> None:
+    weight, h = weights(8, 12), hessian(12)
+    grid = Grid(step=0.02)
+    damped = h + 0.01 * h.diagonal().mean() * torch.eye(12)
+    order = torch.argsort(h.diagonal(), descending=True, stable=True)
+    upper = torch.linalg.cholesky(torch.linalg.inv(damped[order][:, order]), upper=True)
+    left = torch.from_numpy(weight).double()[:, order]
+    expected = torch.zeros(8, 12, dtype=torch.float64)
+    for c in range(12):
+        expected[:, order[c]] = torch.round(left[:, c] / 0.02)
+        error = (left[:, c] - expected[:, order[c]] * 0.02) / upper[c, c]
+        left[:, c:] -= torch.outer(error, upper[c, c:])
+    assert np.array_equal(feedback(weight, grid, 8, h), expected.numpy())
+
+
+def test_conditioned_is_the_upper_factor_of_the_damped_inverse_also_of_an_empty_hessian() -> None:
+    h = hessian(16)
+    upper = conditioned(h)
+    damped = h + 0.01 * h.diagonal().mean() * torch.eye(16)
+    assert torch.allclose(upper.mT @ upper @ damped, torch.eye(16).double(), atol=1e-8)
+    assert torch.allclose(conditioned(torch.zeros(4, 4)), torch.eye(4).double())

@@ -12,7 +12,6 @@ steps; after a finished one, or under another config, it begins a new folder.
 import argparse
 import json
 import math
-import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +34,7 @@ from engine.device import Device, agree, average_gradients, gather, joined, mean
 from engine.log import RunLog, live_line, provenance
 from engine.plot import plot_losses
 from engine.shard import gathered, placer, spread, spread_optimizer, whole
+from engine.stopping import sigterm
 from eval.score import EvalConfig, score_tokens
 from eval.tally import Score
 from model.config import ModelConfig
@@ -43,7 +43,7 @@ from model.gpt import GPT, parameter_kind
 from optim.average import Average, AverageConfig
 from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates
 from quant.code import code_bytes
-from quant.packing import Packer
+from quant.packing import Packer, projected_bytes
 from quant.quantize import QuantConfig
 from quant.unpack import open_artifact
 
@@ -101,8 +101,7 @@ class Training:
             torch.autograd.backward(loss)
             total += float(loss.detach())
         average_gradients(self.weights, self.device)
-        total = mean(total, self.device)
-        clip = self.config.optim.clip or math.inf
+        total, clip = mean(total, self.device), self.config.optim.clip or math.inf
         norm = float(gathered(torch.nn.utils.clip_grad_norm_(self.weights, clip)))
         if not (math.isfinite(norm) and total < self.config.train.diverged_nats):
             return total, math.nan  # before the weights are touched
@@ -163,11 +162,9 @@ class Training:
         restore_random(state)
 
 
-def train(training: Training, log: RunLog, folder: Path | None) -> None:
-    """Until the budget is used up; SIGTERM saves and ends cleanly."""
+def train(training: Training, log: RunLog, folder: Path | None, stopped: list[int]) -> None:
+    """Until the budget is used up, or `stopped` has something in it: then it saves and ends cleanly."""
     config, clock, device = training.config, training.clock, training.device
-    stopped: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     flops, bytes_ = flops_per_token(config.model, config.train.seq_len), training.dataset.bytes_per_token
     saved_s, during = clock.elapsed_s, config.eval.during
     # Whatever all ranks must do together hangs on what the main one sees; their own clocks and signals differ.
@@ -186,8 +183,9 @@ def train(training: Training, log: RunLog, folder: Path | None) -> None:
         if during and int(progress / during) > int(training.validated / during):
             training.validated = progress
             bpb = training.score().bpb
-            log.metrics(step=clock.step, elapsed_s=clock.elapsed_s, val_bpb=bpb)
-            log.say(f"step {clock.step} val_bpb:{bpb:.4f} (without overlap, current weights)")
+            with whole(training.model):
+                size = projected_bytes(training.model, config.quant, training.dataset.tokenizer.model)
+            log.validated(clock, bpb, size, config.quant.cap_bytes)
         begun_s = clock.elapsed_s
         with clock.running():
             loss, norm = training.step(progress)
@@ -210,7 +208,7 @@ def act(args: argparse.Namespace) -> Answer:
         with joined() as device:
             return whole_run(config, args.name or Path(path).stem, device)
     except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's allocator raises it plainly
-        if "memory" not in str(error):
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
             raise
         raise BadInput(f"out of memory; lower train.micro_tokens or set train.checkpointing=true ({error})") from None
 
@@ -222,6 +220,7 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     dataset = open_dataset(config.data.path)
     dataset.require(config.model.vocab_size, config.model.bos_id)
     training = Training(config, dataset, device)  # whatever it refuses leaves no folder
+    Packer.require(training.model, config.quant, code_bytes(None))
     folder = Path(gather(str(new_or_unfinished(name, to_yaml(config), RESULT)) if device.main else "", device)[0])
     log = RunLog(folder if device.main else None)
     if state := load_checkpoint(folder, device.torch):
@@ -233,7 +232,8 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
         compiled = f"torch.compile {'on' if config.train.compiled(device.torch.type) else 'off'}"
         log.say(f"{to_yaml(config)}{provenance()}, on {device.describe()}, {compiled}\n{hashes}")
     training.prime()
-    train(training, log, folder if device.main else None)
+    with sigterm() as stopped:
+        train(training, log, folder if device.main else None, stopped)
     if training.average.count:
         training.average.swap(training.weights)
     score = training.score(config.eval.stride)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -72,7 +73,8 @@ def joined() -> Iterator[Device]:
     # Imported after the group is made (any optimizer does it), dynamo keeps the group alive beyond its end: gloo's
     # threads then outlive the interpreter, want its lock to free a tensor, and abort the process, one time in five.
     import_module("torch._dynamo")
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # The others wait while the main rank prepares data or packs; a rank that dies is torchrun's to notice.
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
     try:
         yield Device(device, rank, ranks)
     finally:

@@ -40,7 +40,8 @@ def fit(measure: Callable[[float], int], cap_bytes: int, weights: int, start: fl
             low = max(low, dial)
             if dial >= COARSEST:
                 break
-        guess = dial * 2 ** (8 * (size - cap_bytes * (1 - CLOSE / 2)) / weights)
+        octaves_off = 8 * (size - cap_bytes * (1 - CLOSE / 2)) / weights
+        guess = dial * 2 ** max(-10.0, min(10.0, octaves_off))
         inside = low * (high / low) ** 0.02 < guess < low * (high / low) ** 0.98
         dial = guess if inside else _between(low, high, best is None, guess)
         if math.isclose(low, high, rel_tol=1e-5):

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from base.errors import BadInput
+from quant.bits import DEFAULT_BITS
 from quant.coder import decode_ranges, decode_zstd, encode_ranges, encode_zstd
 from quant.grid import Grid, Integers
 from quant.stored import Stored
@@ -27,7 +28,11 @@ from quant.stored import Stored
 MAGIC, VERSION = b"GOLF", 1
 PREFIX = struct.Struct("<4sHII")
 CHECKSUM_BYTES = 32
+ROW_COST = 64  # decoding a row takes as long as so many weights
 LARGEST_HEADER = 1 << 24  # bytes, of JSON
+# What a hostile header can make of plain Python: an answer, never a traceback.
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError)
+KINDS = frozenset(DEFAULT_BITS)
 WEIGHTS_A_BYTE = 1024  # no artifact holds more weights for a byte of its own
 Codec = Literal["zstd", "ans", "best"]
 
@@ -81,26 +86,26 @@ def read_artifact(data: bytes) -> Contents:
         raise BadInput("the artifact is damaged: its checksum is not that of its bytes")
     try:
         return _contents(body, length, plain)
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
-        raise BadInput(f"the artifact is malformed: {error}") from None
+    except MALFORMED as error:
+        raise BadInput(f"the artifact is malformed: {error!r:.200}") from None
 
 
 def _contents(body: bytes, length: int, plain: int) -> Contents:
     if length > len(body) - PREFIX.size or plain > LARGEST_HEADER:
         raise ValueError(f"a header of {length} bytes, {plain} unpacked, does not fit")
-    header = json.loads(decode_zstd(body[PREFIX.size : PREFIX.size + length], plain))
+    header = json.loads(decode_zstd(body[PREFIX.size : PREFIX.size + length], plain), parse_constant=_no_constant)
     table, listed = header.pop("tensors"), header.pop("streams")
     payload = body[PREFIX.size + length :]
     forms = [_Form(*form) for form in table]
-    if sum(form.size for form in forms) > WEIGHTS_A_BYTE * (len(payload) + 64):
+    if sum(form.size + sum(form.matrix) for form in forms) > WEIGHTS_A_BYTE * (len(payload) + 64):
         raise ValueError("more weights than its bytes could hold")
     coded: dict[str, tuple[str, int, bytes]] = {}
     at = 0
     for name, codec, unpacked, size in listed:
         if not (isinstance(size, int) and isinstance(unpacked, int) and 0 <= size <= len(payload) - at):
-            raise ValueError(f"stream {name} of {size} bytes does not fit")
+            raise ValueError(f"stream {name!r:.40} of {size!r:.20} bytes does not fit")
         if name in coded:
-            raise ValueError(f"stream {name} appears twice")
+            raise ValueError(f"stream {name!r:.40} appears twice")
         coded[name] = (codec, unpacked, payload[at : at + size])
         at += size
     if at != len(payload):
@@ -129,6 +134,12 @@ class _Form:
             raise ValueError(f"tensor {self.name!r:.40} has shape {self.shape!r:.40}")
         if self.bits not in range(2, 9) if self.step else self.bits not in (16, 32):
             raise ValueError(f"tensor {self.name!r:.40} has {self.bits!r:.20} bits")
+        if self.kind not in KINDS:
+            raise ValueError(f"tensor {self.name!r:.40} is of kind {self.kind!r:.20}")
+        if not all(type(flag) is int and flag in (0, 1) for flag in (self.scales, self.rows, self.columns)):
+            raise ValueError(f"tensor {self.name!r:.40} has flags other than 0 and 1")
+        if self.step and not math.isfinite(float.fromhex(self.step)):
+            raise ValueError(f"tensor {self.name!r:.40} has step {self.step!r:.20}")
 
     @property
     def size(self) -> int:
@@ -169,6 +180,8 @@ def _tensors(forms: list[_Form], coded: dict[str, tuple[str, int, bytes]]) -> li
         shape = tuple(form.shape)
         if not form.step:
             values = (fp16 if form.bits == 16 else fp32)(form.size).reshape(shape)
+            if not np.isfinite(values).all():
+                raise ValueError(f"tensor {form.name!r:.40} holds NaN or infinity")
             found.append(Stored(form.name, form.kind, shape, form.bits, values, None))
             continue
         grid = Grid(
@@ -177,6 +190,8 @@ def _tensors(forms: list[_Form], coded: dict[str, tuple[str, int, bytes]]) -> li
             octaves(form.matrix[0]) if form.rows else None,
             octaves(form.matrix[1]) if form.columns else None,
         )
+        if grid.scales is not None and not np.isfinite(grid.scales).all():
+            raise ValueError(f"tensor {form.name!r:.40} has scales that are no numbers")
         found.append(Stored(form.name, form.kind, shape, form.bits, next(integers[form.kind]), grid))
     return found
 
@@ -198,6 +213,8 @@ def _integers(coded: dict[str, tuple[str, int, bytes]], kind: str, forms: list[_
     if plain != sum(rows * columns for rows, columns in shapes):
         raise ValueError(f"stream integers.{kind} holds {plain} integers; its tensors are of another number")
     if codec == "ans":
+        if sum(rows * (columns + ROW_COST) for rows, columns in shapes) > WEIGHTS_A_BYTE * (len(data) + 64):
+            raise ValueError(f"stream integers.{kind} is too short for its weights")
         return decode_ranges(data, shapes)
     flat = np.frombuffer(_plain(coded, f"integers.{kind}", plain), np.int8)
     edges = np.cumsum([rows * columns for rows, columns in shapes])[:-1]
@@ -218,6 +235,10 @@ def _plain(coded: dict[str, tuple[str, int, bytes]], name: str, size: int | None
     if codec != "zstd" or (size is not None and said != size) or not 0 <= said <= WEIGHTS_A_BYTE * (len(data) + 64):
         raise ValueError(f"stream {name} has {said} bytes by {codec!r:.20}; {size} by zstd are due")
     return decode_zstd(data, said) if said else b""
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"the header holds {name}")
 
 
 def _joined(arrays: Iterable[npt.NDArray[Any]]) -> bytes:

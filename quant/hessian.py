@@ -50,13 +50,13 @@ def measure(model: GPT, batches: Iterable[torch.Tensor]) -> dict[str, Cost]:
         model.train(was_training)
         model.zero_grad(set_to_none=True)
     table, head = "embedding.table.weight", "head.weight"
-    costs = {name: _combined(sums, name, name, seen) for name in sums.inputs if name not in (table, head)}
+    costs = {name: _combined(sums, name, seen) for name in sums.inputs if name not in (table, head)}
     if model.head is None:
-        lookup, product = _combined(sums, table, table, seen), _combined(sums, head, head, seen)
+        lookup, product = _combined(sums, table, seen), _combined(sums, head, seen)
         weight = lookup.rows * lookup.hessian.diagonal().mean() + product.rows * product.hessian.diagonal().mean()
         costs[table] = Cost(lookup.hessian + product.hessian, weight / weight.mean())
     else:
-        costs |= {name: _combined(sums, name, name, seen) for name in (table, head)}
+        costs |= {name: _combined(sums, name, seen) for name in (table, head)}
     return costs
 
 
@@ -82,15 +82,15 @@ def _one_batch(model: GPT, tokens: torch.Tensor, sums: _Sums, draw: torch.Genera
     labels = torch.multinomial(z.detach().softmax(-1).flatten(0, 1).cpu(), 1, generator=draw).to(tokens.device)
     slope = torch.autograd.grad(F.cross_entropy(z.flatten(0, 1), labels[:, 0], reduction="sum"), z, retain_graph=True)
     z.backward(slope[0])  # type: ignore[no-untyped-call]
-    if model.head is None:
-        x, cap = model.norm(hidden).detach().flatten(0, 1), model.config.softcap
-        before_cap = slope[0] * (1 - (z.detach() / cap).square()) if cap else slope[0]
-        sums.add(sums.inputs, "head.weight", x.mT @ x)
-        sums.add(sums.outputs, "head.weight", before_cap.flatten(0, 1).square().sum(0))
+    # The head is a product inside `logits`, tied or not, which no hook sees.
+    x, cap = model.norm(hidden).detach().flatten(0, 1), model.config.softcap
+    before_cap = slope[0] * (1 - (z.detach() / cap).square()) if cap else slope[0]
+    sums.add(sums.inputs, "head.weight", x.mT @ x)
+    sums.add(sums.outputs, "head.weight", before_cap.flatten(0, 1).square().sum(0))
 
 
-def _combined(sums: _Sums, inputs: str, outputs: str, seen: int) -> Cost:
-    came, fisher = sums.inputs[inputs] / seen, sums.outputs[outputs] / seen
+def _combined(sums: _Sums, name: str, seen: int) -> Cost:
+    came, fisher = sums.inputs[name].cpu() / seen, sums.outputs[name].cpu() / seen
     if came.ndim == 1:  # a table: its rows are the inputs, its columns the outputs
         rows, hessian = came, torch.diag(fisher) * came.mean()
     else:

@@ -30,7 +30,7 @@ from quant.budget import Fit
 from quant.code import code_bytes
 from quant.damage import damage
 from quant.format import Codec
-from quant.packing import Packer
+from quant.packing import Packed, Packer
 from quant.quantize import Method, QuantConfig
 from quant.stored import put_into
 from quant.table import kind_rows, tensor_rows
@@ -48,11 +48,8 @@ def act(args: argparse.Namespace) -> Answer:
     dataset.require(model.config.vocab_size, model.config.bos_id)
     quant = configured(args, state["config"])
     packer, code = Packer(model, state["config"], dataset), code_bytes(args.code)
-    found, cap = None, args.fit or args.fit_artifact
-    if cap is None:
-        packed = packer.pack(quant)
-    else:
-        packed, found = packer.fit(quant, cap - code if args.fit else cap)
+    counted = 0 if args.fit_artifact is not None else code  # against the cap
+    packed, found = packer.fit(quant, quant.cap_bytes - counted) if quant.cap_bytes else (packer.pack(quant), None)
     out = Path(args.output) if args.output else path.with_name(ARTIFACT)
     out.write_bytes(packed.data)
     after = copy.deepcopy(model)
@@ -62,31 +59,24 @@ def act(args: argparse.Namespace) -> Answer:
     originals = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     if args.plot:
         plot_bytes(packed.tensors, packed.stream_bytes, out.with_suffix(".png"))
-    return report(quant, packed.tensors, packed.stream_bytes, len(packed.data), code, cap, found) | {
+    return report(quant, packed, code, counted, found) | {
         "artifact": str(out.resolve()),
         "damage": {**asdict(harm), "loss_increase": harm.loss_increase},
         "tensors": tensor_rows(packed.tensors, originals),
     }
 
 
-def report(
-    quant: QuantConfig,
-    tensors: list[Any],
-    streams: dict[str, int],
-    size: int,
-    code: int,
-    cap: int | None,
-    fit: Fit | None,
-) -> Answer:
-    kinds = kind_rows(tensors, streams)
+def report(quant: QuantConfig, packed: Packed, code: int, counted: int, fit: Fit | None) -> Answer:
+    size = len(packed.data)
+    kinds = kind_rows(packed.tensors, packed.stream_bytes)
     coded = [row for row in kinds if "weights" in row]
     weights = sum(row["weights"] for row in coded)
     return {
         "artifact_bytes": size,
         "code_bytes": code,
         "total_bytes": size + code,
-        "cap_bytes": cap,
-        "headroom_bytes": None if cap is None else cap - size - code,
+        "cap_bytes": quant.cap_bytes or None,
+        "headroom_bytes": quant.cap_bytes - size - counted if quant.cap_bytes else None,
         "bits": {row["kind"]: row["bits"] for row in coded},
         "bits_per_weight": 8 * sum(row["bytes"] for row in coded) / max(weights, 1),
         "entropy_bits_per_weight": sum(r["entropy_bits_per_weight"] * r["weights"] for r in coded) / max(weights, 1),
@@ -110,11 +100,19 @@ def load_run(path: Path) -> dict[str, Any]:
 def configured(args: argparse.Namespace, config: dict[str, Any]) -> QuantConfig:
     """The run's own `quant` section, under what the flags say."""
     flags = {name: getattr(args, name) for name in get_type_hints(QuantConfig) if getattr(args, name, None) is not None}
-    if (args.fit or args.fit_artifact) and "method" not in flags:
-        flags["method"] = "rate"
+    own = config.get("quant", {})
+    cap = args.fit if args.fit is not None else args.fit_artifact
+    if cap is not None:
+        if cap <= 0:
+            raise BadInput(f"--fit {cap}: a cap is a number of bytes above 0")
+        flags["cap_bytes"] = cap
+        if own.get("method") not in ("rate", "sigma"):
+            flags.setdefault("method", "rate")
+    elif {"method", "dial"} & set(flags):
+        flags["cap_bytes"] = 0  # what is asked for by name is not turned by the run's own cap
     if flags.get("method") == "rate":
         flags.setdefault("codec", "best")
-    return build(QuantConfig, [Layer("the run's config", config.get("quant", {})), Layer("the command line", flags)])
+    return build(QuantConfig, [Layer("the run's config", own), Layer("the command line", flags)])
 
 
 def show(answer: Answer) -> str:

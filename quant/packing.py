@@ -15,12 +15,15 @@ import torch
 from base.errors import BadInput
 from data.dataset import Dataset
 from data.shards import TokenStream
-from model.gpt import GPT
+from model.gpt import GPT, parameter_kind
+from quant.bits import parse_bits
 from quant.budget import Fit, fit
+from quant.coder import encode_zstd
 from quant.format import read_artifact, write_artifact
 from quant.hessian import Cost, measure
 from quant.quantize import QuantConfig, quantize
 from quant.stored import Stored
+from quant.table import entropy_bits
 
 ROWS = 8  # windows of a calibration batch
 
@@ -46,6 +49,13 @@ class Packer:
         }
         self._costs: tuple[int, dict[str, Cost]] | None = None
 
+    @staticmethod
+    def require(model: GPT, quant: QuantConfig, code_size: int) -> None:
+        """Refuse before a training what could not be packed after it."""
+        parse_bits(quant.bits).require({name: str(parameter_kind(name, p)) for name, p in model.named_parameters()})
+        if quant.cap_bytes and quant.cap_bytes <= code_size:
+            raise BadInput(f"quant.cap_bytes {quant.cap_bytes:,}: the code alone takes {code_size:,}; raise the cap")
+
     def pack(self, quant: QuantConfig) -> Packed:
         tensors = quantize(self.model, quant, self._measured(quant) if quant.calibrated else None)
         data = write_artifact(tensors, self._header, self.dataset.tokenizer.model, quant.codec)
@@ -56,8 +66,6 @@ class Packer:
         return self.fit(quant, quant.cap_bytes - code_size)[0] if quant.cap_bytes else self.pack(quant)
 
     def fit(self, quant: QuantConfig, cap_bytes: int) -> tuple[Packed, Fit]:
-        if quant.method not in ("rate", "sigma"):
-            raise BadInput(f"a cap is met by the dial of rate or sigma; method {quant.method} has none")
         if cap_bytes <= 0:
             raise BadInput(f"the code alone is {-cap_bytes:,} bytes over the cap")
         made: dict[float, Packed] = {}
@@ -76,6 +84,13 @@ class Packer:
             device = next(self.model.parameters()).device
             self._costs = (wanted, measure(self.model, (batch.to(device) for batch in rows)))
         return self._costs[1]
+
+
+def projected_bytes(model: GPT, quant: QuantConfig, tokenizer: bytes) -> int:
+    """About what the artifact would take, for a run's live line: entropies at the configured dial, uncalibrated."""
+    tensors = quantize(model, replace(quant, feedback=False))
+    bits = sum(entropy_bits(t.values) if t.grid is not None else 8 * t.values.nbytes for t in tensors)
+    return int(bits / 8) + len(encode_zstd(tokenizer))
 
 
 def calibration_rows(stream: TokenStream, seq_len: int, tokens: int) -> Iterator[torch.Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 
 from base.errors import BadInput
 from model.gpt import GPT, parameter_kind
@@ -30,12 +30,19 @@ class QuantConfig:
     method: Method = "absmax"
     codec: Literal["zstd", "ans", "best"] = "zstd"
     cap_bytes: Annotated[int, Ge(0)] = 0  # on artifact and code: the dial is turned until it is met; 0: no cap
-    dial: Annotated[float, Gt(0)] = 0.4  # rate: step over spread; sigma: k is the largest integer times it
+    dial: Annotated[float, Gt(0), Lt(1e6)] = 0.4  # rate: step over spread; sigma: k is the largest integer times it
     columns: Annotated[float, Ge(0)] = 0.75  # rate: power of the column shares
     rows: Annotated[float, Ge(0)] = 0.5  # rate: power of the row shares
     by_tensor: bool = True  # rate: steps by sensitivity, not by spread
-    feedback: bool = True  # rate and sigma: GPTQ on the grid
+    feedback: bool = True  # rate and sigma: GPTQ on the grid; gptq is nothing else
     calibration_tokens: Annotated[int, Gt(0)] = 131_072  # of training text, for gptq and rate
+
+    def __post_init__(self) -> None:
+        if self.cap_bytes and self.method not in ("rate", "sigma"):
+            raise ValueError(f"cap_bytes is met by the dial of rate or sigma; method {self.method} has none")
+        if self.method == "gptq" and not self.feedback:
+            raise ValueError("method gptq without feedback is absmax; use that")
+        parse_bits(self.bits)
 
     @property
     def calibrated(self) -> bool:
@@ -56,9 +63,8 @@ def quantize(model: GPT, config: QuantConfig, costs: Mapping[str, Cost] | None =
     plan.require(kinds)
     bits = {name: plan.bits(name, kinds[name]) for name in parameters}
     matrices = {name: _matrix(weight) for name, weight in parameters.items() if bits[name] <= 8}
-    known = {name: weight for name, weight in matrices.items() if costs is not None and name in costs}
-    parts = RateParts(config.by_tensor, config.columns, config.rows, config.feedback)
-    forms = shapes(known, costs or {}, parts) if config.method == "rate" else {}
+    parts = RateParts(config.by_tensor, config.columns, config.rows)
+    forms = shapes(matrices, costs or {}, parts) if config.method == "rate" else {}
     stored = []
     for name, weight in parameters.items():
         if name not in matrices:

@@ -17,6 +17,7 @@ from quant.grid import Floats, Grid, Integers, to_eighths
 from quant.hessian import Cost
 from quant.rounding import conditioned
 
+NOTHING = 1e-9  # of the median tensor's cost
 WIDEST = 24  # eighths: no row or column is more than 8 times coarser or finer than the tensor
 
 
@@ -27,7 +28,6 @@ class RateParts:
     tensors: bool = True  # a step by sensitivity; else by the tensor's spread alone
     columns: float = 0.75  # power of the column shares; 0: all alike
     rows: float = 0.5  # power of the row shares; 0: all alike
-    feedback: bool = True  # GPTQ on the grid; else nearest
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,27 @@ class Shape:
 
 
 def shapes(weights: Mapping[str, Floats], costs: Mapping[str, Cost], parts: RateParts) -> dict[str, Shape]:
-    found, spreads, sizes = dict[str, Shape](), list[float](), list[int]()
-    for name, weight in weights.items():
-        cost = costs[name]
+    """Tensors whose cost is not known, or nothing (dead ones: no gradient comes through), get the dial times their own
+    spread."""
+    prices = {name: float(costs[name].hessian.diagonal().mean()) for name in weights if name in costs}
+    alive = {name for name, price in prices.items() if price > NOTHING * float(np.median(list(prices.values())))}
+    found = {name: Shape(Grid(), _log_spread(weight)) for name, weight in weights.items() if name not in alive}
+    priced = dict[str, Shape]()
+    for name in [name for name in weights if name in alive]:
+        cost, spread = costs[name], _log_spread(weights[name])
         diagonal = conditioned(cost.hessian).diagonal()  # U_cc in the matrix's own order: close, and no order to send
         columns = _shares(diagonal.numpy() ** parts.columns) if parts.columns else None
         rows = _shares(np.maximum(cost.rows.numpy(), 1e-9) ** (-0.5 * parts.rows)) if parts.rows else None
-        spread = float(weight.std()) or 1e-8
-        price = -2 * float(diagonal.log().mean()) if parts.tensors else -2 * math.log(spread)  # ln of 1 / U^2
-        found[name] = Shape(Grid(rows=rows, columns=columns), -0.5 * price)
-        spreads.append(math.log(spread))
-        sizes.append(weight.size)
-    logs = [shape.log_step - spread for shape, spread in zip(found.values(), spreads, strict=True)]
-    mean = float(np.average(logs, weights=sizes)) if sizes else 0.0
-    return {name: Shape(shape.relative, shape.log_step - mean) for name, shape in found.items()}
+        log_step = float(diagonal.log().mean()) if parts.tensors else spread  # sensitivity is 1 / U_cc^2
+        priced[name] = Shape(Grid(rows=rows, columns=columns), log_step)
+    logs = [shape.log_step - _log_spread(weights[name]) for name, shape in priced.items()]
+    mean = float(np.average(logs, weights=[weights[name].size for name in priced])) if priced else 0.0
+    return found | {name: Shape(shape.relative, shape.log_step - mean) for name, shape in priced.items()}
+
+
+def _log_spread(weight: Floats) -> float:
+    """Of the root mean square: a vector of ones is as wide as one of signs."""
+    return math.log(float(np.sqrt(np.square(weight, dtype=np.float64).mean())) if weight.any() else 1e-8)
 
 
 def grid_at(shape: Shape, dial: float, weight: Floats, bits: int) -> Grid:
@@ -60,10 +67,11 @@ def grid_at(shape: Shape, dial: float, weight: Floats, bits: int) -> Grid:
 
     A tied table wants steps of a twentieth of its spread: clipping its tails cost ten times what they saved.
     """
-    step = float(np.float32(dial * math.exp(shape.log_step)))
-    relative = shape.relative
+    relative, largest = shape.relative, (1 << (bits - 1)) - 1
     reach = np.abs(weight / relative.column_steps(weight.shape[1])).max(axis=1, initial=0.0)  # (rows,)
-    needed = reach / (step * ((1 << (bits - 1)) - 1))  # of the tensor's step
+    step = max(dial * math.exp(shape.log_step), float(reach.max(initial=0.0)) / largest / 2**14)
+    step = float(np.float32(step))
+    needed = reach / (step * largest)  # of the tensor's step
     rows = np.zeros(len(weight), np.int8) if relative.rows is None else relative.rows
     least = np.ceil(8 * np.log2(np.maximum(needed, 2.0**-15))).clip(-120, 120)
     raised = np.maximum(rows, least).astype(np.int8)

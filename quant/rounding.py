@@ -38,8 +38,8 @@ def clip(weight: Floats, bits: int) -> tuple[Integers, Grid]:
 
 
 def sigma(weight: Floats, bits: int, k: float) -> tuple[Integers, Grid]:
-    """A row's clip is k of its standard deviations (SDClip): with an entropy coder behind, k sets the bytes."""
-    return _by_rows(weight, bits, k * weight.std(axis=1))
+    """A row's clip is k times its root mean square (SDClip): with an entropy coder behind, k sets the bytes."""
+    return _by_rows(weight, bits, k * np.sqrt(np.square(weight).mean(axis=1)))
 
 
 def nearest(weight: Floats, grid: Grid, bits: int) -> Integers:

@@ -26,7 +26,7 @@ def tensor_rows(
             "name": tensor.name, "kind": tensor.kind, "shape": list(tensor.shape), "weights": size, "bits": tensor.bits,
             "entropy_bytes": bits / 8, "entropy_bits_per_weight": bits / max(size, 1),
         }  # fmt: skip
-        if originals is not None:
+        if originals is not None and size:
             original = originals[tensor.name]
             power = float(np.square(original).mean()) or 1.0
             row["relative_error"] = float(np.square(tensor.weights() - original).mean()) / power

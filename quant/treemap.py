@@ -18,7 +18,7 @@ def plot_bytes(tensors: Sequence[Stored], stream_bytes: Mapping[str, int], path:
     groups: dict[str, dict[str, float]] = {}
     for tensor in tensors:
         if tensor.grid is not None:
-            groups.setdefault(tensor.kind, {})[tensor.name] = entropy_bits(tensor.values) + 1e-9
+            groups.setdefault(tensor.kind, {})[tensor.name] = entropy_bits(tensor.values) + 1.0
     shares = {
         k: {n: v / sum(g.values()) * stream_bytes[f"integers.{k}"] for n, v in g.items()} for k, g in groups.items()
     }

@@ -15,10 +15,11 @@ from data.tokenizer import Tokenizer, load_tokenizer
 from model.config import ModelConfig
 from model.cost import parameters
 from model.gpt import GPT
-from quant.format import Contents, read_artifact
+from quant.format import MALFORMED, Contents, read_artifact
 from quant.stored import put_into
 
 MOST_LAYERS = 10_000  # executed ones
+LARGEST_NUMBER = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ def open_artifact(path: str | Path) -> Artifact:
 
 def from_bytes(data: bytes) -> Artifact:
     contents = read_artifact(data)
+    try:
+        return _built(data, contents)
+    except MALFORMED as error:
+        raise BadInput(f"the artifact is malformed: {error!r:.200}") from None
+
+
+def _built(data: bytes, contents: Contents) -> Artifact:
     model = GPT(_config(contents))
     put_into(model, contents.tensors)
     tokenizer = load_tokenizer(contents.tokenizer)
@@ -54,6 +62,8 @@ def _config(contents: Contents) -> ModelConfig:
     section = said.get("model") if isinstance(said, dict) else None
     if not isinstance(section, dict):
         raise BadInput("its header has no model config")
+    if any(isinstance(value, int) and abs(value) > LARGEST_NUMBER for value in section.values()):
+        raise BadInput(f"its model config has a number beyond {LARGEST_NUMBER:,}")
     config = build(ModelConfig, [Layer("the artifact's header", section)])
     if config.layers * (1 + config.loop_repeats) > MOST_LAYERS:
         raise BadInput(

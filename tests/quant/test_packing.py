@@ -1,16 +1,20 @@
 """From a trained model to its artifact: what each method costs, and that a reader gets what the packer measured."""
 
+import contextlib
 import copy
+import io
 import json
 import shutil
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from base.config import Layer, build
+from base.cli import run as run_command
+from base.config import Layer, build, load
 from base.errors import BadInput
 from data.dataset import Dataset, open_dataset
 from engine.device import Device
@@ -23,8 +27,8 @@ from quant.packing import Packer, calibration_rows
 from quant.quantize import QuantConfig, quantize
 from quant.stored import put_into
 from quant.unpack import open_artifact
-from tests.conftest import check_exit, prep
-from train_gpt import RunConfig, load, whole_run
+from tests.conftest import prep
+from train_gpt import RunConfig, whole_run
 
 WORDS = [
     "model.vocab_size=400", "model.layers=2", "model.dim=64", "model.heads=2", "model.kv_heads=1", "model.smear=static",
@@ -68,6 +72,19 @@ def harm(
     return len(packed.data), damage(model, after, dataset, 64, 8192)
 
 
+def said(module: ModuleType, code: int, *words: object) -> str:
+    """A command in this process: its exit code is as it should be; what it printed, errors included."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        assert run_command(module.parser(), module.act, module.show, [str(word) for word in words]) == code
+    return printed.getvalue()
+
+
+def answered(module: ModuleType, *words: object) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(said(module, 0, *words, "--json").splitlines()[-1])
+    return answer
+
+
 def quant(**values: Any) -> QuantConfig:
     return QuantConfig(calibration_tokens=8192, **values)
 
@@ -83,13 +100,13 @@ def test_training_ends_with_an_artifact_that_scores_as_reported(run: Path, opene
 
 def test_a_reader_of_the_artifact_gets_the_figures_that_pack_printed(run: Path, tmp_path: Path, opened: Any) -> None:
     out = tmp_path / "a.golf"
-    answer = check_exit(pack, 0, run, "--data", run.parents[1] / "data", "-o", out, "--json", "--check-tokens", 4096)
+    answer = answered(pack, run, "--data", run.parents[1] / "data", "-o", out, "--check-tokens", 4096)
     model, _, dataset = opened
     again = damage(model, open_artifact(out).model, dataset, 64, 4096)
     assert again.packed_bpb == answer["damage"]["packed_bpb"]
     assert again.kl_nats == answer["damage"]["kl_nats"]
-    shown = check_exit(inspect, 0, out, "--json")
-    assert shown["kinds"] == answer["kinds"]
+    assert answered(inspect, out)["kinds"] == answer["kinds"]
+    assert said(inspect, 0, out).count("\n| ") > len(answer["tensors"])
 
 
 def test_rate_at_three_quarters_of_the_bytes_harms_less_than_absmax(opened: Any, packer: Packer) -> None:
@@ -178,24 +195,14 @@ def test_bad_requests_end_with_one_line(run: Path, tmp_path: Path) -> None:
         ((run / "result.json", *data), "not a model that can be read"),
         ((run, "--data", tmp_path), "not a dataset"),
     ):
-        assert says in check_exit(pack, 2, *words), words
+        assert says in said(pack, 2, *words), words
     (tmp_path / "model.golf").write_bytes(b"GOLF")
-    assert "too short" in check_exit(inspect, 2, tmp_path / "model.golf")
+    assert "too short" in said(inspect, 2, tmp_path / "model.golf")
 
 
 def test_code_that_is_named_counts_as_it_lies_on_disk(run: Path, tmp_path: Path) -> None:
     shutil.copy(__file__, tmp_path / "train_gpt.py")
-    words = (
-        run,
-        "--data",
-        run.parents[1] / "data",
-        "-o",
-        tmp_path / "a.golf",
-        "--check-tokens",
-        64,
-        "--plot",
-        "--json",
-    )
-    answer = check_exit(pack, 0, *words, "--code", tmp_path / "train_gpt.py")
+    words = (run, "--data", run.parents[1] / "data", "-o", tmp_path / "a.golf", "--check-tokens", 64, "--plot")
+    answer = answered(pack, *words, "--code", tmp_path / "train_gpt.py")
     assert answer["code_bytes"] == Path(__file__).stat().st_size
     assert (tmp_path / "a.png").stat().st_size > 10_000

@@ -67,7 +67,8 @@ def test_a_run_leaves_what_is_needed_to_check_and_repeat_it(work: Path) -> None:
     dataset = open_dataset("data")
     for said in ("torch.compile off", "commit ", dataset.manifest.data_sha256(), dataset.manifest.tokenizer.sha256):
         assert said in log
-    assert log.splitlines()[-1].endswith(f"val_bpb:{answer['val_bpb']:.4f}")
+    assert log.splitlines()[-2].endswith(f"val_bpb:{answer['val_bpb']:.4f}")
+    assert log.splitlines()[-1].endswith(f"val_bpb:{answer['packed_bpb']:.4f}")
     losses = [row["loss"] for row in metrics(run) if "loss" in row]
     assert len(losses) == 12
     assert losses[-1] < losses[0] - 0.3

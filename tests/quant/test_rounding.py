@@ -49,10 +49,10 @@ def test_the_clip_search_never_errs_more_than_absmax() -> None:
     assert squared(searched, weight) < 0.95 * squared(plain, weight)
 
 
-def test_sigma_clips_at_k_deviations_of_the_row() -> None:
+def test_sigma_clips_at_k_root_mean_squares_of_the_row() -> None:
     weight = weights()
     integers, grid = sigma(weight, 6, 3.0)
-    assert np.allclose(grid.row_steps(48) * 31, 3 * weight.std(axis=1), rtol=1e-3)
+    assert np.allclose(grid.row_steps(48) * 31, 3 * np.sqrt(np.square(weight).mean(axis=1)), rtol=1e-3)
     assert integers.max() == 31
 
 

@@ -23,12 +23,10 @@ def test_the_bench_measures_every_promise(monkeypatch: pytest.MonkeyPatch) -> No
     assert "cores of" in table
 
 
-def test_the_bench_splits_a_training_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_bench_splits_a_training_step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jsonl: Path) -> None:
     monkeypatch.setattr("tools.bench_training.STEPS", 2)
     (tmp_path / "tiny.yaml").write_text("model: {vocab_size: 400, layers: 2, dim: 32, heads: 2, kv_heads: 1}")
-    (tmp_path / "text.txt").write_text("\n".join(f"line {n} of the corpus, and {n * n} more" for n in range(3000)))
-    config = str(tmp_path / "tiny.yaml")
-    rows = training_rows(config, f"{tmp_path}/text.txt")
+    rows = training_rows(str(tmp_path / "tiny.yaml"), str(jsonl))
     figures = {row.what.removeprefix("tiny: "): row.figure for row in rows}
     assert 0 < figures["of the product's rate"] < 100
     assert 0 < figures["optimizer and averaging, of a step"] < 100

@@ -23,6 +23,8 @@ FACTORS = 33  # row factors: 2^(-16/4) … 2^(16/4), in 1/256
 MEMORY = 64  # rows over which a column's mean forgets
 GAIN, START = 192, 8192  # what one symbol adds to its table, and what a table begins with
 
+FULL = 1 << 26  # a table's total before it forgets half: no frequency falls below what the coder can tell from 0
+
 Table = npt.NDArray[np.int64]
 
 
@@ -71,11 +73,15 @@ class Contexts:
         self.columns += (seen - self.columns) // min(self.rows + 1, MEMORY)
 
     def learn_symbols(self, context: int, symbols: npt.NDArray[np.int64]) -> None:
-        self.tables[context] += GAIN * np.bincount(symbols, minlength=2 * self.largest + 1)
+        table = self.tables[context]
+        table += GAIN * np.bincount(symbols, minlength=2 * self.largest + 1)
+        if table.sum() > FULL:
+            table -= table // 2
 
 
 def _model(frequencies: Table) -> constriction.stream.model.Categorical:
-    return constriction.stream.model.Categorical(frequencies.astype(np.float32), perfect=False)
+    # In fp32 its cumulative sums round, and a rare symbol beside frequent ones loses its whole range.
+    return constriction.stream.model.Categorical(frequencies.astype(np.float64), perfect=False)
 
 
 def encode_ranges(matrices: Sequence[Integers]) -> bytes:

@@ -66,6 +66,13 @@ def test_even_columns_cost_their_entropy_within_a_percent() -> None:
     assert len(encode_ranges(even)) < 1.01 * sum(entropy_bits(matrix) for matrix in even) / 8
 
 
+def test_a_symbol_that_comes_once_after_a_million_others_still_has_a_range() -> None:
+    random = np.random.default_rng(5)
+    matrix = np.rint(random.normal(0, 2, (4000, 256))).astype(np.int8)
+    matrix[0, 0], matrix[3990:, 7] = 127, np.arange(-5, 5) * 25
+    assert np.array_equal(decode_ranges(encode_ranges([matrix]), [(4000, 256)])[0], matrix)
+
+
 def test_the_tables_of_contexts_are_whole_numbers_that_never_change() -> None:
     assert FACTOR.tolist()[::8] == [16, 64, 256, 1024, 4096]
     assert EDGES.tolist()[:6] == [16, 19, 22, 26, 32, 38]

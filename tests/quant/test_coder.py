@@ -2,6 +2,7 @@
 
 import contextlib
 
+import constriction
 import numpy as np
 import pytest
 import zstandard
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from quant.coder import EDGES, FACTOR, decode_ranges, decode_zstd, encode_ranges, encode_zstd
+from quant.coder import EDGES, FACTOR, FULL, _model, decode_ranges, decode_zstd, encode_ranges, encode_zstd
 from quant.grid import Integers
 from quant.table import entropy_bits
 
@@ -66,11 +67,16 @@ def test_even_columns_cost_their_entropy_within_a_percent() -> None:
     assert len(encode_ranges(even)) < 1.01 * sum(entropy_bits(matrix) for matrix in even) / 8
 
 
-def test_a_symbol_that_comes_once_after_a_million_others_still_has_a_range() -> None:
-    random = np.random.default_rng(5)
-    matrix = np.rint(random.normal(0, 2, (4000, 256))).astype(np.int8)
-    matrix[0, 0], matrix[3990:, 7] = 127, np.arange(-5, 5) * 25
-    assert np.array_equal(decode_ranges(encode_ranges([matrix]), [(4000, 256)])[0], matrix)
+def test_every_symbol_has_a_range_however_rare_beside_the_others() -> None:
+    """Under fp32 tables, one table in twenty of this kind gave some symbol no range at all."""
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        table = np.floor(2.0 ** random.uniform(0, np.log2(FULL), 257)).astype(np.int64)
+        table[random.random(257) < 0.5] = 1
+        coder = constriction.stream.queue.RangeEncoder()
+        coder.encode(np.arange(257).astype(np.int32), _model(table))
+        back = constriction.stream.queue.RangeDecoder(coder.get_compressed()).decode(_model(table), 257)
+        assert np.array_equal(back, np.arange(257))
 
 
 def test_the_tables_of_contexts_are_whole_numbers_that_never_change() -> None:

@@ -51,7 +51,8 @@ class QuantConfig:
 
 def quantize(model: GPT, config: QuantConfig, costs: Mapping[str, Cost] | None = None) -> list[Stored]:
     """`costs` as quant.hessian measures them, for the methods that need them."""
-    parameters = {name: p.detach().cpu().float().numpy() for name, p in model.named_parameters()}
+    # Copies: a storage that numpy has seen can no longer be resized, as FSDP2 does with gathered weights.
+    parameters = {name: p.detach().float().cpu().clone().numpy() for name, p in model.named_parameters()}
     kinds = {name: str(parameter_kind(name, p)) for name, p in model.named_parameters()}
     for name, weight in parameters.items():
         if not np.isfinite(weight).all():
@@ -68,7 +69,8 @@ def quantize(model: GPT, config: QuantConfig, costs: Mapping[str, Cost] | None =
     stored = []
     for name, weight in parameters.items():
         if name not in matrices:
-            values = weight.astype(np.float16 if bits[name] == 16 else np.float32)
+            with np.errstate(over="ignore"):  # refused below, by name
+                values = weight.astype(np.float16 if bits[name] == 16 else np.float32)
             if not np.isfinite(values).all():
                 raise BadInput(f"{name}: has weights beyond fp16; give it 32 bits (--bits {name}=32)")
             stored.append(Stored(name, kinds[name], weight.shape, bits[name], values, None))

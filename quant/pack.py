@@ -22,7 +22,7 @@ from base.cli import Answer, OneLineParser, command, run
 from base.config import Layer, build
 from base.errors import BadInput
 from base.runs import named_or_newest
-from data.dataset import open_dataset
+from data.dataset import Dataset, open_dataset
 from engine.checkpoint import load_weights
 from model.config import ModelConfig
 from model.gpt import GPT
@@ -41,21 +41,16 @@ MODEL, ARTIFACT = "model.pt", "model.golf"
 
 def act(args: argparse.Namespace) -> Answer:
     path = named_or_newest(args.run, MODEL)
-    state = load_run(path)
-    model = GPT(build(ModelConfig, [Layer(str(path), state["config"]["model"])]))
-    load_weights(model, state["weights"], str(path))
-    dataset = open_dataset(args.data or state["config"]["data"]["path"])
-    dataset.require(model.config.vocab_size, model.config.bos_id)
-    quant = configured(args, state["config"])
-    packer, code = Packer(model, state["config"], dataset), code_bytes(args.code)
+    model, config, dataset = open_run(path, args.data)
+    quant = configured(args, config)
+    packer, code = Packer(model, config, dataset), code_bytes(args.code)
     counted = 0 if args.fit_artifact is not None else code  # against the cap
     packed, found = packer.fit(quant, quant.cap_bytes - counted) if quant.cap_bytes else (packer.pack(quant), None)
     out = Path(args.output) if args.output else path.with_name(ARTIFACT)
     out.write_bytes(packed.data)
     after = copy.deepcopy(model)
     put_into(after, packed.tensors)
-    seq_len = state["config"]["train"]["seq_len"]
-    harm = damage(model, after, dataset, seq_len, args.check_tokens)
+    harm = damage(model, after, dataset, config["train"]["seq_len"], args.check_tokens)
     originals = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     if args.plot:
         plot_bytes(packed.tensors, packed.stream_bytes, out.with_suffix(".png"))
@@ -86,15 +81,19 @@ def report(quant: QuantConfig, packed: Packed, code: int, counted: int, fit: Fit
     }
 
 
-def load_run(path: Path) -> dict[str, Any]:
-    """A run's final weights and config."""
+def open_run(path: Path, data: str | None) -> tuple[GPT, dict[str, Any], Dataset]:
+    """A finished run's model, resolved config and dataset; `data` is another place to find that."""
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its zip and pickle readers do
         raise BadInput(f"{path}: not a model that can be read: {error!s:.200}") from None
     if not isinstance(state, dict) or not {"config", "weights"} <= set(state):
         raise BadInput(f"{path}: holds no config with weights; name the {MODEL} of a finished run")
-    return state
+    model = GPT(build(ModelConfig, [Layer(str(path), state["config"]["model"])]))
+    load_weights(model, state["weights"], str(path))
+    dataset = open_dataset(data or state["config"]["data"]["path"])
+    dataset.require(model.config.vocab_size, model.config.bos_id)
+    return model, state["config"], dataset
 
 
 def configured(args: argparse.Namespace, config: dict[str, Any]) -> QuantConfig:

@@ -19,15 +19,10 @@ import torch
 from rich.progress import track
 
 from base.cli import Answer, OneLineParser, command, run
-from base.config import Layer, build
 from base.runs import named_or_newest
-from data.dataset import open_dataset
-from engine.checkpoint import load_weights
-from model.config import ModelConfig
-from model.gpt import GPT
 from quant.coder import encode_ranges, encode_zstd
 from quant.damage import damage
-from quant.pack import MODEL, load_run
+from quant.pack import MODEL, open_run
 from quant.packing import Packer
 from quant.quantize import QuantConfig
 from quant.stored import Stored, put_into
@@ -52,11 +47,7 @@ WAYS: list[tuple[str, dict[str, Any]]] = [
 
 def act(args: argparse.Namespace) -> Answer:
     path = named_or_newest(args.run, MODEL)
-    state = load_run(path)
-    config = state["config"]
-    model = GPT(build(ModelConfig, [Layer(str(path), config["model"])]))
-    load_weights(model, state["weights"], str(path))
-    dataset = open_dataset(args.data or config["data"]["path"])
+    model, config, dataset = open_run(path, args.data)
     packer = Packer(model, config, dataset)
     base = QuantConfig(codec="best", calibration_tokens=args.calibration_tokens)
     lossy = []

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from base.cli import run as run_command
-from base.config import Layer, build, load
+from base.config import load
 from base.errors import BadInput
-from data.dataset import Dataset, open_dataset
+from data.dataset import Dataset
 from engine.device import Device
 from model.config import ModelConfig
 from model.gpt import GPT
@@ -51,10 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
 
 @pytest.fixture(scope="module")
 def opened(run: Path) -> tuple[GPT, dict[str, Any], Dataset]:
-    state = pack.load_run(run / "model.pt")
-    model = GPT(build(ModelConfig, [Layer("run", state["config"]["model"])]))
-    model.load_state_dict(state["weights"])
-    return model, state["config"], open_dataset(run.parents[1] / "data")
+    return pack.open_run(run / "model.pt", None)
 
 
 @pytest.fixture(scope="module")

@@ -93,8 +93,9 @@ def multiplier(config: OptimConfig, progress: float) -> float:
 
 def set_rates(optimizers: Iterable[torch.optim.Optimizer], config: OptimConfig, progress: float) -> None:
     """Every group's rate and Muon's momentum for this moment of the run."""
+    rate = multiplier(config, progress)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * multiplier(config, progress)
+            group["lr"] = group["peak"] * rate
             if isinstance(optimizer, Muon):
                 group["beta"] = momentum(progress, config.muon_beta_start, config.muon_beta, config.muon_warmup)

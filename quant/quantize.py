@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Lt
 from base.errors import BadInput
 from model.gpt import GPT, parameter_kind
 from quant.bits import DEFAULT_BITS, parse_bits
+from quant.format import Codec
 from quant.grid import Floats, Grid, Integers
 from quant.hessian import Cost
 from quant.rate import RateParts, grid_at, shapes
@@ -28,7 +29,7 @@ class QuantConfig:
 
     bits: str = ""  # words over the default, mlp=5,attn=6,embed=6,head=6,bigram=6,control=16
     method: Method = "absmax"
-    codec: Literal["zstd", "ans", "best"] = "zstd"
+    codec: Codec = "zstd"
     cap_bytes: Annotated[int, Ge(0)] = 0  # on artifact and code: the dial is turned until it is met; 0: no cap
     dial: Annotated[float, Gt(0), Lt(1e6)] = 0.4  # rate: step over spread; sigma: k is the largest integer times it
     columns: Annotated[float, Ge(0)] = 0.75  # rate: power of the column shares

@@ -31,7 +31,7 @@ OTHERS = {  # third-party packages, where a folder is held to a few; the standar
     "data/loader.py": {"numpy", "torch"},
     "engine": {"torch", "matplotlib", "annotated_types"},
     "quant": {"numpy", "torch", "zstandard", "constriction", "annotated_types", "matplotlib"},
-    "eval": {"numpy", "torch", "annotated_types"},
+    "eval": {"numpy", "torch", "annotated_types", "constriction", "matplotlib"},
     "eval/tally.py": {"numpy"},
     "eval/windows.py": {"numpy"},
 }

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer
-from eval.score import score_tokens
+from eval.score import distributions, losses, score_tokens
 from eval.windows import plan_windows
 from model.config import ModelConfig
 from model.gpt import GPT
@@ -65,3 +65,13 @@ def test_scoring_leaves_the_model_in_the_mode_it_was_in(model: GPT, tokens: np.n
         model.train(mode)
         score_tokens(model, tokens, ByteTable(ByteTokenizer()), 64, 64, 1000)
         assert model.training is mode
+
+
+def test_losses_come_from_the_distributions_that_are_shown(model: GPT, tokens: np.ndarray) -> None:
+    nats = np.full(len(tokens) - 1, np.nan)
+    for first, row in losses(model, tokens, 50, 7, 1000):
+        nats[first : first + len(row)] = row
+    asked = [0, 1, 49, 50, 56, 57, len(nats) - 1]
+    shown = distributions(model, tokens, asked, 50, 7)
+    np.testing.assert_allclose(shown.sum(-1), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(-np.log(shown[np.arange(len(asked)), tokens[1:][asked]]), nats[asked], rtol=1e-9)

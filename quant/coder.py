@@ -3,8 +3,8 @@
 The range coder goes row by row. An entry's context is the magnitude expected there: the running mean of |q| in its
 column, over the rows and tensors of the stream so far, times the row's own factor, which is sent first (a quarter of an
 octave each). One adaptive table of frequencies for every quarter of an octave of that magnitude, shared by the whole
-stream: nothing but the row factors travels beside the integers. All state is whole numbers, so that every machine
-decodes the same; the arithmetic coder is constriction's.
+stream, and another where a trellis holds its staggered grid: nothing but the row factors travels beside the integers.
+All state is whole numbers, so that every machine decodes the same; the arithmetic coder is constriction's.
 """
 
 import math
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import zstandard
 
 from quant.grid import Integers
+from quant.trellis import States
 
 LEVEL = 22
 LARGEST_WINDOW = 1 << 27  # what level 22 may ask of a reader
@@ -46,20 +47,23 @@ class Contexts:
         symbol = 256.0 * np.arange(-largest, largest + 1)  # (S,)
         width = np.append(EDGES, EDGES[-1]).astype(np.float64)[:, None]  # (contexts, 1)
         heavy = 1 / (1 + (symbol / width) ** 2) ** 2  # a bell with thick tails, from + * / alone
-        self.tables: Table = np.floor(START * heavy / heavy.sum(1, keepdims=True)).astype(np.int64) + 1
+        tables = np.floor(START * heavy / heavy.sum(1, keepdims=True)).astype(np.int64) + 1
+        self.tables: Table = np.concatenate([tables, tables])  # of the plain grid, of the staggered one
         self.factors: Table = np.full(FACTORS, 16, np.int64)
         self.columns: Table = np.empty(0, np.int64)
+        self.states: States | None = None
         self.rows = 0
 
-    def begin(self, columns: int) -> None:
+    def begin(self, columns: int, trellis: bool) -> None:
         """A new matrix: nothing is known of its columns but what its first rows will tell."""
         self.columns = np.full(columns, 1 << 16, np.int64)  # |q| of 1, in 1/65536
+        self.states = States(columns) if trellis else None
         self.rows = 0
 
     def expected(self, factor: int) -> npt.NDArray[np.int64]:
         """The context of each column in a row of this factor."""
         contexts: Table = np.searchsorted(EDGES, (self.columns >> 8) * FACTOR[factor] >> 8, side="right")
-        return contexts
+        return contexts if self.states is None else contexts + (len(EDGES) + 1) * self.states.staggered
 
     def best_factor(self, row: npt.NDArray[np.int64]) -> int:
         """The encoder's choice, from the row itself."""
@@ -69,6 +73,8 @@ class Contexts:
     def learn(self, factor: int, row: npt.NDArray[np.int64]) -> None:
         self.factors[factor] += 64
         self.rows += 1
+        if self.states is not None:
+            self.states.move(row)
         seen = (np.abs(row) << 24) // FACTOR[factor]
         self.columns += (seen - self.columns) // min(self.rows + 1, MEMORY)
 
@@ -84,13 +90,16 @@ def _model(frequencies: Table) -> constriction.stream.model.Categorical:
     return constriction.stream.model.Categorical(frequencies.astype(np.float64), perfect=False)
 
 
-def encode_ranges(matrices: Sequence[Integers]) -> bytes:
+def encode_ranges(matrices: Sequence[Integers], trellises: Sequence[bool]) -> bytes:
+    """`trellises`: which of the matrices are on staggered grids."""
     largest = max((int(np.abs(m.astype(np.int64)).max()) for m in matrices if m.size), default=0)
     if not largest:
         return bytes([0])  # nothing but zeros
     contexts, coder = Contexts(largest), constriction.stream.queue.RangeEncoder()
-    for matrix in filter(np.size, matrices):
-        contexts.begin(matrix.shape[1])
+    for matrix, trellis in zip(matrices, trellises, strict=True):
+        if not matrix.size:
+            continue
+        contexts.begin(matrix.shape[1], trellis)
         for row in matrix.astype(np.int64):
             factor = contexts.best_factor(row)
             coder.encode(np.array([factor], np.int32), _model(contexts.factors))
@@ -104,7 +113,7 @@ def encode_ranges(matrices: Sequence[Integers]) -> bytes:
     return bytes([largest]) + coded
 
 
-def decode_ranges(data: bytes, shapes: Sequence[tuple[int, int]]) -> list[Integers]:
+def decode_ranges(data: bytes, shapes: Sequence[tuple[int, int]], trellises: Sequence[bool]) -> list[Integers]:
     """Raises ValueError for bytes that no encoder made."""
     if len(data) % 4 != 1 or data[0] > 128:
         raise ValueError("not a stream of ranges")
@@ -113,18 +122,18 @@ def decode_ranges(data: bytes, shapes: Sequence[tuple[int, int]]) -> list[Intege
     contexts = Contexts(data[0])
     try:
         coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4", offset=1).astype(np.uint32))
-        return [_decode_matrix(coder, contexts, shape) for shape in shapes]
+        return [_decode_matrix(coder, contexts, *form) for form in zip(shapes, trellises, strict=True)]
     except AssertionError as error:  # what constriction raises where a symbol has no range
         raise ValueError(f"a damaged stream of ranges: {error}") from None
 
 
 def _decode_matrix(
-    coder: constriction.stream.queue.RangeDecoder, contexts: Contexts, shape: tuple[int, int]
+    coder: constriction.stream.queue.RangeDecoder, contexts: Contexts, shape: tuple[int, int], trellis: bool
 ) -> Integers:
     matrix = np.empty(shape, np.int8)
     if not matrix.size:
         return matrix
-    contexts.begin(shape[1])
+    contexts.begin(shape[1], trellis)
     row = np.empty(shape[1], np.int64)
     for number in range(shape[0]):
         factor = int(coder.decode(_model(contexts.factors), 1)[0])

@@ -25,7 +25,8 @@ from quant.coder import decode_ranges, decode_zstd, encode_ranges, encode_zstd
 from quant.grid import Grid, Integers
 from quant.stored import Stored
 
-MAGIC, VERSION = b"GOLF", 1
+MAGIC, VERSION = b"GOLF", 2
+READABLE = (1, 2)  # 1 knew no trellis
 PREFIX = struct.Struct("<4sHII")
 CHECKSUM_BYTES = 32
 ROW_COST = 64  # decoding a row takes as long as so many weights
@@ -45,7 +46,13 @@ class Contents:
     stream_bytes: dict[str, int]
 
 
-def write_artifact(tensors: Sequence[Stored], header: dict[str, Any], tokenizer: bytes, codec: Codec) -> bytes:
+@dataclass(frozen=True)
+class Written:
+    data: bytes
+    stream_bytes: dict[str, int]
+
+
+def write_artifact(tensors: Sequence[Stored], header: dict[str, Any], tokenizer: bytes, codec: Codec) -> Written:
     """`header` is the writer's own (config, hashes); tables of tensors and streams are added to it."""
     streams: list[tuple[str, str, int, bytes]] = []  # name, codec, plain size, bytes
 
@@ -60,8 +67,8 @@ def write_artifact(tensors: Sequence[Stored], header: dict[str, Any], tokenizer:
     add("scales", _planes(_joined(g.scales for g in grids if g.scales is not None), 2))
     add("octaves", _joined(part for g in grids for part in (g.rows, g.columns) if part is not None))
     for kind in dict.fromkeys(t.kind for t in tensors if t.grid is not None):
-        matrices = [t.values for t in tensors if t.grid is not None and t.kind == kind]
-        streams.append(_coded(f"integers.{kind}", matrices, codec))
+        mine = [tensor for tensor in tensors if tensor.grid is not None and tensor.kind == kind]
+        streams.append(_coded(f"integers.{kind}", mine, codec))
     table = {
         **header,
         "tensors": [_form(tensor) for tensor in tensors],
@@ -70,7 +77,7 @@ def write_artifact(tensors: Sequence[Stored], header: dict[str, Any], tokenizer:
     plain = json.dumps(table, separators=(",", ":")).encode()
     packed = encode_zstd(plain)
     body = PREFIX.pack(MAGIC, VERSION, len(packed), len(plain)) + packed + b"".join(coded for *_, coded in streams)
-    return body + hashlib.sha256(body).digest()
+    return Written(body + hashlib.sha256(body).digest(), {name: len(coded) for name, _, _, coded in streams})
 
 
 def read_artifact(data: bytes) -> Contents:
@@ -80,8 +87,8 @@ def read_artifact(data: bytes) -> Contents:
     magic, version, length, plain = PREFIX.unpack_from(data)
     if magic != MAGIC:
         raise BadInput(f"not an artifact: it begins with {magic!r}, not {MAGIC!r}")
-    if version != VERSION:
-        raise BadInput(f"an artifact of format version {version}; this reader knows version {VERSION}")
+    if version not in READABLE:
+        raise BadInput(f"an artifact of format version {version}; this reader knows versions up to {VERSION}")
     if hashlib.sha256(body).digest() != data[-CHECKSUM_BYTES:]:
         raise BadInput("the artifact is damaged: its checksum is not that of its bytes")
     try:
@@ -97,7 +104,9 @@ def _contents(body: bytes, length: int, plain: int) -> Contents:
     table, listed = header.pop("tensors"), header.pop("streams")
     payload = body[PREFIX.size + length :]
     forms = [_Form(*form) for form in table]
-    if sum(form.size + sum(form.matrix) for form in forms) > WEIGHTS_A_BYTE * (len(payload) + 64):
+    if sum(
+        form.size + sum(form.matrix) + ROW_COST * form.matrix[0] * form.trellis for form in forms
+    ) > WEIGHTS_A_BYTE * (len(payload) + 64):
         raise ValueError("more weights than its bytes could hold")
     coded: dict[str, tuple[str, int, bytes]] = {}
     at = 0
@@ -127,6 +136,7 @@ class _Form:
     scales: int
     rows: int
     columns: int
+    trellis: int = 0
 
     def __post_init__(self) -> None:
         fine = all(isinstance(n, int) and 0 <= n < 1 << 31 for n in self.shape) and len(self.shape) <= 2
@@ -136,10 +146,14 @@ class _Form:
             raise ValueError(f"tensor {self.name!r:.40} has {self.bits!r:.20} bits")
         if self.kind not in KINDS:
             raise ValueError(f"tensor {self.name!r:.40} is of kind {self.kind!r:.20}")
-        if not all(type(flag) is int and flag in (0, 1) for flag in (self.scales, self.rows, self.columns)):
+        if not all(type(flag) is int and flag in (0, 1) for flag in self.flags):
             raise ValueError(f"tensor {self.name!r:.40} has flags other than 0 and 1")
         if self.step and not math.isfinite(float.fromhex(self.step)):
             raise ValueError(f"tensor {self.name!r:.40} has step {self.step!r:.20}")
+
+    @property
+    def flags(self) -> tuple[int, ...]:
+        return self.scales, self.rows, self.columns, self.trellis
 
     @property
     def size(self) -> int:
@@ -154,9 +168,9 @@ def _form(tensor: Stored) -> list[Any]:
     grid = tensor.grid
     start = [tensor.name, tensor.kind, list(tensor.shape), tensor.bits]
     if grid is None:
-        return [*start, "", 0, 0, 0]
+        return [*start, "", 0, 0, 0, 0]
     parts = (grid.scales, grid.rows, grid.columns)
-    return [*start, float(grid.step).hex(), *(int(part is not None) for part in parts)]
+    return [*start, float(grid.step).hex(), *(int(part is not None) for part in parts), int(grid.trellis)]
 
 
 def _tensors(forms: list[_Form], coded: dict[str, tuple[str, int, bytes]]) -> list[Stored]:
@@ -189,6 +203,7 @@ def _tensors(forms: list[_Form], coded: dict[str, tuple[str, int, bytes]]) -> li
             scales(form.matrix[0]) if form.scales else None,
             octaves(form.matrix[0]) if form.rows else None,
             octaves(form.matrix[1]) if form.columns else None,
+            bool(form.trellis),
         )
         if grid.scales is not None and not np.isfinite(grid.scales).all():
             raise ValueError(f"tensor {form.name!r:.40} has scales that are no numbers")
@@ -208,22 +223,27 @@ class _Take:
 
 
 def _integers(coded: dict[str, tuple[str, int, bytes]], kind: str, forms: list[_Form]) -> list[Integers]:
-    shapes = [form.matrix for form in forms if form.kind == kind]
+    shapes, trellises = zip(*((form.matrix, bool(form.trellis)) for form in forms if form.kind == kind), strict=True)
     codec, plain, data = coded[f"integers.{kind}"]
     if plain != sum(rows * columns for rows, columns in shapes):
         raise ValueError(f"stream integers.{kind} holds {plain} integers; its tensors are of another number")
     if codec == "ans":
         if sum(rows * (columns + ROW_COST) for rows, columns in shapes) > WEIGHTS_A_BYTE * (len(data) + 64):
             raise ValueError(f"stream integers.{kind} is too short for its weights")
-        return decode_ranges(data, shapes)
+        return decode_ranges(data, shapes, trellises)
     flat = np.frombuffer(_plain(coded, f"integers.{kind}", plain), np.int8)
     edges = np.cumsum([rows * columns for rows, columns in shapes])[:-1]
     return [part.reshape(shape) for part, shape in zip(np.split(flat, edges), shapes, strict=True)]
 
 
-def _coded(name: str, matrices: list[Integers], codec: Codec) -> tuple[str, str, int, bytes]:
+def _coded(name: str, tensors: list[Stored], codec: Codec) -> tuple[str, str, int, bytes]:
+    matrices = [tensor.values for tensor in tensors]
+    trellises = [tensor.grid is not None and tensor.grid.trellis for tensor in tensors]
     plain = b"".join(matrix.tobytes() for matrix in matrices)
-    ways: dict[str, Callable[[], bytes]] = {"zstd": lambda: encode_zstd(plain), "ans": lambda: encode_ranges(matrices)}
+    ways: dict[str, Callable[[], bytes]] = {
+        "zstd": lambda: encode_zstd(plain),
+        "ans": lambda: encode_ranges(matrices, trellises),
+    }
     tried = {way: ways[way]() for way in (ways if codec == "best" else [codec])}
     used = min(tried, key=lambda way: len(tried[way]))
     return name, used, len(plain), tried[used]

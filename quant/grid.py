@@ -1,4 +1,5 @@
 """Which weight an integer stands for: weight = integer * step * row * column, the same bits on every machine.
+With a trellis the integer's value may be half a step less (quant.trellis).
 
 Rows and columns are absent, or fp16 scales (rows only), or whole eighths of an octave: 2^(n/8), from a table. Only
 products of fp32 numbers are computed, which IEEE arithmetic defines to the last bit.
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from quant.trellis import halves
 
 Integers = npt.NDArray[np.int8]
 Floats = npt.NDArray[np.float32]
@@ -24,6 +27,7 @@ class Grid:
     scales: npt.NDArray[np.float16] | None = None  # (rows,)
     rows: Integers | None = None  # (rows,) eighths of an octave
     columns: Integers | None = None  # (columns,)
+    trellis: bool = False
 
     def row_steps(self, count: int) -> Floats:
         """(rows,) the step of each row, columns apart."""
@@ -35,10 +39,14 @@ class Grid:
     def column_steps(self, count: int) -> Floats:
         return np.ones(count, np.float32) if self.columns is None else octaves(self.columns)
 
+    def values(self, integers: Integers) -> Floats:
+        """(rows, columns) what the integers stand for, in steps; exact."""
+        return halves(integers) * np.float32(0.5) if self.trellis else integers.astype(np.float32)
+
     def weights(self, integers: Integers) -> Floats:
         """(rows, columns) integers -> weights."""
         rows, columns = integers.shape
-        return (integers.astype(np.float32) * self.row_steps(rows)[:, None]) * self.column_steps(columns)
+        return (self.values(integers) * self.row_steps(rows)[:, None]) * self.column_steps(columns)
 
 
 def octaves(eighths: Integers) -> Floats:

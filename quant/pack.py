@@ -29,7 +29,7 @@ from model.gpt import GPT
 from quant.budget import Fit
 from quant.code import code_bytes
 from quant.damage import damage
-from quant.format import Codec
+from quant.format import Codec, read_artifact
 from quant.packing import Packed, Packer
 from quant.quantize import Method, QuantConfig
 from quant.stored import put_into
@@ -49,7 +49,7 @@ def act(args: argparse.Namespace) -> Answer:
     out = Path(args.output) if args.output else path.with_name(ARTIFACT)
     out.write_bytes(packed.data)
     after = copy.deepcopy(model)
-    put_into(after, packed.tensors)
+    put_into(after, read_artifact(packed.data).tensors)  # as a reader has it, not as we meant it
     harm = damage(model, after, dataset, config["train"]["seq_len"], args.check_tokens)
     originals = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     if args.plot:
@@ -149,6 +149,7 @@ def parser() -> OneLineParser:
     flags.add_argument("--columns", type=float, help="rate: power of the column steps (0: none)")
     flags.add_argument("--rows", type=float, help="rate: power of the row steps (0: none)")
     flags.add_argument("--by-tensor", action=argparse.BooleanOptionalAction, help="rate: steps by sensitivity")
+    flags.add_argument("--trellis", action=argparse.BooleanOptionalAction, help="rate: two staggered grids")
     flags.add_argument("--feedback", action=argparse.BooleanOptionalAction, help="rate, sigma: GPTQ on the grid")
     flags.add_argument("--calibration-tokens", type=int, help="of training text")
     cap = flags.add_mutually_exclusive_group()

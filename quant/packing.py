@@ -19,7 +19,7 @@ from model.gpt import GPT, parameter_kind
 from quant.bits import parse_bits
 from quant.budget import Fit, fit
 from quant.coder import encode_zstd
-from quant.format import read_artifact, write_artifact
+from quant.format import write_artifact
 from quant.hessian import Cost, measure
 from quant.quantize import QuantConfig, quantize
 from quant.stored import Stored
@@ -58,8 +58,8 @@ class Packer:
 
     def pack(self, quant: QuantConfig) -> Packed:
         tensors = quantize(self.model, quant, self._measured(quant) if quant.calibrated else None)
-        data = write_artifact(tensors, self._header, self.dataset.tokenizer.model, quant.codec)
-        return Packed(data, tensors, read_artifact(data).stream_bytes)
+        written = write_artifact(tensors, self._header, self.dataset.tokenizer.model, quant.codec)
+        return Packed(written.data, tensors, written.stream_bytes)
 
     def packed(self, quant: QuantConfig, code_size: int) -> Packed:
         """As the config says: under its cap, which counts the code as well, or at its dial."""

@@ -35,6 +35,7 @@ class QuantConfig:
     columns: Annotated[float, Ge(0)] = 0.75  # rate: power of the column shares
     rows: Annotated[float, Ge(0)] = 0.5  # rate: power of the row shares
     by_tensor: bool = True  # rate: steps by sensitivity, not by spread
+    trellis: bool = True  # rate: two staggered grids
     feedback: bool = True  # rate and sigma: GPTQ on the grid; gptq is nothing else
     calibration_tokens: Annotated[int, Gt(0)] = 131_072  # of training text, for gptq and rate
 
@@ -65,7 +66,7 @@ def quantize(model: GPT, config: QuantConfig, costs: Mapping[str, Cost] | None =
     plan.require(kinds)
     bits = {name: plan.bits(name, kinds[name]) for name in parameters}
     matrices = {name: _matrix(weight) for name, weight in parameters.items() if bits[name] <= 8}
-    parts = RateParts(config.by_tensor, config.columns, config.rows)
+    parts = RateParts(config.by_tensor, config.columns, config.rows, config.trellis)
     forms = shapes(matrices, costs or {}, parts) if config.method == "rate" else {}
     stored = []
     for name, weight in parameters.items():

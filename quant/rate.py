@@ -8,7 +8,7 @@ moves all steps together. It is the geometric mean of step over spread, weighted
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ class RateParts:
     tensors: bool = True  # a step by sensitivity; else by the tensor's spread alone
     columns: float = 0.75  # power of the column shares; 0: all alike
     rows: float = 0.5  # power of the row shares; 0: all alike
+    trellis: bool = True  # two staggered grids (quant.trellis); else one
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,11 @@ def shapes(weights: Mapping[str, Floats], costs: Mapping[str, Cost], parts: Rate
     spread."""
     prices = {name: float(costs[name].hessian.diagonal().mean()) for name in weights if name in costs}
     alive = {name for name, price in prices.items() if price > NOTHING * float(np.median(list(prices.values())))}
-    found = {name: Shape(Grid(), _log_spread(weight)) for name, weight in weights.items() if name not in alive}
+    found = {
+        name: Shape(Grid(trellis=parts.trellis), _log_spread(weight))
+        for name, weight in weights.items()
+        if name not in alive
+    }
     priced = dict[str, Shape]()
     for name in [name for name in weights if name in alive]:
         cost, spread = costs[name], _log_spread(weights[name])
@@ -51,7 +56,7 @@ def shapes(weights: Mapping[str, Floats], costs: Mapping[str, Cost], parts: Rate
         columns = _shares(diagonal.numpy() ** parts.columns) if parts.columns else None
         rows = _shares(np.maximum(cost.rows.numpy(), 1e-9) ** (-0.5 * parts.rows)) if parts.rows else None
         log_step = float(diagonal.log().mean()) if parts.tensors else spread  # sensitivity is 1 / U_cc^2
-        priced[name] = Shape(Grid(rows=rows, columns=columns), log_step)
+        priced[name] = Shape(Grid(rows=rows, columns=columns, trellis=parts.trellis), log_step)
     logs = [shape.log_step - _log_spread(weights[name]) for name, shape in priced.items()]
     mean = float(np.average(logs, weights=[weights[name].size for name in priced])) if priced else 0.0
     return found | {name: Shape(shape.relative, shape.log_step - mean) for name, shape in priced.items()}
@@ -75,7 +80,7 @@ def grid_at(shape: Shape, dial: float, weight: Floats, bits: int) -> Grid:
     rows = np.zeros(len(weight), np.int8) if relative.rows is None else relative.rows
     least = np.ceil(8 * np.log2(np.maximum(needed, 2.0**-15))).clip(-120, 120)
     raised = np.maximum(rows, least).astype(np.int8)
-    return Grid(step=step, rows=raised if raised.any() else None, columns=relative.columns)
+    return replace(relative, step=step, rows=raised if raised.any() else None)
 
 
 def _shares(factors: npt.NDArray[np.floating]) -> Integers:

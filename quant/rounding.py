@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from quant.grid import Floats, Grid, Integers
+from quant.trellis import search
 
 DAMPING = 0.01  # of the Hessian's mean diagonal
 CLIPS = np.linspace(1.0, 0.5, 26)  # of the row's maximum, that the search tries
@@ -45,8 +46,14 @@ def sigma(weight: Floats, bits: int, k: float) -> tuple[Integers, Grid]:
 def nearest(weight: Floats, grid: Grid, bits: int) -> Integers:
     rows, columns = weight.shape
     steps = grid.row_steps(rows)[:, None] * grid.column_steps(columns)
-    whole = np.divide(weight, steps, out=np.zeros_like(weight), where=steps > 0)
-    integers: Integers = np.clip(np.rint(whole), *limits(bits)).astype(np.int8)
+    return _whole(np.divide(weight, steps, out=np.zeros_like(weight), where=steps > 0), grid.trellis, bits)
+
+
+def _whole(steps: Floats, trellis: bool, bits: int) -> Integers:
+    """(rows, columns) weights in steps -> the closest integers of so many bits."""
+    if trellis:
+        return search(2 * steps, limits(bits)[1]).astype(np.int8)
+    integers: Integers = np.clip(np.rint(steps), *limits(bits)).astype(np.int8)
     return integers
 
 
@@ -70,16 +77,17 @@ def feedback(weight: Floats, grid: Grid, bits: int, hessian: torch.Tensor) -> In
     row_steps = torch.from_numpy(grid.row_steps(rows))
     column_steps = torch.from_numpy(grid.column_steps(columns))[order]
     safe_rows = torch.where(row_steps > 0, row_steps, torch.ones(()))  # a row of zeros has step 0
-    low, high = limits(bits)
     integers = torch.zeros(rows, columns, dtype=torch.int8)
     for begin in range(0, columns, BLOCK):
         end = min(begin + BLOCK, columns)
         block, errors = left[:, begin:end].clone(), torch.empty(rows, end - begin)
         for at in range(end - begin):
             column, step = begin + at, row_steps * column_steps[begin + at]
-            whole = torch.round(block[:, at] / (safe_rows * column_steps[column])).clamp(low, high)
-            integers[:, column] = whole.to(torch.int8)
-            errors[:, at] = (block[:, at] - whole * step) / upper[column, column]
+            wanted = block[:, at] / (safe_rows * column_steps[column])
+            whole = _whole(wanted[:, None].numpy(), grid.trellis, bits)  # (rows, 1)
+            integers[:, column] = torch.from_numpy(whole[:, 0])
+            value = torch.from_numpy(grid.values(whole)[:, 0])
+            errors[:, at] = (block[:, at] - value * step) / upper[column, column]
             block[:, at + 1 :] -= torch.outer(errors[:, at], upper[column, column + 1 : end])
         left[:, end:] -= errors @ upper[begin:end, end:]
     plain = torch.empty_like(integers)

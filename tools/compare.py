@@ -22,6 +22,7 @@ from base.cli import Answer, OneLineParser, command, run
 from base.runs import named_or_newest
 from quant.coder import encode_ranges, encode_zstd
 from quant.damage import damage
+from quant.format import read_artifact
 from quant.pack import MODEL, open_run
 from quant.packing import Packer
 from quant.quantize import QuantConfig
@@ -38,6 +39,7 @@ WAYS: list[tuple[str, dict[str, Any]]] = [
     *[(f"gptq, all {n}", {"method": "gptq", "bits": EVEN.format(n)}) for n in (4, 5)],
     *[(f"sigma + gptq, {d}", {"method": "sigma", "dial": d, "bits": EVEN.format(8)}) for d in (0.15, 0.25, 0.4)],
     *[(f"rate, {d}", {"method": "rate", "dial": d}) for d in (0.15, 0.25, 0.4, 0.55, 0.75, 1.0)],
+    ("rate 0.4, without trellis", {"method": "rate", "trellis": False}),
     ("rate 0.4, without feedback", {"method": "rate", "feedback": False}),
     ("rate 0.4, without sensitivity", {"method": "rate", "by_tensor": False}),
     ("rate 0.4, without columns", {"method": "rate", "columns": 0.0}),
@@ -55,7 +57,7 @@ def act(args: argparse.Namespace) -> Answer:
     for name, values in track(WAYS, description="packing", console=None, disable=not sys.stderr.isatty()):
         packed = packer.pack(replace(base, **values))
         after = copy.deepcopy(model)
-        put_into(after, packed.tensors)
+        put_into(after, read_artifact(packed.data).tensors)
         harm = damage(model, after, dataset, config["train"]["seq_len"], args.check_tokens)
         weights = sum(tensor.values.size for tensor in packed.tensors if tensor.grid is not None)
         coded = sum(
@@ -81,8 +83,11 @@ def _lossless(name: str, tensors: list[Stored]) -> dict[str, Any]:
     contest = {tensor.name: torch.from_numpy(tensor.values) for tensor in whole}
     pickled = io.BytesIO()
     torch.save(contest, pickled)
-    kinds = [[t.values for t in whole if t.kind == kind] for kind in dict.fromkeys(t.kind for t in whole)]
-    streams = [(encode_zstd(b"".join(m.tobytes() for m in kind)), encode_ranges(kind)) for kind in kinds]
+    streams = []
+    for kind in dict.fromkeys(tensor.kind for tensor in whole):
+        mine = [(t.values, t.grid is not None and t.grid.trellis) for t in whole if t.kind == kind]
+        matrices, trellises = [values for values, _ in mine], [trellis for _, trellis in mine]
+        streams.append((encode_zstd(b"".join(m.tobytes() for m in matrices)), encode_ranges(matrices, trellises)))
     return {
         "integers": name,
         "contest": len(encode_zstd(pickled.getvalue())),

@@ -25,10 +25,11 @@ matrices = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(matrices)
-def test_any_integers_come_back(given_matrices: list[Integers]) -> None:
-    coded = encode_ranges(given_matrices)
-    back = decode_ranges(coded, [(m.shape[0], m.shape[1]) for m in given_matrices])
+@given(matrices, st.integers(0, 15))
+def test_any_integers_come_back(given_matrices: list[Integers], which: int) -> None:
+    trellises = [bool(which >> n & 1) for n in range(len(given_matrices))]
+    coded = encode_ranges(given_matrices, trellises)
+    back = decode_ranges(coded, [(m.shape[0], m.shape[1]) for m in given_matrices], trellises)
     assert len(back) == len(given_matrices)
     for a, b in zip(given_matrices, back, strict=True):
         assert a.shape == b.shape
@@ -39,8 +40,8 @@ def test_any_integers_come_back(given_matrices: list[Integers]) -> None:
 @pytest.mark.parametrize("value", [-128, -1, 0, 1, 127])
 def test_one_symbol_alone_costs_next_to_nothing(value: int) -> None:
     matrix = np.full((256, 256), value, np.int8)
-    coded = encode_ranges([matrix])
-    assert np.array_equal(decode_ranges(coded, [(256, 256)])[0], matrix)
+    coded = encode_ranges([matrix], [False])
+    assert np.array_equal(decode_ranges(coded, [(256, 256)], [False])[0], matrix)
     assert len(coded) < 2500
 
 
@@ -53,7 +54,7 @@ def spread(rows: int, columns: int, seed: int) -> Integers:
 
 def test_contexts_find_what_unequal_columns_hide_from_zstd_and_from_one_entropy() -> None:
     stack = [spread(200, 128, seed) for seed in range(6)]
-    coded = len(encode_ranges(stack))
+    coded = len(encode_ranges(stack, [False] * 6))
     plain = len(zstandard.ZstdCompressor(level=22).compress(b"".join(m.tobytes() for m in stack)))
     entropy = sum(entropy_bits(matrix) for matrix in stack) / 8
     assert coded < 0.94 * plain
@@ -64,7 +65,7 @@ def test_even_columns_cost_their_entropy_within_a_percent() -> None:
     even = [
         np.clip(np.rint(np.random.default_rng(n).normal(0, 3, (256, 256))), -127, 127).astype(np.int8) for n in (1, 2)
     ]
-    assert len(encode_ranges(even)) < 1.01 * sum(entropy_bits(matrix) for matrix in even) / 8
+    assert len(encode_ranges(even, [False] * 2)) < 1.01 * sum(entropy_bits(matrix) for matrix in even) / 8
 
 
 def test_every_symbol_has_a_range_however_rare_beside_the_others() -> None:
@@ -86,15 +87,15 @@ def test_the_tables_of_contexts_are_whole_numbers_that_never_change() -> None:
 
 
 def test_a_damaged_stream_is_an_error_or_other_integers_but_no_crash() -> None:
-    coded = encode_ranges([spread(20, 30, 1)])
+    coded = encode_ranges([spread(20, 30, 1)], [True])
     for at in range(len(coded)):
         broken = bytearray(coded)
         broken[at] ^= 0x55
         with contextlib.suppress(ValueError):
-            assert decode_ranges(bytes(broken), [(20, 30)])[0].shape == (20, 30)
+            assert decode_ranges(bytes(broken), [(20, 30)], [True])[0].shape == (20, 30)
     for length in range(0, len(coded), 7):
         with contextlib.suppress(ValueError):
-            decode_ranges(coded[:length], [(20, 30)])
+            decode_ranges(coded[:length], [(20, 30)], [True])
 
 
 def test_zstd_gives_back_exactly_the_bytes_that_are_due_or_nothing() -> None:

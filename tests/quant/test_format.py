@@ -19,7 +19,7 @@ from data.tokenizer import ByteTokenizer
 from model.config import ModelConfig
 from model.gpt import GPT, parameter_kind
 from quant.coder import decode_zstd, encode_zstd
-from quant.format import MAGIC, PREFIX, Codec, read_artifact, write_artifact
+from quant.format import MAGIC, PREFIX, VERSION, Codec, read_artifact, write_artifact
 from quant.grid import Grid
 from quant.quantize import QuantConfig, quantize
 from quant.rounding import absmax
@@ -47,7 +47,7 @@ def tensors() -> list[Stored]:
         elif kind == "mlp":
             rows = (np.arange(weight.shape[0]) % 5 - 2).astype(np.int8)
             columns = (np.arange(weight.shape[1]) % 7 - 3).astype(np.int8) if number % 2 else None
-            grid = Grid(step=0.25, rows=rows, columns=columns)
+            grid = Grid(step=0.25, rows=rows, columns=columns, trellis=number % 3 == 0)
             integers = np.clip(np.rint(weight / 0.25), -127, 127).astype(np.int8)
             found.append(Stored(name, kind, weight.shape, 8, integers, grid))
         else:
@@ -61,7 +61,7 @@ def header() -> dict[str, Any]:
 
 
 def artifact(codec: Codec = "best") -> bytes:
-    return write_artifact(tensors(), header(), TOKENIZER.model, codec)
+    return write_artifact(tensors(), header(), TOKENIZER.model, codec).data
 
 
 @pytest.mark.parametrize("codec", ["zstd", "ans", "best"])
@@ -76,14 +76,22 @@ def test_what_is_written_comes_back_to_the_last_bit(codec: Codec) -> None:
         assert np.array_equal(mine.weights(), back.weights())
 
 
+def weights_sha256(data: bytes) -> str:
+    found = hashlib.sha256()
+    for name, parameter in from_bytes(data).model.named_parameters():
+        found.update(name.encode() + parameter.detach().numpy().astype("<f4").tobytes())
+    return found.hexdigest()
+
+
 @pytest.mark.parametrize("codec", ["zstd", "ans"])
 def test_golden_artifacts_are_written_and_read_bit_for_bit(codec: Codec) -> None:
     golden = (GOLDEN / f"{codec}.golf").read_bytes()
     assert artifact(codec) == golden
-    found = hashlib.sha256()
-    for name, parameter in from_bytes(golden).model.named_parameters():
-        found.update(name.encode() + parameter.detach().numpy().astype("<f4").tobytes())
-    assert found.hexdigest() == (GOLDEN / "weights.sha256").read_text().strip()
+    assert weights_sha256(golden) == (GOLDEN / "weights.sha256").read_text().strip()
+
+
+def test_artifacts_of_the_first_version_are_read_as_ever() -> None:
+    assert weights_sha256((GOLDEN / "v1.golf").read_bytes()) == (GOLDEN / "v1.sha256").read_text().strip()
 
 
 def test_the_smaller_stream_is_taken() -> None:
@@ -94,7 +102,7 @@ def test_the_smaller_stream_is_taken() -> None:
 def test_a_model_comes_back_with_its_tokenizer() -> None:
     model = GPT(CONFIG)
     stored = quantize(model, QuantConfig(bits="control=32"))
-    back = from_bytes(write_artifact(stored, header(), TOKENIZER.model, "best"))
+    back = from_bytes(write_artifact(stored, header(), TOKENIZER.model, "best").data)
     assert not back.model.training
     assert back.model(torch.arange(12).view(1, -1)).isfinite().all()
     for tensor in stored:
@@ -117,7 +125,7 @@ def rebuilt(change: dict[str, Any] | None = None, table: Any = None) -> bytes:
         table(said)
     text = json.dumps(said).encode()
     packed = encode_zstd(text)
-    return sealed(PREFIX.pack(MAGIC, 1, len(packed), len(text)) + packed + data[PREFIX.size + length : -32])
+    return sealed(PREFIX.pack(MAGIC, VERSION, len(packed), len(text)) + packed + data[PREFIX.size + length : -32])
 
 
 def nested(depth: int) -> Any:
@@ -150,7 +158,7 @@ def test_every_way_to_lie_in_a_header_is_refused_in_one_line() -> None:
         ({"config": {"model": to_dict(CONFIG) | {"mlp_mult": 1e308}}}, None),
         ({"config": {"model": to_dict(CONFIG) | {"mlp_mult": float("nan")}}}, None),
         ({"config": {"model": to_dict(CONFIG) | {"vocab_size": nested(700)}}}, None),
-        ({}, form(2, [2147483647, 0])), ({}, form(5, [0])), ({}, form(6, "a")), ({}, form(7, -1)),
+        ({}, form(2, [2147483647, 0])), ({}, form(5, [0])), ({}, form(6, "a")), ({}, form(7, -1)), ({}, form(8, 2)),
         ({}, form(4, "nan")), ({}, form(4, "inf")), ({}, form(4, "one")), ({}, form(1, "wings")),
         ({}, stream(0, "a\n\x1b[31mb")),
     ]  # fmt: skip
@@ -162,7 +170,7 @@ def test_every_way_to_lie_in_a_header_is_refused_in_one_line() -> None:
 
 def test_a_tokenizer_that_nests_without_end_is_refused() -> None:
     with pytest.raises(BadInput, match="malformed"):
-        from_bytes(write_artifact(tensors(), header(), b'{"a":' * 100_000, "zstd"))
+        from_bytes(write_artifact(tensors(), header(), b'{"a":' * 100_000, "zstd").data)
 
 
 def test_wrong_magic_versions_and_cuts_are_named() -> None:
@@ -180,7 +188,7 @@ def test_wrong_magic_versions_and_cuts_are_named() -> None:
             from_bytes(broken)
 
 
-DATA = write_artifact(tensors()[2:7], {}, b"a tokenizer", "ans")  # small: it is read ten thousand times
+DATA = write_artifact(tensors()[2:7], {}, b"a tokenizer", "ans").data  # small: it is read ten thousand times
 BODY = DATA[:-32]
 
 

@@ -1,0 +1,68 @@
+"""quant.trellis: the search finds the best of all paths, and the reader sees what the search meant."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quant.grid import Grid
+from quant.rounding import limits, nearest
+from quant.trellis import CAME_FROM, NEXT, PARITY, SEGMENT, States, halves, search
+
+
+def test_every_state_has_two_ways_in_and_they_are_those_of_the_table() -> None:
+    for state, parity in itertools.product(range(8), (0, 1)):
+        after = NEXT[state, parity]
+        assert (state, parity) in zip(CAME_FROM[after], PARITY[after], strict=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-9, 9), min_size=1, max_size=5), st.sampled_from([1, 3, 127]))
+def test_no_other_integers_come_closer(wanted: list[float], largest: int) -> None:
+    column = np.array(wanted, np.float32)[:, None]
+    found = search(column, largest)
+    assert np.abs(found).max() <= largest
+    every = np.array(list(itertools.product(range(-min(largest, 6), min(largest, 6) + 1), repeat=len(wanted)))).T
+    best = np.square(halves(every) - column).sum(0).min()
+    assert np.square(halves(found) - column).sum() == pytest.approx(best, abs=1e-4)
+
+
+def test_columns_and_segments_do_not_mind_each_other() -> None:
+    wanted = np.random.default_rng(0).normal(0, 6, (3 * SEGMENT + 5, 7)).astype(np.float32)
+    whole = search(wanted, 127)
+    for column in range(7):
+        assert np.array_equal(search(wanted[:, column : column + 1], 127), whole[:, column : column + 1])
+    for first in range(0, len(wanted), SEGMENT):
+        part = slice(first, first + SEGMENT)
+        assert np.array_equal(search(wanted[part], 127), whole[part])
+
+
+def test_states_go_on_row_by_row_as_they_do_at_once() -> None:
+    integers = np.random.default_rng(1).integers(-128, 128, (2 * SEGMENT, 9)).astype(np.int8)
+    states = States(9)
+    for integer, value in zip(integers, halves(integers), strict=True):
+        assert np.array_equal(value, 2.0 * integer - states.staggered * np.sign(integer.astype(float)))
+        states.move(integer)
+    assert not states.staggered.any()
+
+
+@pytest.mark.parametrize("spread", [0.7, 2.0, 8.0])
+def test_two_staggered_grids_err_less_than_one_of_the_same_step(spread: float) -> None:
+    weight = np.random.default_rng(2).normal(0, spread, (256, 64)).astype(np.float32)
+    errors, entropies = [], []
+    for trellis in (False, True):
+        grid = Grid(step=1.0, trellis=trellis)
+        integers = nearest(weight, grid, 8)
+        assert limits(8)[0] <= integers.min()
+        errors.append(float(np.square(grid.weights(integers) - weight).mean()))
+        share = np.unique(integers, return_counts=True)[1] / integers.size
+        entropies.append(float(-(share * np.log2(share)).sum()))
+    # A weight's error falls by a factor of four for every bit: what is left is the gain at equal rate.
+    assert errors[1] / errors[0] * 4 ** (entropies[1] - entropies[0]) < 0.9
+
+
+def test_zeros_and_largest_values_stay_within_their_bits() -> None:
+    assert not search(np.zeros((70, 2), np.float32), 127).any()
+    assert np.abs(search(np.full((70, 2), 1e6, np.float32), 7)).max() == 7

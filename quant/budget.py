@@ -1,18 +1,24 @@
-"""A byte cap -> the dial that meets it. Pure: it is handed a function that packs and measures.
+"""A byte cap -> the dial, or the widths, that meet it. Pure: it is handed functions that pack and measure.
 
-Bytes fall by a bit a weight for every octave of the dial, less where most weights are zero already: the last two
+The dial: bytes fall by a bit a weight for every octave of it, less where most weights are zero already: the last two
 measured sizes say nearly where the next try should be; a bracket keeps the search honest.
+Widths: every tensor has options, each of so many bytes and so much loss; the least loss that fits is a knapsack, solved
+exactly in UNITS of the cap, and solved again with what the real coder made of it until that lies just under the cap.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from base.errors import BadInput
 
 CLOSE = 0.003  # how far under the cap is near enough
 FINEST, COARSEST = 1e-3, 64.0
 TRIES = 24
+UNITS = 8192
 
 
 @dataclass(frozen=True)
@@ -64,3 +70,58 @@ def _bytes_an_octave(tried: dict[float, int], weights: int) -> float:
     octaves = math.log2(after / before)
     slope = (larger - smaller) / octaves if octaves else 0.0
     return min(max(slope, weights / 400), weights)
+
+
+class Option(NamedTuple):
+    bits: int
+    size_bytes: float
+    loss: float
+
+
+Table = Mapping[str, Sequence[Option]]
+Widths = dict[str, int]
+
+
+def fit_widths(table: Table, measure: Callable[[Widths], int], cap_bytes: int) -> Widths:
+    """The widths of the least loss whose measured bytes are at most `cap_bytes`; measuring corrects the estimates."""
+    best: tuple[int, Widths] | None = None
+    allowed = cap_bytes * (1 - CLOSE / 2)  # of estimated bytes
+    tried: dict[tuple[int, ...], int] = {}
+    for _ in range(TRIES):
+        widths = least_loss(table, allowed)
+        key = tuple(widths.values())
+        if key in tried:
+            break  # no option lies between the last and this
+        tried[key] = size = measure(widths)
+        if size <= cap_bytes and (best is None or size > best[0]):
+            best = size, widths
+        if cap_bytes * (1 - CLOSE) <= size <= cap_bytes:
+            break
+        allowed += cap_bytes * (1 - CLOSE / 2) - size
+    if best is None:
+        raise BadInput(
+            f"{cap_bytes:,} bytes cannot be met: the narrowest widths tried give {min(tried.values()):,}; raise the cap"
+        )
+    return best[1]
+
+
+def least_loss(table: Table, allowed_bytes: float) -> Widths:
+    """One option a tensor, the least loss in all within so many bytes; the smallest of each where nothing fits."""
+    unit = max(allowed_bytes, 1.0) / UNITS
+    loss = np.zeros(UNITS + 1)  # the least so far within so many units
+    picks = []
+    for options in table.values():
+        within = np.full((len(options), UNITS + 1), np.inf)
+        for row, option in zip(within, options, strict=True):
+            units = math.ceil(option.size_bytes / unit)
+            row[units:] = option.loss + loss[: max(0, UNITS + 1 - units)]
+        picks.append(within.argmin(0))
+        loss = within.min(0)
+    if not np.isfinite(loss[-1]):
+        return {name: min(options, key=lambda option: option.size_bytes).bits for name, options in table.items()}
+    left, widths = UNITS, Widths()
+    for (name, options), pick in zip(reversed(list(table.items())), reversed(picks), strict=True):
+        option = options[pick[left]]
+        widths[name] = option.bits
+        left -= math.ceil(option.size_bytes / unit)
+    return {name: widths[name] for name in table}

@@ -10,6 +10,8 @@ up with one-hot rows, so its H is diagonal over its width; a tied table is head 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -21,6 +23,11 @@ from model.gpt import GPT
 class Cost:
     hessian: torch.Tensor  # (columns, columns) fp64, the mean output's Fisher information included
     rows: torch.Tensor  # (rows,) fp64 what each row weighs beside the mean, 1
+
+    def nats(self, error: npt.NDArray[np.floating]) -> float:
+        """What this error of the weights will cost a token."""
+        d = torch.from_numpy(error).double()
+        return 0.5 * float((d @ self.hessian * d).sum(1) @ self.rows)
 
 
 @dataclass

@@ -12,7 +12,7 @@ only; the loss and the KL that are printed are measured on validation text, agai
 import argparse
 import copy
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -26,7 +26,6 @@ from data.dataset import Dataset, open_dataset
 from engine.checkpoint import load_weights
 from model.config import ModelConfig
 from model.gpt import GPT
-from quant.budget import Fit
 from quant.code import code_bytes
 from quant.damage import damage
 from quant.format import Codec, read_artifact
@@ -45,7 +44,7 @@ def act(args: argparse.Namespace) -> Answer:
     quant = configured(args, config)
     packer, code = Packer(model, config, dataset), code_bytes(args.code)
     counted = 0 if args.fit_artifact is not None else code  # against the cap
-    packed, found = packer.fit(quant, quant.cap_bytes - counted) if quant.cap_bytes else (packer.pack(quant), None)
+    packed = packer.fit(quant, quant.cap_bytes - counted) if quant.cap_bytes else packer.pack(quant)
     out = Path(args.output) if args.output else path.with_name(ARTIFACT)
     out.write_bytes(packed.data)
     after = copy.deepcopy(model)
@@ -54,30 +53,30 @@ def act(args: argparse.Namespace) -> Answer:
     originals = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     if args.plot:
         plot_bytes(packed.tensors, packed.stream_bytes, out.with_suffix(".png"))
-    return report(quant, packed, code, counted, found) | {
+    return report(packed, code, counted, packer.foretold(packed)) | {
         "artifact": str(out.resolve()),
         "damage": {**asdict(harm), "loss_increase": harm.loss_increase},
         "tensors": tensor_rows(packed.tensors, originals),
     }
 
 
-def report(quant: QuantConfig, packed: Packed, code: int, counted: int, fit: Fit | None) -> Answer:
-    size = len(packed.data)
-    kinds = kind_rows(packed.tensors, packed.stream_bytes)
+def report(packed: Packed, code: int, counted: int, foretold: dict[str, float]) -> Answer:
+    size, cap = len(packed.data), packed.quant.cap_bytes
+    kinds = kind_rows(packed.tensors, packed.stream_bytes, foretold)
     coded = [row for row in kinds if "weights" in row]
     weights = sum(row["weights"] for row in coded)
     return {
         "artifact_bytes": size,
         "code_bytes": code,
         "total_bytes": size + code,
-        "cap_bytes": quant.cap_bytes or None,
-        "headroom_bytes": quant.cap_bytes - size - counted if quant.cap_bytes else None,
+        "cap_bytes": cap or None,
+        "headroom_bytes": cap - size - counted if cap else None,
         "bits": {row["kind"]: row["bits"] for row in coded},
         "bits_per_weight": 8 * sum(row["bytes"] for row in coded) / max(weights, 1),
         "entropy_bits_per_weight": sum(r["entropy_bits_per_weight"] * r["weights"] for r in coded) / max(weights, 1),
         "kinds": kinds,
-        "quant": asdict(quant) if fit is None else asdict(replace(quant, dial=fit.dial)),
-        "tried": [] if fit is None else [list(pair) for pair in fit.tried],
+        "quant": asdict(packed.quant),
+        "tried": [{"dial": tried.quant.dial, "artifact_bytes": len(tried.data)} for tried in packed.tried],
     }
 
 
@@ -105,8 +104,8 @@ def configured(args: argparse.Namespace, config: dict[str, Any]) -> QuantConfig:
         if cap <= 0:
             raise BadInput(f"--fit {cap}: a cap is a number of bytes above 0")
         flags["cap_bytes"] = cap
-        if own.get("method") not in ("rate", "sigma"):
-            flags.setdefault("method", "rate")
+        if own.get("method", "absmax") == "absmax":
+            flags.setdefault("method", "rate")  # unless another way was asked for
     elif {"method", "dial"} & set(flags):
         flags["cap_bytes"] = 0  # what is asked for by name is not turned by the run's own cap
     if flags.get("method") == "rate":
@@ -115,13 +114,15 @@ def configured(args: argparse.Namespace, config: dict[str, Any]) -> QuantConfig:
 
 
 def show(answer: Answer) -> str:
-    lines = ["| kind | weights | bits | bytes | bits/weight | entropy | over it |", "|---|---|---|---|---|---|---|"]
+    lines = ["| kind | weights | bits | bytes | bits/weight | entropy | over it | nats foretold |", "|---" * 8 + "|"]
     for row in answer["kinds"]:
         if "weights" in row:
-            cells = [f"{row['weights']:,}", str(row["bits"]), f"{row['bytes']:,}", f"{row['bits_per_weight']:.3f}",
-                     f"{row['entropy_bits_per_weight']:.3f}", f"{row['over_entropy']:+.2%}"]  # fmt: skip
+            bits = str(row["bits"]) if row["least_bits"] == row["bits"] else f"{row['least_bits']}-{row['bits']}"
+            nats = "" if row["foretold_nats"] is None else f"{row['foretold_nats']:.5f}"
+            cells = [f"{row['weights']:,}", bits, f"{row['bytes']:,}", f"{row['bits_per_weight']:.3f}",
+                     f"{row['entropy_bits_per_weight']:.3f}", f"{row['over_entropy']:+.2%}", nats]  # fmt: skip
         else:
-            cells = ["", "", f"{row['bytes']:,}", "", "", ""]
+            cells = ["", "", f"{row['bytes']:,}", "", "", "", ""]
         lines.append(f"| {row['kind']} | {' | '.join(cells)} |")
     cap = answer["cap_bytes"]
     lines += [
@@ -135,7 +136,8 @@ def show(answer: Answer) -> str:
             f"packed {harm['packed_bpb']:.4f} bits a byte ({harm['tokens']:,} validation tokens)"
         )
     if answer["tried"]:
-        lines.append("dials tried: " + ", ".join(f"{dial:.4f} -> {size:,}" for dial, size in answer["tried"]))
+        sizes = (f"{t['artifact_bytes']:,}" + f" (dial {t['dial']:.4f})" for t in answer["tried"])
+        lines.append("tried: " + ", ".join(sizes))
     return "\n".join([*lines, answer["artifact"]])
 
 

@@ -2,7 +2,7 @@
 
 packer = Packer(model, resolved_config, dataset)
 packed = packer.pack(QuantConfig(method="rate"))       packed.data is the artifact
-packed, found = packer.fit(config, cap_bytes)          the finest dial under a cap
+packed = packer.fit(config, cap_bytes)                 the dial or the widths of the least loss under a cap
 """
 
 from collections.abc import Iterator
@@ -17,22 +17,25 @@ from data.dataset import Dataset
 from data.shards import TokenStream
 from model.gpt import GPT, parameter_kind
 from quant.bits import parse_bits
-from quant.budget import Fit, fit
+from quant.budget import Widths, fit, fit_widths
 from quant.coder import encode_zstd
 from quant.format import write_artifact
 from quant.hessian import Cost, measure
 from quant.quantize import QuantConfig, quantize
 from quant.stored import Stored
 from quant.table import entropy_bits
+from quant.widths import width_options
 
 ROWS = 8  # windows of a calibration batch
 
 
 @dataclass(frozen=True)
 class Packed:
+    quant: QuantConfig  # how
     data: bytes
     tensors: list[Stored]
     stream_bytes: dict[str, int]
+    tried: tuple["Packed", ...] = ()  # all that were made on the way to a cap
 
 
 class Packer:
@@ -59,23 +62,42 @@ class Packer:
     def pack(self, quant: QuantConfig) -> Packed:
         tensors = quantize(self.model, quant, self._measured(quant) if quant.calibrated else None)
         written = write_artifact(tensors, self._header, self.dataset.tokenizer.model, quant.codec)
-        return Packed(written.data, tensors, written.stream_bytes)
+        return Packed(quant, written.data, tensors, written.stream_bytes)
 
     def packed(self, quant: QuantConfig, code_size: int) -> Packed:
         """As the config says: under its cap, which counts the code as well, or at its dial."""
-        return self.fit(quant, quant.cap_bytes - code_size)[0] if quant.cap_bytes else self.pack(quant)
+        return self.fit(quant, quant.cap_bytes - code_size) if quant.cap_bytes else self.pack(quant)
 
-    def fit(self, quant: QuantConfig, cap_bytes: int) -> tuple[Packed, Fit]:
+    def fit(self, quant: QuantConfig, cap_bytes: int) -> Packed:
+        """The least loss that fits: by the dial, or by widths of the tensors that `quant.bits` leaves free."""
         if cap_bytes <= 0:
             raise BadInput(f"the code alone is {-cap_bytes:,} bytes over the cap")
-        made: dict[float, Packed] = {}
+        made: dict[QuantConfig, Packed] = {}
 
-        def size_at(dial: float) -> int:
-            made[dial] = self.pack(replace(quant, dial=dial))
-            return len(made[dial].data)
+        def size_of(tried: QuantConfig) -> int:
+            made[tried] = self.pack(tried)
+            return len(made[tried].data)
 
-        found = fit(size_at, cap_bytes, sum(p.numel() for p in self.model.parameters()), quant.dial)
-        return made[found.dial], found
+        def with_widths(widths: Widths) -> QuantConfig:
+            return replace(quant, bits=",".join([*(f"{name}={bits}" for name, bits in widths.items()), quant.bits]))
+
+        if quant.dialled:
+            weights = sum(p.numel() for p in self.model.parameters())
+            found = fit(lambda dial: size_of(replace(quant, dial=dial)), cap_bytes, weights, quant.dial)
+            chosen = made[replace(quant, dial=found.dial)]
+        else:
+            options = width_options(self.model, quant, self._measured(quant))
+            chosen = made[with_widths(fit_widths(options, lambda widths: size_of(with_widths(widths)), cap_bytes))]
+        return replace(chosen, tried=tuple(made.values()))
+
+    def foretold(self, packed: Packed) -> dict[str, float]:
+        """What each tensor's rounding should cost, in nats a token; empty where nothing was measured."""
+        costs, weights = self._costs[1] if self._costs else {}, dict(self.model.named_parameters())
+        return {
+            tensor.name: costs[tensor.name].nats(tensor.weights() - weights[tensor.name].detach().float().cpu().numpy())
+            for tensor in packed.tensors
+            if tensor.name in costs
+        }
 
     def _measured(self, quant: QuantConfig) -> dict[str, Cost]:
         wanted = quant.calibration_tokens

@@ -30,7 +30,7 @@ class QuantConfig:
     bits: str = ""  # words over the default, mlp=5,attn=6,embed=6,head=6,bigram=6,control=16
     method: Method = "absmax"
     codec: Codec = "zstd"
-    cap_bytes: Annotated[int, Ge(0)] = 0  # on artifact and code: the dial is turned until it is met; 0: no cap
+    cap_bytes: Annotated[int, Ge(0)] = 0  # on artifact and code: dial or widths are chosen to meet it; 0: no cap
     dial: Annotated[float, Gt(0), Lt(1e6)] = 0.4  # rate: step over spread; sigma: k is the largest integer times it
     columns: Annotated[float, Ge(0)] = 0.75  # rate: power of the column shares
     rows: Annotated[float, Ge(0)] = 0.5  # rate: power of the row shares
@@ -40,11 +40,14 @@ class QuantConfig:
     calibration_tokens: Annotated[int, Gt(0)] = 131_072  # of training text, for gptq and rate
 
     def __post_init__(self) -> None:
-        if self.cap_bytes and self.method not in ("rate", "sigma"):
-            raise ValueError(f"cap_bytes is met by the dial of rate or sigma; method {self.method} has none")
         if self.method == "gptq" and not self.feedback:
             raise ValueError("method gptq without feedback is absmax; use that")
         parse_bits(self.bits)
+
+    @property
+    def dialled(self) -> bool:
+        """One dial moves the bytes; else the widths do."""
+        return self.method in ("rate", "sigma")
 
     @property
     def calibrated(self) -> bool:
@@ -65,7 +68,7 @@ def quantize(model: GPT, config: QuantConfig, costs: Mapping[str, Cost] | None =
     )
     plan.require(kinds)
     bits = {name: plan.bits(name, kinds[name]) for name in parameters}
-    matrices = {name: _matrix(weight) for name, weight in parameters.items() if bits[name] <= 8}
+    matrices = {name: as_matrix(weight) for name, weight in parameters.items() if bits[name] <= 8}
     parts = RateParts(config.by_tensor, config.columns, config.rows, config.trellis)
     forms = shapes(matrices, costs or {}, parts) if config.method == "rate" else {}
     stored = []
@@ -83,14 +86,14 @@ def quantize(model: GPT, config: QuantConfig, costs: Mapping[str, Cost] | None =
             grid = grid_at(forms[name], config.dial, matrix, width)
             integers = nearest(matrix, grid, width)
         else:
-            integers, grid = _simply(matrix, width, config)
+            integers, grid = simply(matrix, width, config)
         if cost is not None and config.calibrated and config.feedback:
             integers = feedback(matrix, grid, width, cost.hessian)
         stored.append(Stored(name, kinds[name], weight.shape, width, integers, grid))
     return stored
 
 
-def _simply(weight: Floats, bits: int, config: QuantConfig) -> tuple[Integers, Grid]:
+def simply(weight: Floats, bits: int, config: QuantConfig) -> tuple[Integers, Grid]:
     if config.method == "clip":
         return clip(weight, bits)
     if config.method == "sigma":
@@ -98,5 +101,5 @@ def _simply(weight: Floats, bits: int, config: QuantConfig) -> tuple[Integers, G
     return absmax(weight, bits)
 
 
-def _matrix(weight: Floats) -> Floats:
+def as_matrix(weight: Floats) -> Floats:
     return weight if weight.ndim == 2 else weight.reshape(1, -1)

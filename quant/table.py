@@ -34,8 +34,13 @@ def tensor_rows(
     return rows
 
 
-def kind_rows(tensors: Sequence[Stored], stream_bytes: Mapping[str, int]) -> list[dict[str, Any]]:
-    """One row a kind; its bytes are its integers' stream. Floats, scales and octaves are rows of their own."""
+def kind_rows(
+    tensors: Sequence[Stored], stream_bytes: Mapping[str, int], foretold: Mapping[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """One row a kind; its bytes are its integers' stream. Floats, scales and octaves are rows of their own.
+
+    `foretold`: nats by tensor, where they were measured: at the best trade, like for every weight.
+    """
     rows = []
     for kind in dict.fromkeys(tensor.kind for tensor in tensors if tensor.grid is not None):
         mine = [tensor for tensor in tensors if tensor.kind == kind and tensor.grid is not None]
@@ -45,6 +50,8 @@ def kind_rows(tensors: Sequence[Stored], stream_bytes: Mapping[str, int]) -> lis
         rows.append(
             {
                 "kind": kind, "tensors": len(mine), "weights": size, "bits": max(tensor.bits for tensor in mine),
+                "least_bits": min(tensor.bits for tensor in mine),
+                "foretold_nats": sum(foretold.get(tensor.name, 0.0) for tensor in mine) if foretold else None,
                 "bytes": coded, "bits_per_weight": 8 * coded / max(size, 1),
                 "entropy_bits_per_weight": entropy / max(size, 1), "over_entropy": 8 * coded / max(entropy, 1e-9) - 1,
             }

@@ -63,7 +63,7 @@ def harm(
     opened: tuple[GPT, dict[str, Any], Dataset], packer: Packer, quant: QuantConfig, cap: int = 0
 ) -> tuple[int, Damage]:
     model, _, dataset = opened
-    packed = packer.fit(quant, cap)[0] if cap else packer.pack(quant)
+    packed = packer.fit(quant, cap) if cap else packer.pack(quant)
     after = copy.deepcopy(model)
     put_into(after, packed.tensors)
     return len(packed.data), damage(model, after, dataset, 64, 8192)
@@ -102,7 +102,7 @@ def test_a_reader_of_the_artifact_gets_the_figures_that_pack_printed(run: Path, 
     again = damage(model, open_artifact(out).model, dataset, 64, 4096)
     assert again.packed_bpb == answer["damage"]["packed_bpb"]
     assert again.kl_nats == answer["damage"]["kl_nats"]
-    assert answered(inspect, out)["kinds"] == answer["kinds"]
+    assert answered(inspect, out)["kinds"] == answer["kinds"]  # absmax measures nothing that inspect could not see
     assert said(inspect, 0, out).count("\n| ") == len(answer["tensors"])
 
 
@@ -118,6 +118,25 @@ def test_every_part_of_rate_pays_at_equal_bytes(opened: Any, packer: Packer) -> 
     for part in ({"feedback": False}, {"by_tensor": False}):
         _, without = harm(opened, packer, quant(method="rate", codec="ans", **part), cap=size)
         assert without.kl_nats > whole.kl_nats, part
+
+
+@pytest.mark.parametrize("method", ["absmax", "gptq"])
+def test_fitted_widths_harm_less_than_even_ones_of_the_same_bytes(opened: Any, packer: Packer, method: str) -> None:
+    for width in (4, 5):
+        even = quant(method=method, bits=",".join(f"{kind}={width}" for kind in ("mlp", "attn", "embed", "bigram")))
+        size, plain = harm(opened, packer, even)
+        smaller, fitted = harm(opened, packer, quant(method=method), cap=size)
+        assert smaller <= size
+        assert fitted.kl_nats < plain.kl_nats
+
+
+def test_words_of_the_user_stay_while_the_other_widths_are_fitted(packer: Packer) -> None:
+    packed = packer.fit(quant(method="absmax", bits="blocks.0.mlp.*=8,attn=6"), 90_000)
+    bits = {tensor.name: tensor.bits for tensor in packed.tensors if tensor.grid is not None}
+    assert bits["blocks.0.mlp.up.weight"] == 8
+    assert {width for name, width in bits.items() if ".attn." in name} == {6}
+    assert bits["embedding.table.weight"] < 6
+    assert set(packer.foretold(packed)) == set(bits)
 
 
 def test_gptq_harms_less_than_absmax_at_the_same_bits(opened: Any, packer: Packer) -> None:
@@ -204,7 +223,7 @@ def test_bad_requests_end_with_one_line(run: Path, tmp_path: Path) -> None:
         ((run, *data, "--bits", "mpl=5"), "neither a kind"),
         ((run, *data, "--fit", 10), "the code alone"),
         ((run, *data, "--fit-artifact", 900), "cannot be met: the coarsest steps give"),
-        ((run, *data, "--fit-artifact", 90_000, "--method", "absmax"), "method absmax has none"),
+        ((run, *data, "--fit-artifact", 900, "--method", "gptq"), "cannot be met: the narrowest widths"),
         ((tmp_path / "nothing", *data), "no such file"),
         ((run, *data, "--code", "nowhere.py"), "no such file"),
         ((run / "result.json", *data), "not a model that can be read"),

@@ -2,6 +2,7 @@
 
     python -m tools.compare                          (the newest run)
     python -m tools.compare runs/cpu10 --plot docs/quant-cpu10.png
+    python -m tools.compare --ways 'absmax|rate, 0.4'    (those that a regular expression finds)
 
 Two tables: the same integers stored in several ways (lossless), and every method at several steps (lossy),
 each packed, read back, and compared with the float model on validation text.
@@ -10,6 +11,7 @@ each packed, read back, and compared with the float model on validation text.
 import argparse
 import copy
 import io
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ import torch
 from rich.progress import track
 
 from base.cli import Answer, OneLineParser, command, run
+from base.errors import BadInput
 from base.runs import named_or_newest
 from quant.coder import encode_ranges, encode_zstd
 from quant.damage import damage
@@ -54,7 +57,10 @@ def act(args: argparse.Namespace) -> Answer:
     packer = Packer(model, config, dataset)
     base = QuantConfig(codec="best", calibration_tokens=args.calibration_tokens)
     lossy, lossless = [], []
-    for name, values in track(WAYS, description="packing", console=None, disable=not sys.stderr.isatty()):
+    ways = [way for way in WAYS if re.search(args.ways, way[0])]
+    if not ways:
+        raise BadInput(f"--ways {args.ways}: finds none of: {'; '.join(name for name, _ in WAYS)}")
+    for name, values in track(ways, description="packing", console=None, disable=not sys.stderr.isatty()):
         packed = packer.pack(replace(base, **values))
         after = copy.deepcopy(model)
         put_into(after, read_artifact(packed.data).tensors)
@@ -140,6 +146,7 @@ def parser() -> OneLineParser:
     flags.add_argument("--data", metavar="DIR", help="the dataset (default: the run's own)")
     flags.add_argument("--check-tokens", type=int, default=65_536, help="of validation text, for KL (%(default)s)")
     flags.add_argument("--calibration-tokens", type=int, default=131_072, help="of training text (%(default)s)")
+    flags.add_argument("--ways", default="", metavar="REGEX", help="only those (default: all)")
     flags.add_argument("--plot", metavar="PNG", help="KL against bits a weight")
     return flags
 

@@ -28,6 +28,7 @@ from quant.quantize import QuantConfig, quantize
 from quant.stored import put_into
 from quant.unpack import open_artifact
 from tests.conftest import prep
+from tools import compare
 from train_gpt import RunConfig, whole_run
 
 WORDS = [
@@ -232,6 +233,17 @@ def test_bad_requests_end_with_one_line(run: Path, tmp_path: Path) -> None:
         assert says in said(pack, 2, *words), words
     (tmp_path / "model.golf").write_bytes(b"GOLF")
     assert "too short" in said(inspect, 2, tmp_path / "model.golf")
+
+
+def test_the_comparison_says_of_every_way_what_packing_it_gives(run: Path, tmp_path: Path, packer: Packer) -> None:
+    words = (run, "--data", run.parents[1] / "data", "--check-tokens", 2048, "--calibration-tokens", 8192)
+    answer = answered(compare, *words, "--ways", "^absmax, mlp|^gptq, mlp|^rate, 0.4", "--plot", tmp_path / "a.png")
+    assert [row["way"] for row in answer["lossy"]] == ["absmax, mlp=5 attn=6, zstd", "gptq, mlp=5 attn=6", "rate, 0.4"]
+    assert answer["lossy"][2]["artifact_bytes"] == len(packer.pack(quant(method="rate", codec="best")).data)
+    for row in answer["lossless"]:
+        assert row["best"] <= min(row["zstd"], row["ans"]) < row["contest"]
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    assert "finds none of: absmax" in said(compare, 2, *words, "--ways", "zip")
 
 
 def test_code_that_is_named_counts_as_it_lies_on_disk(run: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class QuantConfig:
     cap_bytes: Annotated[int, Ge(0)] = 0  # on artifact and code: dial or widths are chosen to meet it; 0: no cap
     dial: Annotated[float, Gt(0), Lt(1e6)] = 0.4  # rate: step over spread; sigma: k is the largest integer times it
     columns: Annotated[float, Ge(0)] = 0.75  # rate: power of the column shares
-    rows: Annotated[float, Ge(0)] = 0.5  # rate: power of the row shares
+    rows: Annotated[float, Ge(0)] = 0.35  # rate: power of the row shares
     by_tensor: bool = True  # rate: steps by sensitivity, not by spread
     trellis: bool = True  # rate: two staggered grids
     feedback: bool = True  # rate and sigma: GPTQ on the grid; gptq is nothing else

@@ -2,8 +2,9 @@
 
 An entropy coder follows, so a weight costs about log2(its spread / its step) bits and its rounding about
 sensitivity * step^2 / 24 nats. The best trade gives every tensor the step ~ sensitivity^(-1/2) (reverse water-filling),
-every column the share U_cc of the conditioned Hessian (WaterSIC), and every row its output's Fisher information; `dial`
-moves all steps together. It is the geometric mean of step over spread, weighted by the number of weights.
+every column the share U_cc of the conditioned Hessian (WaterSIC), and every row a share of its output's Fisher
+information (in full it trusts the figures of rare tokens too far); `dial` moves all steps together. It is the geometric
+mean of step over spread, weighted by the number of weights.
 """
 
 import math
@@ -27,7 +28,7 @@ class RateParts:
 
     tensors: bool = True  # a step by sensitivity; else by the tensor's spread alone
     columns: float = 0.75  # power of the column shares; 0: all alike
-    rows: float = 0.5  # power of the row shares; 0: all alike
+    rows: float = 0.35  # power of the row shares; 0: all alike
     trellis: bool = True  # two staggered grids (quant.trellis); else one
 
 
@@ -55,8 +56,10 @@ def shapes(weights: Mapping[str, Floats], costs: Mapping[str, Cost], parts: Rate
         diagonal = conditioned(cost.hessian).diagonal()  # U_cc in the matrix's own order: close, and no order to send
         columns = _shares(diagonal.numpy() ** parts.columns) if parts.columns else None
         rows = _shares(np.maximum(cost.rows.numpy(), 1e-9) ** (-0.5 * parts.rows)) if parts.rows else None
-        log_step = float(diagonal.log().mean()) if parts.tensors else spread  # sensitivity is 1 / U_cc^2
-        priced[name] = Shape(Grid(rows=rows, columns=columns, trellis=parts.trellis), log_step)
+        relative = Grid(rows=rows, columns=columns, trellis=parts.trellis)
+        by_row, by_column = relative.row_steps(len(cost.rows)), relative.column_steps(len(diagonal))
+        price = np.mean(cost.rows.numpy() * by_row**2) * np.mean((by_column / diagonal.numpy()) ** 2)
+        priced[name] = Shape(relative, -0.5 * math.log(price) if parts.tensors else spread)
     logs = [shape.log_step - _log_spread(weights[name]) for name, shape in priced.items()]
     mean = float(np.average(logs, weights=[weights[name].size for name in priced])) if priced else 0.0
     return found | {name: Shape(shape.relative, shape.log_step - mean) for name, shape in priced.items()}

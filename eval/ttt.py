@@ -22,7 +22,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from data.bytes import ByteTable
 from eval.score import distributions, losses
@@ -36,16 +36,19 @@ ADAPTER_SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class TTTConfig:
-    kind: Literal["sgd", "adam", "lora"] = "sgd"  # sgd, adam: all weights; lora: adapters of attention and MLP, by Adam
-    chunk_tokens: Annotated[int, Ge(1)] = 1024  # scored, then trained on
+    kind: Literal["adam", "sgd", "lora"] = (
+        "adam"  # adam, sgd: of all weights; lora: adapters of attention and MLP, by Adam
+    )
+    chunk_tokens: Annotated[int, Ge(1)] = 256  # scored, then learned from
     epochs: Annotated[int, Ge(1)] = 1  # steps a chunk: each is one over all of it
-    lr: Annotated[float, Gt(0)] = 0.1
-    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9  # Adam's first beta
-    second: Annotated[float, Ge(0), Lt(1)] = 0.99  # Adam's second beta
+    lr: Annotated[float, Gt(0)] = 0.001
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0  # Adam's first beta; what was learned last ages fast: 0.9 loses half
+    second: Annotated[float, Ge(0), Lt(1)] = 0.999  # Adam's second beta
     clip: Annotated[float, Ge(0)] = 1.0  # norm of the gradient; 0: off
+    pull: Annotated[float, Ge(0), Le(1)] = 0.02  # of the way back to the artifact after each step (Krause et al. 2017)
     rank: Annotated[int, Ge(1)] = 8  # of an adapter
     horizon_chunks: Annotated[int, Ge(0)] = 0  # the rate falls to nothing over so many, by a cosine; 0: it stays
-    reset: Literal["never", "document"] = "never"  # when to go back to the artifact's weights
+    reset: Literal["never", "document"] = "never"  # when to go back to the artifact's weights at once
 
 
 class Chunk(NamedTuple):
@@ -159,8 +162,9 @@ class Learner:
         if config.kind == "sgd":
             self._optimizer = torch.optim.SGD(learned, config.lr, config.momentum)
         else:
-            self._optimizer = torch.optim.Adam(learned, config.lr, (config.momentum, config.second))
+            self._optimizer = torch.optim.Adam(learned, config.lr, (float(config.momentum), float(config.second)))
         self._learned, self._chunks = learned, 0
+        self._home = [weight.detach().clone() for weight in learned]
 
     @torch.enable_grad()
     def learn(self, rows: torch.Tensor, targets: torch.Tensor, batch_rows: int) -> None:
@@ -177,6 +181,9 @@ class Learner:
             if self._config.clip:
                 torch.nn.utils.clip_grad_norm_(self._learned, self._config.clip)
             self._optimizer.step()
+            with torch.no_grad():
+                for weight, home in zip(self._learned, self._home, strict=True):
+                    weight.lerp_(home, self._config.pull)
             for adapter in self._adapters:
                 adapter.put()
         self._chunks += 1

@@ -23,8 +23,8 @@ from model.gpt import GPT
 CONTEXT, STRIDE, BATCH = 32, 8, 1000
 BOS = 1
 KINDS = {
-    "sgd": TTTConfig(kind="sgd", chunk_tokens=48, lr=0.3, epochs=2),
-    "adam": TTTConfig(kind="adam", chunk_tokens=48, lr=0.01),
+    "sgd": TTTConfig(kind="sgd", chunk_tokens=48, lr=0.3, epochs=2, momentum=0.9),
+    "adam": TTTConfig(kind="adam", chunk_tokens=48, lr=0.01, momentum=0),
     "lora": TTTConfig(kind="lora", chunk_tokens=48, lr=0.03, rank=4),
     "documents": TTTConfig(kind="lora", chunk_tokens=24, lr=0.03, rank=4, reset="document", horizon_chunks=9),
 }
@@ -130,6 +130,13 @@ def test_a_rate_of_next_to_nothing_is_the_plain_score(model: GPT) -> None:
         np.testing.assert_allclose(adapted(model, text(), config), plain(model, text()), rtol=1e-12)
 
 
+def test_what_is_pulled_all_the_way_back_has_learned_nothing(model: GPT) -> None:
+    for kind in KINDS:
+        np.testing.assert_allclose(
+            adapted(model, text(), replace(KINDS[kind], pull=1.0)), plain(model, text()), rtol=1e-12
+        )
+
+
 def test_every_document_begins_with_the_artifacts_own_weights(model: GPT) -> None:
     """Reset, a second document costs what it costs where the first one taught nothing."""
     tokens, config = text(), replace(KINDS["documents"], horizon_chunks=0)
@@ -201,14 +208,14 @@ def test_an_adapter_learns_what_autograd_says_of_a_low_rank_sum(model: GPT) -> N
     torch.testing.assert_close(adapter.down.grad, down.grad)
 
 
-def test_a_step_of_sgd_is_the_gradient_of_the_chunks_mean_loss(model: GPT) -> None:
+def test_a_step_of_sgd_is_the_gradient_of_the_chunks_mean_loss_less_the_pull(model: GPT) -> None:
     tokens = text()
-    config = replace(KINDS["sgd"], epochs=1, momentum=0.0, clip=0.0, lr=0.5)
+    config = replace(KINDS["sgd"], epochs=1, momentum=0.0, clip=0.0, pull=0.25, lr=0.5)
     chunk = plan_chunks(tokens, CONTEXT, STRIDE, config, BOS)[1]
     rows, targets = lesson(tokens, chunk, CONTEXT)
     model.zero_grad()
     F.cross_entropy(model(rows).flatten(0, 1), targets.flatten(), ignore_index=UNTAUGHT).backward()
-    expected = [p.detach() - 0.5 * p.grad for p in model.parameters()]
+    expected = [p.detach() - 0.75 * 0.5 * p.grad for p in model.parameters()]
     model.zero_grad()
     for batch_rows in (1, 100):  # in pieces or at once
         learner = Learner(model, config)
@@ -229,7 +236,7 @@ def test_adapters_leave_all_but_attention_and_mlp_alone(model: GPT) -> None:
 
 
 def test_the_rate_falls_by_a_cosine_and_stays_at_nothing(model: GPT) -> None:
-    learner = Learner(model, replace(KINDS["sgd"], horizon_chunks=4, epochs=1, clip=0.0, momentum=0.0))
+    learner = Learner(model, replace(KINDS["sgd"], horizon_chunks=4, epochs=1, clip=0.0, momentum=0.0, pull=0.0))
     rows, targets = lesson(text(), Chunk(0, 0, 64, False), CONTEXT)
     rates = []
     for _ in range(6):

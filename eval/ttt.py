@@ -36,10 +36,8 @@ ADAPTER_SEED = 0
 
 @dataclass(frozen=True, kw_only=True)
 class TTTConfig:
-    kind: Literal["adam", "sgd", "lora"] = (
-        "adam"  # adam, sgd: of all weights; lora: adapters of attention and MLP, by Adam
-    )
-    chunk_tokens: Annotated[int, Ge(1)] = 256  # scored, then learned from
+    kind: Literal["adam", "sgd", "lora"] = "adam"  # of all weights; lora: adapters of attention and MLP, by Adam
+    chunk_tokens: Annotated[int, Ge(1)] = 64  # scored, then learned from: the fewer the better, and the dearer
     epochs: Annotated[int, Ge(1)] = 1  # steps a chunk: each is one over all of it
     lr: Annotated[float, Gt(0)] = 0.001
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0  # Adam's first beta; what was learned last ages fast: 0.9 loses half
@@ -131,7 +129,7 @@ def _chunk_losses(
 
 
 def lesson(tokens: Tokens, chunk: Chunk, context: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(R, T) tokens and targets: a chunk of at least T targets in rows, each target once, no token from after it."""
+    """(R, T) tokens and targets: a chunk that ends at T or later, in rows; each target once, no token from after it."""
     ends = np.arange(chunk.end, chunk.first, -context)[:, None]
     position = np.maximum(ends - context, 0) + np.arange(context)  # (R, T); the earliest row reaches back, or ahead
     own = (position >= np.maximum(chunk.first, ends - context)) & (position < ends)
@@ -173,8 +171,9 @@ class Learner:
         for _ in range(self._config.epochs):
             self.model.zero_grad()
             for row, target in zip(torch.split(rows, batch_rows), torch.split(targets, batch_rows), strict=True):
-                logits = self.model(row.to(device)).flatten(0, 1)
-                loss = F.cross_entropy(logits, target.to(device).flatten(), ignore_index=UNTAUGHT, reduction="sum")
+                own = target != UNTAUGHT  # the others are context: they need no head
+                logits = self.model.logits(self.model.trunk(row.to(device))[own])
+                loss = F.cross_entropy(logits, target[own].to(device), reduction="sum")
                 (loss / taught).backward()  # type: ignore[no-untyped-call]
             for adapter in self._adapters:
                 adapter.take_gradient()

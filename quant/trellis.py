@@ -21,7 +21,7 @@ STAGGERED = np.arange(8) % 2 == 1
 CAME_FROM = np.array([[s for s in range(8) if t in NEXT[s]] for t in range(8)])  # (8, 2)
 PARITY = np.array([[int(NEXT[s, 1] == t) for s in CAME_FROM[t]] for t in range(8)])
 SUBSET = 2 * STAGGERED[CAME_FROM] + PARITY  # (8, 2) which of the four sets below the way's value is out of
-OFFSET = np.array([0.0, 2.0, 3.0, 1.0])  # half steps: 0 4 8 …, 2 6 …, 0 3 7 …, 1 5 …
+OFFSET = np.array([[0], [2], [3], [1]], np.float32)  # half steps: 0 4 8 …, 2 6 …, 0 3 7 …, 1 5 …
 
 
 class States:
@@ -57,29 +57,29 @@ def search(wanted: npt.NDArray[np.floating], largest: int) -> npt.NDArray[np.int
     padded.reshape(-1, columns)[:rows] = wanted
     runs = padded.transpose(1, 0, 2).reshape(SEGMENT, -1)  # (SEGMENT, N): every run begins in state 0
     integers, errors = _closest(runs, largest)
-    total = np.full((runs.shape[1], 8), np.inf, np.float32)
-    total[:, 0] = 0
-    second = np.empty((*runs.shape, 8), np.bool_)  # which of the two ways into each state is the better
+    first, other = (errors[:, SUBSET[:, way]] for way in (0, 1))  # (SEGMENT, 8, N) of the two ways into each state
+    total = np.full((8, runs.shape[1]), np.inf, np.float32)
+    total[0] = 0
+    turned = np.empty(first.shape, np.bool_)  # the other way is the better
     for at in range(SEGMENT):
-        ways = total[:, CAME_FROM] + errors[at][:, SUBSET]  # (N, 8, 2)
-        second[at] = ways[..., 1] < ways[..., 0]
-        total = ways.min(-1)
-    found, state, every = np.empty(runs.shape, np.int64), total.argmin(1), np.arange(runs.shape[1])
+        one, two = total[CAME_FROM[:, 0]] + first[at], total[CAME_FROM[:, 1]] + other[at]
+        turned[at], total = two < one, np.minimum(one, two)
+    found, state, every = np.empty(runs.shape, np.int64), total.argmin(0), np.arange(runs.shape[1])
     for at in reversed(range(SEGMENT)):
-        way = second[at, every, state].astype(np.int64)
-        found[at] = integers[at, every, SUBSET[state, way]]
+        way = turned[at, state, every].astype(np.int64)
+        found[at] = integers[at, SUBSET[state, way], every]
         state = CAME_FROM[state, way]
     plain: npt.NDArray[np.int64] = found.reshape(SEGMENT, segments, columns).transpose(1, 0, 2).reshape(-1, columns)
     return plain[:rows]
 
 
 def _closest(wanted: Halves, largest: int) -> tuple[npt.NDArray[np.int64], Halves]:
-    """(…,) -> (…, 4) the integer of each subset that is closest, and its squared error."""
-    parity, staggered = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
-    size = np.abs(wanted)[..., None]
-    value = 4 * np.rint((size - OFFSET.astype(np.float32)) / 4) + OFFSET.astype(np.float32)
-    value[..., 2] = np.where(size[..., 0] < 1.5, 0, value[..., 2])
+    """(SEGMENT, N) -> (SEGMENT, 4, N) the integer of each subset that is closest, and its squared error."""
+    parity, staggered = np.array([[0], [1], [0], [1]]), np.array([[0], [0], [1], [1]])
+    size = np.abs(wanted)[:, None]
+    value = 4 * np.rint((size - OFFSET) / 4) + OFFSET
+    value[:, 2][size[:, 0] < 1.5] = 0
     most = largest - (largest - parity) % 2  # of each parity
-    value = np.minimum(value, np.maximum(2 * most - staggered, 0))
-    integers = (value + staggered * (value > 0)) // 2 * np.where(wanted < 0, -1, 1)[..., None]
+    value = np.minimum(value, np.maximum(2 * most - staggered, 0).astype(np.float32))
+    integers = (value + staggered * (value > 0)) // 2 * np.where(wanted < 0, -1, 1)[:, None]
     return integers.astype(np.int64), np.square(value - size)

@@ -18,7 +18,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,7 @@ ARTIFACT, SCORE = "model.golf", "score.json"
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,28 @@ class Rule:
     docs: bool
 
 
-@dataclass(frozen=True)
 class Losses:
-    """Target i is token i + 1; what was not scored is not a number."""
+    """What each target cost and where in its window it stood; what was not scored is not a number."""
 
-    nats: Floats
-    position: Ints  # in its window: how many tokens it was predicted from, less one
+    def __init__(self, targets: int) -> None:
+        self.nats = np.full(targets, np.nan)
+        self.position = np.zeros(targets, np.int32)  # how many tokens it was predicted from, less one
+
+    def add(self, first: int, nats: Floats, start: int) -> None:
+        span = slice(first, first + len(nats))
+        self.nats[span], self.position[span] = nats, np.arange(span.start, span.stop) - start
+
+    def merge(self, other: Self) -> None:
+        theirs = np.isfinite(other.nats)
+        self.nats[theirs], self.position[theirs] = other.nats[theirs], other.position[theirs]
 
 
 def act(args: argparse.Namespace) -> Answer:
     with joined() as device:
         path = named_or_newest(args.artifact, ARTIFACT)
+        for output in (args.output, args.dump, args.plot):  # not found out after an hour's scoring
+            if output is not None and not Path(output).absolute().parent.is_dir():
+                raise BadInput(f"{output}: its folder does not exist; make it first")
         artifact = open_artifact(path)
         rule = chosen_rule(args, artifact)
         dataset = matching_dataset(args.data, artifact)
@@ -71,9 +83,9 @@ def act(args: argparse.Namespace) -> Answer:
 
 def chosen_rule(args: argparse.Namespace, artifact: Artifact) -> Rule:
     """The flags', else what the run's config says; a context that the model was not made for is refused."""
-    trained, own = _said(artifact, "train", "seq_len"), _said(artifact, "eval", "context")
+    trained, own = _said(artifact, "train", "seq_len", int), _said(artifact, "eval", "context", int)
     context = args.context if args.context is not None else own or trained
-    stride = args.stride if args.stride is not None else _said(artifact, "eval", "stride")
+    stride = args.stride if args.stride is not None else _said(artifact, "eval", "stride", int)
     longest = longest_context(artifact.model.config, max(own, trained))
     if context < 1 or (longest is not None and context > longest):
         raise BadInput(
@@ -95,7 +107,7 @@ def longest_context(config: ModelConfig, trained: int) -> int | None:
 
 def matching_dataset(given: str | None, artifact: Artifact) -> Dataset:
     """`given`, or the one that the artifact was trained on; its tokenizer must be the artifact's own."""
-    path = given if given is not None else _said(artifact, "data", "path")
+    path = given if given is not None else _said(artifact, "data", "path", str)
     dataset = open_dataset(path)
     own, theirs = hashlib.sha256(artifact.tokenizer.model).hexdigest(), dataset.manifest.tokenizer.sha256
     if own != theirs:
@@ -108,12 +120,14 @@ def matching_dataset(given: str | None, artifact: Artifact) -> Dataset:
     return dataset
 
 
-def _said(artifact: Artifact, section: str, name: str) -> Any:
-    """A value of the run's config, from the header; artifacts that were not made by a run may lack it."""
-    try:
-        return artifact.header["config"][section][name]
-    except (KeyError, TypeError):
-        raise BadInput(f"the artifact's header has no {section}.{name}") from None
+def _said(artifact: Artifact, section: str, name: str, kind: type[T]) -> T:
+    """A value of the run's config, from the header; an artifact that was not made by a run may lack it."""
+    config = artifact.header.get("config")
+    values = config.get(section) if isinstance(config, dict) else None
+    value = values.get(name) if isinstance(values, dict) else None
+    if not isinstance(value, kind):
+        raise BadInput(f"the artifact's header says nothing usable as {section}.{name}")
+    return value
 
 
 def scored(
@@ -123,8 +137,9 @@ def scored(
     begins = document_begins(tokens, dataset)
     targets = len(tokens) - 1 if args.limit is None else min(args.limit, len(tokens) - 1)
     plan = plan_documents(begins if rule.docs else begins[:1], targets, rule.context, rule.stride)
+    found = Losses(len(tokens) - 1) if args.dump or args.plot else None
     started = time.perf_counter()
-    tally, found = score_share(artifact, tokens, dataset, plan, args, device)
+    tally = score_share(artifact, tokens, dataset, plan, args, device, found)
     for rank, state in enumerate(gather(tally.state(), device)):
         if rank != device.rank:
             tally.merge(state)
@@ -145,10 +160,13 @@ def scored(
         "device": device.describe(),
         "versions": {"torch": torch.__version__, "python": platform.python_version(), "platform": platform.platform()},
     }
-    everybodys = gather(found, device) if args.dump or args.plot else []
+    if found is not None:
+        everybodys = gather(found, device)
+        if device.main:
+            for theirs in everybodys:
+                found.merge(theirs)
+            write_losses(args, answer, tokens, begins, dataset, found)
     if device.main:
-        if everybodys:
-            write_losses(args, answer, tokens, begins, dataset, everybodys)
         write_json(Path(args.output) if args.output else path.with_name(SCORE), answer)
     return answer
 
@@ -167,24 +185,24 @@ def score_share(
     plan: Windows,
     args: argparse.Namespace,
     device: Device,
-) -> tuple[Tally, Losses]:
+    found: Losses | None = None,
+) -> Tally:
     """This rank's windows, with a bar on the main one."""
     share = Windows(*(column[device.rank :: device.ranks] for column in plan))
     tally = Tally(dataset.table, tokens)
-    found = Losses(np.full(len(tokens) - 1, np.nan), np.zeros(len(tokens) - 1, np.int64))
     starts = dict(zip(share.score_from.tolist(), share.start.tolist(), strict=True))
     total, done, nats, size_bytes = int((share.end - share.score_from).sum()), 0, 0.0, 0
     model = artifact.model.to(device.torch)
     with counted_progress("scoring", total, "targets") as tell:
         for first, row in planned_losses(model, tokens, share, args.batch_tokens, args.compile):
             tally.add(first, row)
-            span = slice(first, first + len(row))
-            found.nats[span], found.position[span] = row, np.arange(first, span.stop) - starts[first]
+            if found is not None:
+                found.add(first, row, starts[first])
             done, nats = done + len(row), nats + float(row.sum())
-            size_bytes += int(dataset.table.exact[tokens[first + 1 : span.stop + 1]].sum())
+            size_bytes += int(dataset.table.exact[tokens[first + 1 : first + 1 + len(row)]].sum())
             if device.main and size_bytes:
                 tell(done, f"{bits_per_byte(nats, size_bytes):.4f} bits a byte so far")
-    return tally, found
+    return tally
 
 
 def write_losses(
@@ -193,16 +211,11 @@ def write_losses(
     tokens: npt.NDArray[np.integer],
     begins: Ints,
     dataset: Dataset,
-    everybodys: list[Losses],
+    found: Losses,
 ) -> None:
-    nats = np.full(len(tokens) - 1, np.nan)
-    position = np.zeros(len(tokens) - 1, np.int64)
-    for losses in everybodys:
-        mine = np.isfinite(losses.nats)
-        nats[mine], position[mine] = losses.nats[mine], losses.position[mine]
-    target = np.flatnonzero(np.isfinite(nats))
+    target = np.flatnonzero(np.isfinite(found.nats))
     document = np.searchsorted(begins, target, side="right") - 1
-    nats, position = nats[target], position[target]
+    nats, position = found.nats[target], found.position[target]
     if args.dump:
         token = tokens[1:][target]
         np.savez_compressed(

@@ -82,7 +82,7 @@ def planned_losses(
     device = next(model.parameters()).device
     batches = [*_batches(plan, min(batch_tokens, CPU_BATCH_TOKENS) if device.type == "cpu" else batch_tokens)]
     common, times = Counter(batch.shape for batch in batches).most_common(1)[0] if batches else (None, 0)
-    step = partial(_nats, model)
+    step = partial(score_windows, model)
     if compiled is None:
         compiled = common is not None and _worth_compiling(model, common, times)
     fast = torch.compile(step, dynamic=False) if compiled else step
@@ -126,7 +126,7 @@ def _batches(plan: Windows, batch_tokens: int) -> Iterator[Batch]:
             group = group[rows:]
 
 
-def _nats(model: GPT, rows: torch.Tensor, last: int) -> torch.Tensor:
+def score_windows(model: GPT, rows: torch.Tensor, last: int) -> torch.Tensor:
     """(W, T + 1) -> (W, last): what each row's last targets cost."""
     logits = model.logits(model.trunk(rows[:, :-1], last=last))
     return F.cross_entropy(logits.flatten(0, 1), rows[:, -last:].flatten(), reduction="none").view(len(rows), last)

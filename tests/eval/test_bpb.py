@@ -145,6 +145,8 @@ def test_what_cannot_be_scored_is_refused_in_one_line(
     assert "--limit 0" in refusal(capsys, artifact, "--limit", 0)
     prep(jsonl, "--vocab", 390, "--val-fraction", 0.2, "--out", tmp_path / "other", "--workers", 1)
     assert "is not the artifact's" in refusal(capsys, artifact, "--data", tmp_path / "other")
+    for flag in ("-o", "--dump", "--plot"):
+        assert "its folder does not exist" in refusal(capsys, artifact, flag, tmp_path / "none" / "f")
     assert "no such file" in refusal(capsys, tmp_path / "nowhere.golf")
     assert not (artifact.parent / "score.json").exists()
 
@@ -165,7 +167,8 @@ def test_short_texts_and_one_token_documents_are_scored(dataset: Dataset, artifa
         stream = np.array(tokens, np.uint16)
         plan = bpb.plan_documents(bpb.document_begins(stream, dataset), len(stream) - 1, CONTEXT, STRIDE)
         args = bpb.parser().parse_args([])
-        tally, found = bpb.score_share(opened, stream, dataset, plan, args, Device(torch.device("cpu")))
+        found = bpb.Losses(len(stream) - 1)
+        tally = bpb.score_share(opened, stream, dataset, plan, args, Device(torch.device("cpu")), found)
         assert np.isfinite(found.nats).all()
         if any(dataset.table.exact[stream[1:]]):
             assert tally.score().coverage == 1.0

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from base.config import load
 from base.errors import CheckFailed
-from eval.score import CPU_BATCH_TOKENS, score_windows
+from eval.score import fitting, score_windows
 from model.cost import scoring_flops
 from model.gpt import GPT
 from tools.bench_row import Row, since
@@ -33,7 +33,10 @@ def scoring_rows(config_path: str) -> list[Row]:
     context, stride = config.eval.context or config.train.seq_len, config.eval.stride
     torch.manual_seed(0)
     model = GPT(config.model).eval()
-    rows = torch.randint(config.model.vocab_size, (max(1, CPU_BATCH_TOKENS // context), context + 1))
+    rows = torch.randint(
+        config.model.vocab_size,
+        (max(1, fitting(config.eval.batch_tokens, torch.device("cpu")) // context), context + 1),
+    )
     steps = {"plain": partial(plain_windows, model, last=stride), "fast": partial(score_windows, model, last=stride)}
     name = Path(config_path).stem
     flops = {

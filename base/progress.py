@@ -9,11 +9,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 PLAIN_EVERY_S = 10.0
 
 Advance = Callable[[int], None]
+Tell = Callable[[int, str], None]
 
 
 @contextmanager
@@ -50,3 +59,37 @@ def _plain(label: str, total_bytes: int | None) -> Advance:
         print(f"{label}: {done / 1e6:.1f} MB{share}, {speed / 1e6:.1f} MB/s", file=sys.stderr, flush=True)
 
     return advance
+
+
+@contextmanager
+def counted_progress(label: str, total: int, unit: str) -> Iterator[Tell]:
+    """Yields `tell(done, how_it_stands)`: done so far of the total, and a few words beside the time left."""
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description:<12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TextColumn("{task.fields[stands]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(label, total=total, stands="")
+            yield lambda done, stands: bar.update(task, completed=done, stands=stands)
+    else:
+        yield _plain_count(label, total, unit)
+
+
+def _plain_count(label: str, total: int, unit: str) -> Tell:
+    started = last = time.monotonic()
+
+    def tell(done: int, stands: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < PLAIN_EVERY_S:
+            return
+        last = now
+        left_s = (now - started) / max(done, 1) * (total - done)
+        print(f"{label}: {done:,} of {total:,} {unit}, {stands}, {left_s:.0f} s left", file=sys.stderr, flush=True)
+
+    return tell

@@ -35,20 +35,22 @@ class Attention(nn.Module):
         self,
         x: torch.Tensor,  # (B, T, D)
         turn: tuple[torch.Tensor, torch.Tensor] | None,  # cos, sin (T, R/2); None without positions
-        mask: torch.Tensor | None,  # (B or 1, 1, T, T_all) true where seen; None: plain causal, nothing cached
-        cache: Cache | None = None,
-        step: int = 0,  # which executed layer this is, for the cache
-    ) -> torch.Tensor:
-        q = rearrange(self.q(x), "b t (h c) -> b h t c", h=self.heads)
+        mask: torch.Tensor | None,  # (B or 1, 1, last, T_all) true where seen; None: plain causal, nothing cached
+        cache: Cache | None,
+        step: int,  # which executed layer this is, for the cache
+        last: int,  # so many positions ask; all are there to be seen
+    ) -> torch.Tensor:  # (B, last, D)
+        q = rearrange(self.q(x[:, -last:]), "b t (h c) -> b h t c", h=self.heads)
         k = rearrange(self.k(x), "b t (h c) -> b h t c", h=self.kv_heads)
         v = rearrange(self.v(x), "b t (h c) -> b h t c", h=self.kv_heads)
         if self.qk_norm:
             q, k = rms_norm(q, self.eps), rms_norm(k, self.eps)
         if turn is not None:
-            q, k = rotate(q, *turn), rotate(k, *turn)
+            cos, sin = turn
+            q, k = rotate(q, cos[-last:], sin[-last:]), rotate(k, cos, sin)
         if self.q_gain is not None:
             q = q * self.q_gain.to(q.dtype)[:, None, None]
-        own = v  # (B, K, T, C) of this chunk, for XSA
+        own = v[:, :, -last:]  # (B, K, last, C), for XSA
         if cache is not None:
             k, v = cache.extend(step, k, v)
         y = F.scaled_dot_product_attention(

@@ -43,6 +43,17 @@ def causal_flops_per_token(config: ModelConfig, seq_len: int) -> int:
     return _matrix_flops(config) + _attention_flops(config, seq_len)
 
 
+def scoring_flops(config: ModelConfig, context: int, last: int) -> int:
+    """Forward, of one window, its last positions alone scored: the others are keys and values to them. Causal."""
+    width, (queries, keys), counts = config.dim, _projections(config), parameters(config)
+    asking, asked = 2 * width * queries + counts["mlp"] // config.layers, 2 * width * keys  # products a position
+    products = context * config.bigram_dim * width if config.bigram_buckets else 0
+    for positions in [context] * (len(config.order()) - 1) + [last]:
+        pairs = positions * (2 * context - positions + 1) // 2  # of a query and a key that it sees
+        products += positions * asking + context * asked + 2 * pairs * queries
+    return 2 * (products + last * config.vocab_size * width)
+
+
 def training_bytes(
     config: ModelConfig, micro_tokens: int, value_bytes: int, muon: bool = True, checkpointing: bool = False
 ) -> dict[str, int]:

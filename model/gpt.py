@@ -57,17 +57,26 @@ class Block(nn.Module):
         self.mlp_scale = nn.Parameter(torch.ones(config.dim)) if config.branch_scale else None
 
     def forward(
-        self, x: torch.Tensor, x0: torch.Tensor, turn: Turn, mask: torch.Tensor | None, cache: Cache | None, step: int
+        self,
+        x: torch.Tensor,  # (B, T, D)
+        x0: torch.Tensor,
+        turn: Turn,
+        mask: torch.Tensor | None,
+        cache: Cache | None,
+        step: int,
+        last: int,
     ) -> torch.Tensor:
+        """(B, last, D): the other positions are seen by these, and go no further."""
         if self.resid_mix is not None:
             mix = self.resid_mix.to(x.dtype)
             x = mix[0] * x + mix[1] * x0
+        n = x if self.post else self.attn_norm(x)
+        attended = self._scaled(self.attn(n, turn, mask, cache, step, last), self.attn_scale)
+        x, n = x[:, -last:], n[:, -last:]
         if self.post:
-            x = self.attn_norm(x + self._scaled(self.attn(x, turn, mask, cache, step), self.attn_scale))
+            x = self.attn_norm(x + attended)
             x = x + self._scaled(self.mlp(x), self.mlp_scale)
             return self.mlp_norm(x) if self.mlp_norm is not None else x
-        n = self.attn_norm(x)
-        attended = self._scaled(self.attn(n, turn, mask, cache, step), self.attn_scale)
         if self.mlp_norm is None:  # parallel
             return x + attended + self._scaled(self.mlp(n), self.mlp_scale)
         x = x + attended
@@ -108,27 +117,31 @@ class GPT(nn.Module):
     def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
         return self.logits(self.trunk(tokens, cache))
 
-    def trunk(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
-        """(B, T) -> (B, T, D): everything before the head."""
+    def trunk(self, tokens: torch.Tensor, cache: Cache | None = None, last: int | None = None) -> torch.Tensor:
+        """(B, T) -> (B, T, D): everything before the head; (B, last, D) of the last positions, if those will do.
+
+        Before the last block every position is needed; in it, the others are keys and values only.
+        """
         x: torch.Tensor = self.embedding(tokens, cache)
-        x0 = x
+        x0, length = x, tokens.shape[1]
         start = cache.length if cache is not None else 0
-        turn = rotation(self.config, start, tokens.shape[1], x) if self.config.pos == "rope" else None
+        turn = rotation(self.config, start, length, x) if self.config.pos == "rope" else None
         mask = self._mask(tokens, cache)
         pairs = len(self.order) // 2
         waiting: list[torch.Tensor] = []  # outputs of the first half, for the second half's skips
         for step, layer in enumerate(self.order):
             if step >= pairs and waiting:
                 x = self._skip(x, waiting.pop(), step - pairs)
-            block = self.blocks[layer]
+            asking = length if last is None or step < len(self.order) - 1 else last
+            seen, block = self._of_the_last(mask, asking, x), self.blocks[layer]
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, x0, turn, mask, None, step, use_reentrant=False)
+                x = checkpoint(block, x, x0, turn, seen, None, step, asking, use_reentrant=False)
             else:
-                x = block(x, x0, turn, mask, cache, step)
+                x = block(x, x0, turn, seen, cache, step, asking)
             if self.skip_weights is not None and step < pairs:
                 waiting.append(x)
         if cache is not None:
-            cache.length += tokens.shape[1]
+            cache.length += length
         return x
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
@@ -165,6 +178,14 @@ class GPT(nn.Module):
             cache.documents = document
         same = document[:, start:, None] == document[:, None, :]
         return (seen & same).unsqueeze(1)
+
+    @staticmethod
+    def _of_the_last(mask: torch.Tensor | None, last: int, x: torch.Tensor) -> torch.Tensor | None:
+        """The mask's rows for the last queries; plain causal attention needs one as soon as some do not ask."""
+        length = x.shape[1]
+        if mask is None and last < length:
+            mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=x.device).tril()
+        return None if mask is None else mask[:, :, -last:]
 
     @torch.no_grad()
     def _initialise(self, module: nn.Module) -> None:

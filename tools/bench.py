@@ -2,7 +2,7 @@
 
     make bench                                  (python -m tools.bench)
     python -m tools.bench --corpus FILE.jsonl   (a corpus of one's own)
-    python -m tools.bench --only training       (or data, memory; memory prepares 1 GB)
+    python -m tools.bench --only training       (or data, scoring, memory; memory prepares 1 GB)
 
 Figures are for docs/LOG.md, beside the machine's description that is printed above them. Compare them as ratios
 within one run: shared machines are noisy, and a second busy process makes every figure worthless.
@@ -19,9 +19,10 @@ from data.corpus import open_corpus
 from data.encoding import cores
 from tools.bench_data import loader_rows, memory_rows, tokenizer_rows
 from tools.bench_row import Row
+from tools.bench_scoring import scoring_rows
 from tools.bench_training import training_rows
 
-PARTS = ("data", "training", "memory")
+PARTS = ("data", "training", "scoring", "memory")
 
 
 def act(args: argparse.Namespace) -> Answer:
@@ -32,6 +33,8 @@ def act(args: argparse.Namespace) -> Answer:
         rows += [*tokenizer_rows(texts, size), *loader_rows()]
     if args.only in (None, "training"):
         rows += training_rows(args.config, args.corpus)
+    if args.only in (None, "scoring"):
+        rows += scoring_rows(args.config)
     if args.only in (None, "memory"):
         rows += memory_rows()
     return {
@@ -65,7 +68,9 @@ def _machine() -> str:
 def parser() -> OneLineParser:
     flags = command("tools.bench", __doc__ or "")
     flags.add_argument("--corpus", default="stdlib", help="SOURCE of the text (default %(default)s)")
-    flags.add_argument("--config", default="configs/cpu10.yaml", help="of the training rows (default %(default)s)")
+    flags.add_argument(
+        "--config", default="configs/cpu10.yaml", help="of the training and scoring rows (default %(default)s)"
+    )
     flags.add_argument("--only", choices=PARTS, help="one part of the table")
     return flags
 

@@ -9,9 +9,18 @@ import torch.nn.functional as F
 
 from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer
-from eval.score import distributions, losses, score_tokens
-from eval.windows import plan_windows
+from eval.score import (
+    COMPILE_FLOPS,
+    Shape,
+    _worth_compiling,
+    distributions,
+    losses,
+    planned_losses,
+    score_tokens,
+)
+from eval.windows import plan_documents, plan_windows
 from model.config import ModelConfig
+from model.cost import scoring_flops
 from model.gpt import GPT
 
 
@@ -48,6 +57,30 @@ def test_the_batched_score_is_the_plain_one(model: GPT, tokens: np.ndarray, cont
         score = score_tokens(model, tokens, table, context, stride, batch_tokens).score()
         assert score.bpb == pytest.approx(expected, rel=1e-12)
         assert score.coverage == 1.0
+
+
+def test_documents_of_many_lengths_are_scored_as_if_each_were_alone(model: GPT, tokens: np.ndarray) -> None:
+    begins = np.array([0, 1, 3, 90, 100, 230, len(tokens) - 1])
+    plan = plan_documents(begins, len(tokens) - 1, 50, 7)
+    together = dict(planned_losses(model, tokens, plan, 1000))
+    for begin, end in zip(begins, [*begins[1:], len(tokens) - 1], strict=True):
+        if end > begin:
+            for first, nats in losses(model, tokens[begin : end + 1], 50, 7, 1):
+                np.testing.assert_allclose(together.pop(begin + first), nats, rtol=1e-10)
+    assert not together
+
+
+def test_a_compiled_scoring_is_the_plain_one_and_only_long_ones_are_compiled(tokens: np.ndarray) -> None:
+    model = GPT(ModelConfig(vocab_size=260, layers=1, dim=16, heads=2, kv_heads=1, softcap=5.0))
+    plan = plan_windows(len(tokens) - 1, 32, 8)
+    plain, fast = (dict(planned_losses(model, tokens, plan, 128, compiled)) for compiled in (False, True))
+    assert plain.keys() == fast.keys()
+    for first, nats in plain.items():
+        np.testing.assert_allclose(fast[first], nats, rtol=1e-5)
+    shape = Shape(8, 32, 8)
+    times = int(COMPILE_FLOPS["cpu"] / scoring_flops(model.config, 32, 8) / 8)
+    assert not _worth_compiling(model, shape, times)
+    assert _worth_compiling(model, shape, times + 1)
 
 
 def test_ranks_share_the_windows_and_lose_none(model: GPT, tokens: np.ndarray) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.windows import plan_windows
+from eval.windows import plan_documents, plan_windows
 
 
 @given(st.integers(1, 700), st.integers(1, 80), st.data())
@@ -47,3 +47,22 @@ def test_the_contests_validation_at_stride_64_is_about_a_million_windows() -> No
 def test_a_plan_that_would_skip_targets_is_refused(targets: int, context: int, stride: int) -> None:
     with pytest.raises(ValueError, match="targets|stride"):
         plan_windows(targets, context, stride)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(1, 20), st.data())
+def test_documents_are_planned_as_if_each_were_alone(lengths: list[int], context: int, data: st.DataObject) -> None:
+    stride = data.draw(st.integers(1, context))
+    begins = np.cumsum([0, *lengths[:-1]])
+    targets = sum(lengths) - data.draw(st.integers(0, min(1, sum(lengths) - 1)))  # the last part may lack one, or all
+    expected: list[tuple[int, int, int]] = []
+    for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), targets], strict=True):
+        if end > begin:
+            alone = plan_windows(end - begin, context, stride)
+            expected += zip(*(begin + column for column in alone), strict=True)
+    assert [*zip(*plan_documents(begins, targets, context, stride), strict=True)] == expected
+
+
+@pytest.mark.parametrize("begins", [[], [1], [0, 3, 3], [0, 5, 2]])
+def test_parts_that_do_not_follow_each_other_are_refused(begins: list[int]) -> None:
+    with pytest.raises(ValueError, match="begin at its token 0, then each after the one before"):
+        plan_documents(np.array(begins, np.int64), 10, 4, 2)

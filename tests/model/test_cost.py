@@ -4,9 +4,10 @@ import random
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from model.config import ModelConfig
-from model.cost import causal_flops_per_token, flops_per_token, parameters
+from model.cost import causal_flops_per_token, flops_per_token, parameters, scoring_flops
 from model.gpt import GPT, parameter_kind
 from tests.model.test_gpt import GOLF, any_config
 
@@ -42,3 +43,20 @@ def test_a_causal_count_leaves_half_of_attention_out() -> None:
     attention = flops_per_token(config, 2048) - flops_per_token(config, 1024)
     assert causal_flops_per_token(config, 2048) == flops_per_token(config, 2048) - attention
     assert attention == 12 * 10 * 512 * 1024
+
+
+@pytest.mark.parametrize("last", [1, 5, 12])
+def test_a_scored_window_costs_what_pytorch_counts_and_the_pairs_that_attention_sees(last: int) -> None:
+    length = 12
+    for seed in range(30):
+        config = any_config(random.Random(seed))
+        with torch.device("meta"):
+            model, tokens = GPT(config), torch.zeros(1, length, dtype=torch.long)
+        with FlopCounterMode(display=False) as counter:
+            model.logits(model.trunk(tokens, last=last))
+        counted = counter.get_flop_counts()["Global"]
+        products = sum(flops for op, flops in counted.items() if str(op) in ("aten.mm", "aten.addmm"))
+        asked = [range(length)] * (len(config.order()) - 1) + [range(length - last, length)]
+        pairs = sum(query + 1 for queries in asked for query in queries)
+        expected = products + 2 * 2 * pairs * config.heads * config.head_width
+        assert scoring_flops(config, length, last) == expected, config

@@ -96,6 +96,21 @@ def test_a_reindexed_cache_goes_on_as_its_rows_would() -> None:
         assert (after - full).abs().max() / full.abs().max().clamp(min=1) < 1e-10
 
 
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 10**6), last=st.integers(1, 13), cached=st.booleans())
+@torch.no_grad()
+def test_the_last_positions_asked_for_alone_are_those_of_the_full_forward(seed: int, last: int, cached: bool) -> None:
+    config = any_config(random.Random(seed))
+    model = scrambled(config, seed, torch.float64)
+    tokens = tokens_with_documents(seed)
+    full, cache = model.trunk(tokens)[:, -last:], Cache()
+    if cached:
+        model.trunk(tokens[:, :10], cache, last=1)
+    tail = model.trunk(tokens[:, 10:], cache, last) if cached else model.trunk(tokens, last=last)
+    assert tail.shape == full.shape
+    assert (tail - full).abs().max() / full.abs().max().clamp(min=1) < (1e-10 if cached else 1e-12), config
+
+
 @torch.no_grad()
 def test_no_logit_depends_on_a_later_token() -> None:
     for seed in range(25):

@@ -1,13 +1,16 @@
 """tools.bench: that it measures, and (slow) that the promises it measures are kept."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from tools.bench import act, show
 from tools.bench_data import LONG, SHORT, prepare_big_corpus
 from tools.bench_row import Row
+from tools.bench_scoring import scoring_rows
 from tools.bench_training import training_rows
 
 
@@ -31,6 +34,21 @@ def test_the_bench_splits_a_training_step(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert 0 < figures["of the product's rate"] < 100
     assert 0 < figures["optimizer and averaging, of a step"] < 100
     assert 0 < figures["loading, of a step"] < 100
+
+
+def test_the_bench_compares_scoring_with_what_its_flops_allow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tools.bench_scoring.TURNS", 2)
+    monkeypatch.setattr(
+        "torch.compile", partial(torch.compile, backend="eager")
+    )  # its C++ takes 20 s and is not the point
+    (tmp_path / "tiny.yaml").write_text(
+        "model: {vocab_size: 400, layers: 1, dim: 16, heads: 2, kv_heads: 1}\ntrain: {seq_len: 32}\neval: {stride: 8}"
+    )
+    figures = {row.what.removeprefix("tiny: "): row.figure for row in scoring_rows(str(tmp_path / "tiny.yaml"))}
+    assert 1 < figures["the speed-up that this allows"] < 4
+    for how in ("as it is", "compiled"):
+        gained = figures[f"fast scoring, {how}"] / figures[f"plain scoring, {how}"]
+        assert figures[f"speed-up, {how}"] == pytest.approx(gained)
 
 
 def test_a_missed_target_is_told() -> None:

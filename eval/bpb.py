@@ -1,0 +1,256 @@
+"""Score an artifact: sliding-window bits per byte over a dataset's validation side, into score.json beside it.
+
+    python -m eval.bpb --stride 64                        (the newest run's artifact, on the dataset that it names)
+    python -m eval.bpb runs/cpu10 --data DIR --limit 20000         (the first so many targets: marked partial)
+    python -m eval.bpb --docs --dump losses.npz --plot loss.png    (documents one by one; every loss; where it is)
+    torchrun --nproc_per_node=2 -m eval.bpb --stride 64            (the same answer from several ranks)
+
+Every target is scored once, its bytes are the byte table's, sums are float64. With --docs a document is scored as if it
+were alone, from its BOS on; what begins the next one is its last target: the model is charged for seeing the end.
+It does not train, adapt or look ahead: a window holds its own tokens, and a target is predicted from those before it.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from base.cli import Answer, OneLineParser, command, run, show_pairs
+from base.errors import BadInput
+from base.progress import counted_progress
+from base.runs import named_or_newest
+from data.dataset import Dataset, open_dataset
+from engine.device import Device, gather, joined, silence_other_ranks
+from eval.plot import plot_positions
+from eval.score import EvalConfig, planned_losses
+from eval.tally import Tally, bits_per_byte
+from eval.windows import Windows, plan_documents
+from model.config import ModelConfig
+from quant.unpack import Artifact, open_artifact
+
+ARTIFACT, SCORE = "model.golf", "score.json"
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a text is scored."""
+
+    context: int
+    stride: int
+    docs: bool
+
+
+class Losses:
+    """What each target cost and where in its window it stood; what was not scored is not a number."""
+
+    def __init__(self, targets: int) -> None:
+        self.nats = np.full(targets, np.nan)
+        self.position = np.zeros(targets, np.int32)  # how many tokens it was predicted from, less one
+
+    def add(self, first: int, nats: Floats, start: int) -> None:
+        span = slice(first, first + len(nats))
+        self.nats[span], self.position[span] = nats, np.arange(span.start, span.stop) - start
+
+    def merge(self, other: Self) -> None:
+        theirs = np.isfinite(other.nats)
+        self.nats[theirs], self.position[theirs] = other.nats[theirs], other.position[theirs]
+
+
+def act(args: argparse.Namespace) -> Answer:
+    with joined() as device:
+        path = named_or_newest(args.artifact, ARTIFACT)
+        for output in (args.output, args.dump, args.plot):  # not found out after an hour's scoring
+            if output is not None and not Path(output).absolute().parent.is_dir():
+                raise BadInput(f"{output}: its folder does not exist; make it first")
+        artifact = open_artifact(path)
+        rule = chosen_rule(args, artifact)
+        dataset = matching_dataset(args.data, artifact)
+        return scored(args, path, artifact, dataset, rule, device)
+
+
+def chosen_rule(args: argparse.Namespace, artifact: Artifact) -> Rule:
+    """The flags', else what the run's config says; a context that the model was not made for is refused."""
+    trained, own = _said(artifact, "train", "seq_len", int), _said(artifact, "eval", "context", int)
+    context = args.context if args.context is not None else own or trained
+    stride = args.stride if args.stride is not None else _said(artifact, "eval", "stride", int)
+    longest = longest_context(artifact.model.config, max(own, trained))
+    if context < 1 or (longest is not None and context > longest):
+        raise BadInput(
+            f"--context {context}: this model can be scored with a context of 1 to {longest or 'any length'}"
+        )
+    if not 1 <= stride <= context:
+        raise BadInput(f"--stride {stride}: beyond the context targets would be skipped; use 1 to {context}")
+    if args.limit is not None and args.limit < 1:
+        raise BadInput(f"--limit {args.limit}: there is nothing to score; use at least 1")
+    return Rule(context, stride, args.docs)
+
+
+def longest_context(config: ModelConfig, trained: int) -> int | None:
+    """YaRN stretches positions by its factor; otherwise none beyond the trained length means anything."""
+    if config.pos == "none":
+        return None
+    return int(config.yarn_original * config.yarn_factor) if config.yarn_factor > 1 else trained
+
+
+def matching_dataset(given: str | None, artifact: Artifact) -> Dataset:
+    """`given`, or the one that the artifact was trained on; its tokenizer must be the artifact's own."""
+    path = given if given is not None else _said(artifact, "data", "path", str)
+    dataset = open_dataset(path)
+    own, theirs = hashlib.sha256(artifact.tokenizer.model).hexdigest(), dataset.manifest.tokenizer.sha256
+    if own != theirs:
+        raise BadInput(
+            f"{path}: its tokenizer {theirs[:12]}… is not the artifact's {own[:12]}…; "
+            "name a dataset with --data that was made with the artifact's"
+        )
+    if len(dataset.val) < 2:
+        raise BadInput(f"{path}: its validation side has {len(dataset.val)} tokens; a score needs at least 2")
+    return dataset
+
+
+def _said(artifact: Artifact, section: str, name: str, kind: type[T]) -> T:
+    """A value of the run's config, from the header; an artifact that was not made by a run may lack it."""
+    config = artifact.header.get("config")
+    values = config.get(section) if isinstance(config, dict) else None
+    value = values.get(name) if isinstance(values, dict) else None
+    if not isinstance(value, kind):
+        raise BadInput(f"the artifact's header says nothing usable as {section}.{name}")
+    return value
+
+
+def scored(
+    args: argparse.Namespace, path: Path, artifact: Artifact, dataset: Dataset, rule: Rule, device: Device
+) -> Answer:
+    tokens = dataset.val.read(0, len(dataset.val))
+    begins = document_begins(tokens, dataset)
+    targets = len(tokens) - 1 if args.limit is None else min(args.limit, len(tokens) - 1)
+    plan = plan_documents(begins if rule.docs else begins[:1], targets, rule.context, rule.stride)
+    found = Losses(len(tokens) - 1) if args.dump or args.plot else None
+    started = time.perf_counter()
+    tally = score_share(artifact, tokens, dataset, plan, args, device, found)
+    for rank, state in enumerate(gather(tally.state(), device)):
+        if rank != device.rank:
+            tally.merge(state)
+    score = tally.score(partial=targets < len(tokens) - 1)
+    seconds = time.perf_counter() - started
+    answer = {
+        **score._asdict(),
+        "stride": rule.stride,
+        "context": rule.context,
+        "docs": rule.docs,
+        "documents": int(np.searchsorted(begins, targets)),
+        "artifact": str(path.resolve()),
+        "artifact_sha256": artifact.sha256,
+        "data": str(dataset.path.resolve()),
+        "data_sha256": dataset.manifest.data_sha256("val"),
+        "seconds": seconds,
+        "tokens_per_second": score.tokens / seconds,
+        "device": device.describe(),
+        "versions": {"torch": torch.__version__, "python": platform.python_version(), "platform": platform.platform()},
+    }
+    if found is not None:
+        everybodys = gather(found, device)
+        if device.main:
+            for theirs in everybodys:
+                found.merge(theirs)
+            write_losses(args, answer, tokens, begins, dataset, found)
+    if device.main:
+        write_json(Path(args.output) if args.output else path.with_name(SCORE), answer)
+    return answer
+
+
+def document_begins(tokens: npt.NDArray[np.integer], dataset: Dataset) -> Ints:
+    """Where each document begins: at its BOS, or at the EOS before it in a layout that has no BOS."""
+    mark = dataset.tokenizer.bos_id if dataset.manifest.layout == "golf" else dataset.tokenizer.eos_id
+    begins = np.flatnonzero(tokens == mark)
+    return begins if begins[:1].tolist() == [0] else np.insert(begins, 0, 0)
+
+
+def score_share(
+    artifact: Artifact,
+    tokens: npt.NDArray[np.integer],
+    dataset: Dataset,
+    plan: Windows,
+    args: argparse.Namespace,
+    device: Device,
+    found: Losses | None = None,
+) -> Tally:
+    """This rank's windows, with a bar on the main one."""
+    share = Windows(*(column[device.rank :: device.ranks] for column in plan))
+    tally = Tally(dataset.table, tokens)
+    starts = dict(zip(share.score_from.tolist(), share.start.tolist(), strict=True))
+    total, done, nats, size_bytes = int((share.end - share.score_from).sum()), 0, 0.0, 0
+    model = artifact.model.to(device.torch)
+    with counted_progress("scoring", total, "targets") as tell:
+        for first, row in planned_losses(model, tokens, share, args.batch_tokens, args.compile):
+            tally.add(first, row)
+            if found is not None:
+                found.add(first, row, starts[first])
+            done, nats = done + len(row), nats + float(row.sum())
+            size_bytes += int(dataset.table.exact[tokens[first + 1 : first + 1 + len(row)]].sum())
+            if device.main and size_bytes:
+                tell(done, f"{bits_per_byte(nats, size_bytes):.4f} bits a byte so far")
+    return tally
+
+
+def write_losses(
+    args: argparse.Namespace,
+    answer: Answer,
+    tokens: npt.NDArray[np.integer],
+    begins: Ints,
+    dataset: Dataset,
+    found: Losses,
+) -> None:
+    target = np.flatnonzero(np.isfinite(found.nats))
+    document = np.searchsorted(begins, target, side="right") - 1
+    nats, position = found.nats[target], found.position[target]
+    if args.dump:
+        token = tokens[1:][target]
+        np.savez_compressed(
+            args.dump, target=target, token=token, nats=nats, bytes=dataset.table.exact[token], document=document,
+            position_in_document=target - begins[document], position_in_window=position,
+        )  # fmt: skip
+    if args.plot:
+        title = f"{answer['bpb']:.4f} bits a byte, context {answer['context']}, stride {answer['stride']}"
+        title += ", documents one by one" * answer["docs"] + ", a part of the text" * answer["partial"]
+        plot_positions(Path(args.plot), title, nats, target - begins[document], position)
+
+
+def write_json(path: Path, answer: Answer) -> None:
+    """In one move, so that no reader finds half a score."""
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def parser() -> OneLineParser:
+    flags = command("eval.bpb", __doc__ or "")
+    flags.add_argument("artifact", nargs="?", metavar="ARTIFACT or RUN", help="default: the newest run's")
+    flags.add_argument("--stride", type=int, help="targets that a window adds (default: the run's eval.stride)")
+    flags.add_argument("--context", type=int, help="tokens a window feeds (default: eval.context or train.seq_len)")
+    flags.add_argument("--data", metavar="DIR", help="the dataset (default: the one that the artifact names)")
+    flags.add_argument("--docs", action="store_true", help="score every document as if it were alone")
+    flags.add_argument("--limit", type=int, metavar="TOKENS", help="score the first so many targets only")
+    flags.add_argument("--batch-tokens", type=int, default=EvalConfig().batch_tokens, help="at a time (%(default)s)")
+    flags.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: where it saves time")
+    flags.add_argument("--dump", metavar="FILE.npz", help="every target's loss, document and positions")
+    flags.add_argument("--plot", metavar="FILE.png", help="mean loss against position")
+    flags.add_argument("-o", "--output", metavar="FILE", help=f"default: {SCORE} beside the artifact")
+    return flags
+
+
+if __name__ == "__main__":
+    silence_other_ranks()
+    sys.exit(run(parser(), act, show_pairs))

@@ -1,0 +1,197 @@
+"""eval.bpb: the command's number is the definition's, however it is cut; bad input is one line."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from base.cli import run
+from base.config import load, to_dict
+from data.dataset import Dataset, open_dataset
+from engine.device import Device
+from eval import bpb
+from model.config import ModelConfig
+from model.gpt import GPT
+from quant.packing import Packer
+from quant.quantize import QuantConfig
+from quant.unpack import open_artifact
+from tests.conftest import prep
+from train_gpt import RunConfig
+
+ROOT = Path(__file__).parents[2]
+CONTEXT, STRIDE = 24, 8
+MODEL = ["layers=2", "dim=16", "heads=2", "kv_heads=1", "skips=plain", "smear=static"]
+
+
+def packed(dataset: Dataset, path: Path, *words: str) -> Path:
+    """An artifact as a run leaves it, of random weights."""
+    own = [f"model.vocab_size={dataset.tokenizer.vocab_size}", *(f"model.{word}" for word in MODEL)]
+    own += [f"data.path={dataset.path}", f"train.seq_len={CONTEXT}", f"eval.stride={STRIDE}", *words]
+    config: RunConfig = load(RunConfig, None, own)
+    torch.manual_seed(0)
+    packer = Packer(GPT(config.model), to_dict(config), dataset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(packer.packed(QuantConfig(method="absmax", codec="zstd"), 0).data)
+    return path
+
+
+@pytest.fixture
+def artifact(dataset: Dataset, tmp_path: Path) -> Path:
+    return packed(dataset, tmp_path / "runs" / "r" / "model.golf")
+
+
+def score(*words: object) -> dict[str, Any]:
+    return bpb.act(bpb.parser().parse_args([str(word) for word in words]))
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    assert run(bpb.parser(), bpb.act, str, [str(word) for word in words]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "\n" not in said
+    return said
+
+
+@torch.no_grad()
+def loss_by_loss(path: Path, tokens: np.ndarray, context: int, stride: int, begins: list[int]) -> np.ndarray:
+    """Every target from a forward of its own: its window begins as late as the rule says, within its document."""
+    model, nats = open_artifact(path).model.double(), []
+    for target in range(len(tokens) - 1):
+        begin = max(b for b in begins if b <= target)
+        inside = target - begin
+        start = begin + max(0, math.ceil((inside + 1 - context) / stride)) * stride
+        logits = model(torch.from_numpy(tokens[None, start : target + 1].astype(np.int64)))[0, -1]
+        nats.append(float(F.cross_entropy(logits, torch.tensor(int(tokens[target + 1])))))
+    return np.array(nats)
+
+
+@pytest.mark.parametrize("docs", [False, True])
+def test_the_score_is_the_definition_written_out(dataset: Dataset, artifact: Path, tmp_path: Path, docs: bool) -> None:
+    limit = 700
+    tokens = dataset.val.read(0, limit + 1)
+    begins = np.flatnonzero(tokens == dataset.tokenizer.bos_id).tolist() if docs else [0]
+    expected = loss_by_loss(artifact, tokens, CONTEXT, STRIDE, begins)
+    answer = score(artifact, "--limit", limit, "--dump", tmp_path / "d.npz", *["--docs"] * docs)
+    size = int(dataset.table.exact_bytes(tokens[1:]).sum())
+    assert answer["bpb"] == pytest.approx(expected.sum() / math.log(2) / size, rel=1e-6)
+    assert (answer["tokens"], answer["bytes"], answer["partial"]) == (limit, size, True)
+    assert answer["coverage"] == limit / (len(dataset.val) - 1)
+    dump = np.load(tmp_path / "d.npz")
+    assert dump["nats"].dtype == np.float64
+    np.testing.assert_allclose(dump["nats"], expected, rtol=1e-4)
+    np.testing.assert_array_equal(dump["token"], tokens[1:])
+    assert dump["bytes"].sum() == size
+    if docs:
+        assert len(begins) >= 3
+        assert dump["document"].tolist() == [sum(b <= t for b in begins) - 1 for t in range(limit)]
+        whole_prefix = dump["position_in_document"] < CONTEXT
+        np.testing.assert_array_equal(
+            dump["position_in_window"][whole_prefix], dump["position_in_document"][whole_prefix]
+        )
+
+
+def test_the_whole_validation_side_is_scored_once_and_written_beside_the_artifact(
+    dataset: Dataset, artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(artifact.parents[2])
+    answer = score("--plot", artifact.with_suffix(".png"))  # the newest run's, its own data and rule
+    assert "taking the newest" in capsys.readouterr().err
+    assert json.loads((artifact.parent / "score.json").read_text()) == answer
+    assert answer["coverage"] == 1.0
+    assert not answer["partial"]
+    assert (answer["context"], answer["stride"]) == (CONTEXT, STRIDE)
+    assert answer["tokens"] == len(dataset.val) - 1
+    assert answer["bytes"] == dataset.manifest.side("val").bytes
+    assert answer["data_sha256"] == dataset.manifest.data_sha256("val")
+    assert answer["documents"] == dataset.manifest.side("val").documents
+    assert artifact.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    fixed = "bpb nats_per_token tokens bytes contest_bytes coverage partial stride context artifact_sha256 data_sha256"
+    assert {*fixed.split(), "seconds", "tokens_per_second", "versions", "device", "docs"} <= answer.keys()
+    by_documents = score(artifact, "--docs", "-o", artifact.parent / "docs.json")
+    assert (by_documents["tokens"], by_documents["coverage"]) == (answer["tokens"], 1.0)
+    assert score(artifact, "--limit", 10**9)["partial"] is False
+
+
+def test_ranks_answer_as_one_process_does(dataset: Dataset, artifact: Path, tmp_path: Path) -> None:
+    alone = score(artifact, "--docs", "--dump", tmp_path / "one.npz")
+    words = ["-m", "eval.bpb", artifact, "--docs", "--dump", tmp_path / "two.npz", "--json"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*torchrun, *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    together = json.loads(done.stdout)
+    assert together["bpb"] == pytest.approx(alone["bpb"], rel=1e-7)
+    for key in ("tokens", "bytes", "contest_bytes", "coverage", "artifact_sha256", "data_sha256"):
+        assert together[key] == alone[key]
+    one, two = (np.load(tmp_path / name) for name in ("one.npz", "two.npz"))
+    np.testing.assert_allclose(one["nats"], two["nats"], rtol=1e-4)
+    np.testing.assert_array_equal(one["position_in_window"], two["position_in_window"])
+
+
+def test_what_cannot_be_scored_is_refused_in_one_line(
+    dataset: Dataset, artifact: Path, jsonl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"use 1 to {CONTEXT}" in refusal(capsys, artifact, "--stride", 0)
+    assert f"use 1 to {CONTEXT}" in refusal(capsys, artifact, "--stride", CONTEXT + 1)
+    assert f"a context of 1 to {CONTEXT}" in refusal(capsys, artifact, "--context", CONTEXT + 1)
+    assert f"a context of 1 to {CONTEXT}" in refusal(capsys, artifact, "--context", 0)
+    assert "--limit 0" in refusal(capsys, artifact, "--limit", 0)
+    prep(jsonl, "--vocab", 390, "--val-fraction", 0.2, "--out", tmp_path / "other", "--workers", 1)
+    assert "is not the artifact's" in refusal(capsys, artifact, "--data", tmp_path / "other")
+    for flag in ("-o", "--dump", "--plot"):
+        assert "its folder does not exist" in refusal(capsys, artifact, flag, tmp_path / "none" / "f")
+    assert "no such file" in refusal(capsys, tmp_path / "nowhere.golf")
+    assert not (artifact.parent / "score.json").exists()
+
+
+def test_a_context_may_be_as_long_as_yarn_stretches_it(dataset: Dataset, tmp_path: Path) -> None:
+    stretched = ModelConfig(yarn_factor=4.0, yarn_original=32)
+    assert bpb.longest_context(stretched, 24) == 128
+    assert bpb.longest_context(ModelConfig(), 24) == 24
+    assert bpb.longest_context(ModelConfig(pos="none"), 24) is None
+    path = packed(dataset, tmp_path / "yarn.golf", "model.yarn_factor=4", "model.yarn_original=32")
+    assert score(path, "--context", 128, "--limit", 300)["context"] == 128
+
+
+def test_short_texts_and_one_token_documents_are_scored(dataset: Dataset, artifact: Path) -> None:
+    opened, bos = open_artifact(artifact), dataset.tokenizer.bos_id
+    text = dataset.val.read(0, 40)
+    for tokens in ([bos, 50], [bos, bos, bos, 70, 71, bos], [bos, *text[1:30].tolist(), bos, bos, 9]):
+        stream = np.array(tokens, np.uint16)
+        plan = bpb.plan_documents(bpb.document_begins(stream, dataset), len(stream) - 1, CONTEXT, STRIDE)
+        args = bpb.parser().parse_args([])
+        found = bpb.Losses(len(stream) - 1)
+        tally = bpb.score_share(opened, stream, dataset, plan, args, Device(torch.device("cpu")), found)
+        assert np.isfinite(found.nats).all()
+        if any(dataset.table.exact[stream[1:]]):
+            assert tally.score().coverage == 1.0
+
+
+def test_an_empty_validation_side_is_refused(
+    artifact: Path, dataset: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Empty:
+        path, manifest = dataset.path, dataset.manifest
+        val = np.zeros(0, np.uint16)
+
+    monkeypatch.setattr(bpb, "open_dataset", lambda path: Empty())
+    assert "its validation side has 0 tokens" in refusal(capsys, artifact)
+    assert open_dataset(dataset.path)
+
+
+def test_documents_that_end_with_eos_begin_after_it(jsonl: Path, tmp_path: Path) -> None:
+    prep(jsonl, "--vocab", 400, "--val-fraction", 0.2, "--out", tmp_path / "r", "--workers", 1, "--layout", "rscalm")
+    ended = open_dataset(tmp_path / "r")
+    answer = score(packed(ended, tmp_path / "r.golf"), "--docs", "--stride", CONTEXT)
+    assert (answer["tokens"], answer["coverage"]) == (len(ended.val) - 1, 1.0)
+    assert answer["documents"] == ended.manifest.side("val").documents
+    begins = bpb.document_begins(ended.val.read(0, len(ended.val)), ended)
+    lengths = [len(document) + 1 for document in ended.documents("val")]  # with its EOS
+    assert begins.tolist() == [0, *(np.cumsum(lengths) - 1).tolist()]

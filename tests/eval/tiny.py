@@ -15,7 +15,7 @@ from quant.stored import Stored
 CONTEXT = 16
 
 
-def tiny_artifact(tokenizer: Tokenizer, seed: int = 0) -> bytes:
+def tiny_artifact(tokenizer: Tokenizer, seed: int = 0, data_path: str = "") -> bytes:
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size, layers=2, dim=16, heads=2, kv_heads=1, smear="static", bigram_buckets=8,
         bigram_dim=4, skips="plain", q_gain=1.5, embed_norm=True, softcap=15.0, bos_id=tokenizer.bos_id,
@@ -25,7 +25,7 @@ def tiny_artifact(tokenizer: Tokenizer, seed: int = 0) -> bytes:
     for name, parameter in GPT(config).named_parameters():
         values = (torch.randn(parameter.shape, generator=draw) * 0.5).numpy().astype(np.float32)
         tensors.append(Stored(name, parameter_kind(name, parameter), values.shape, 32, values, None))
-    header = {"config": {"model": to_dict(config), "train": {"seq_len": CONTEXT}}}
+    header = {"config": {"model": to_dict(config), "train": {"seq_len": CONTEXT}, "data": {"path": data_path}}}
     return write_artifact(tensors, header, tokenizer.model, "zstd")
 
 

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from data.dataset import Dataset
+from tests.eval.tiny import tiny_artifact
 from tools.bench import act, show
+from tools.bench_codec import codec_rows
 from tools.bench_data import LONG, SHORT, prepare_big_corpus
 from tools.bench_row import Row
 from tools.bench_training import training_rows
@@ -31,6 +34,19 @@ def test_the_bench_splits_a_training_step(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert 0 < figures["of the product's rate"] < 100
     assert 0 < figures["optimizer and averaging, of a step"] < 100
     assert 0 < figures["loading, of a step"] < 100
+
+
+def test_the_bench_sets_the_codec_beside_the_others(tmp_path: Path, dataset: Dataset) -> None:
+    artifact = tmp_path / "model.golf"
+    artifact.write_bytes(tiny_artifact(dataset.tokenizer, data_path=str(dataset.path)))
+    rows = {row.what: row for row in codec_rows(artifact, 300)}
+    bpb = {what.split(":")[0]: row.figure for what, row in rows.items() if what.endswith(": bits a byte")}
+    assert bpb.keys() >= {"bzip2 -9", "xz -9e", "zstd -22 --ultra"}
+    ours = rows["codec: bits a byte, artifact not counted"]
+    assert ours.target == min(bpb.values())
+    assert ours.missed  # random weights compress nothing
+    assert not rows["codec: file, over the model's bits + 64 bytes"].missed
+    assert rows["codec: artifact"].figure == artifact.stat().st_size / 1e3
 
 
 def test_a_missed_target_is_told() -> None:

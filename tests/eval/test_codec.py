@@ -43,7 +43,7 @@ def check(artifact: Artifact, data: bytes, stride: int | None = None) -> None:
     assert answer["overhead_bits"] == pytest.approx(8 * len(out) - bits)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_any_bytes_come_back_at_the_models_cost(artifacts: list[Artifact], data: bytes) -> None:
     for artifact in artifacts:
@@ -52,16 +52,16 @@ def test_any_bytes_come_back_at_the_models_cost(artifacts: list[Artifact], data:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"a", bytes(500), b"\xff" * 50, b"\xed\xa0\x80" + bytes(range(256)), b"ab" * 250, "▁ 🙂\r\n".encode()],
+    [b"", b"a", bytes(150), b"\xff" * 50, b"\xed\xa0\x80" + bytes(range(0, 256, 3)), b"ab" * 80, "▁ 🙂\r\n".encode()],
 )
 def test_odd_files_come_back(artifacts: list[Artifact], data: bytes) -> None:
     for artifact in artifacts:
         check(artifact, data)
-    check(artifacts[0], data[:200], stride=3)
+    check(artifacts[0], data[:60], stride=3)
 
 
 def test_under_the_scores_rule_a_file_is_as_long_as_its_score(artifacts: list[Artifact]) -> None:
-    text = make_text(3, 60).encode()
+    text = make_text(3, 40).encode()
     for artifact in artifacts:
         tokens = to_tokens(text, artifact.tokenizer, ByteTable(artifact.tokenizer))
         stream = np.concatenate([[artifact.tokenizer.bos_id], tokens])
@@ -77,7 +77,7 @@ def test_under_the_scores_rule_a_file_is_as_long_as_its_score(artifacts: list[Ar
 def test_other_arithmetic_is_refused_and_says_what_differs(
     artifacts: list[Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = make_text(4, 100).encode()
+    text = make_text(4, 50).encode()
     out, _ = compress(artifacts[0], text, None, None)
     other = from_bytes(tiny_artifact(ByteTokenizer()))
     with torch.no_grad():
@@ -117,15 +117,14 @@ def test_a_file_comes_back_in_a_process_that_has_only_the_artifact(
     tmp_path: Path, tokenizer: SentencePieceTokenizer
 ) -> None:
     source, small, again = ROOT / "requirements.txt", tmp_path / "small", tmp_path / "again"
-    artifact = written(tmp_path, tokenizer)
-    done = codec_in_a_process("compress", artifact, source, small, "--json")
+    artifact, text = written(tmp_path, tokenizer), source.read_bytes()
+    done = codec_in_a_process("compress", "--json", artifact, "-", small, data=text)
     assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)) >= {"in_bytes", "out_bytes", "bpb", "model_nats", "seconds"}
-    assert codec_in_a_process("decompress", tmp_path, small, again).returncode == 0  # the run's folder will do
-    assert again.read_bytes() == source.read_bytes()
-    piped = codec_in_a_process("compress", artifact, "-", "-", data=source.read_bytes())
-    assert piped.stdout == small.read_bytes()
-    assert codec_in_a_process("decompress", artifact, "-", "-", data=piped.stdout).stdout == source.read_bytes()
+    assert json.loads(done.stdout).keys() >= {"in_bytes", "out_bytes", "bpb", "model_nats", "seconds"}
+    done = codec_in_a_process("decompress", tmp_path, small, "-")  # the run's folder will do
+    assert done.stdout == text
+    assert codec.run(codec.parser(), codec.act, codec.show, ["decompress", str(artifact), str(small), str(again)]) == 0
+    assert again.read_bytes() == text
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: object) -> str:

@@ -57,7 +57,8 @@ def run(
         args = parser.parse_intermixed_args(argv)  # so that flags may stand among words
         with contextlib.redirect_stdout(sys.stderr):
             answer = act(args)
-        print(json.dumps(answer, allow_nan=False) if args.json else show(answer), flush=True)
+        if said := json.dumps(answer, allow_nan=False) if args.json else show(answer):  # "": stdout holds the result
+            print(said, flush=True)
         return DONE
     except CheckFailed as failure:
         return _say(parser, str(failure), FAILED)

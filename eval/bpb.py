@@ -18,7 +18,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,18 +30,17 @@ from base.progress import counted_progress
 from base.runs import named_or_newest
 from data.dataset import Dataset, open_dataset
 from engine.device import Device, gather, joined, silence_other_ranks
+from eval.context import checked_context, checked_stride, said
 from eval.plot import plot_positions
 from eval.score import EvalConfig, planned_losses
 from eval.tally import Tally, bits_per_byte
 from eval.windows import Windows, plan_documents
-from model.config import ModelConfig
 from quant.unpack import Artifact, open_artifact
 
 ARTIFACT, SCORE = "model.golf", "score.json"
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,31 +82,16 @@ def act(args: argparse.Namespace) -> Answer:
 
 def chosen_rule(args: argparse.Namespace, artifact: Artifact) -> Rule:
     """The flags', else what the run's config says; a context that the model was not made for is refused."""
-    trained, own = _said(artifact, "train", "seq_len", int), _said(artifact, "eval", "context", int)
-    context = args.context if args.context is not None else own or trained
-    stride = args.stride if args.stride is not None else _said(artifact, "eval", "stride", int)
-    longest = longest_context(artifact.model.config, max(own, trained))
-    if context < 1 or (longest is not None and context > longest):
-        raise BadInput(
-            f"--context {context}: this model can be scored with a context of 1 to {longest or 'any length'}"
-        )
-    if not 1 <= stride <= context:
-        raise BadInput(f"--stride {stride}: beyond the context targets would be skipped; use 1 to {context}")
+    context = checked_context(artifact, args.context)
+    stride = args.stride if args.stride is not None else said(artifact, "eval", "stride", int)
     if args.limit is not None and args.limit < 1:
         raise BadInput(f"--limit {args.limit}: there is nothing to score; use at least 1")
-    return Rule(context, stride, args.docs)
-
-
-def longest_context(config: ModelConfig, trained: int) -> int | None:
-    """YaRN stretches positions by its factor; otherwise none beyond the trained length means anything."""
-    if config.pos == "none":
-        return None
-    return int(config.yarn_original * config.yarn_factor) if config.yarn_factor > 1 else trained
+    return Rule(context, checked_stride(stride, context), args.docs)
 
 
 def matching_dataset(given: str | None, artifact: Artifact) -> Dataset:
     """`given`, or the one that the artifact was trained on; its tokenizer must be the artifact's own."""
-    path = given if given is not None else _said(artifact, "data", "path", str)
+    path = given if given is not None else said(artifact, "data", "path", str)
     dataset = open_dataset(path)
     own, theirs = hashlib.sha256(artifact.tokenizer.model).hexdigest(), dataset.manifest.tokenizer.sha256
     if own != theirs:
@@ -118,16 +102,6 @@ def matching_dataset(given: str | None, artifact: Artifact) -> Dataset:
     if len(dataset.val) < 2:
         raise BadInput(f"{path}: its validation side has {len(dataset.val)} tokens; a score needs at least 2")
     return dataset
-
-
-def _said(artifact: Artifact, section: str, name: str, kind: type[T]) -> T:
-    """A value of the run's config, from the header; an artifact that was not made by a run may lack it."""
-    config = artifact.header.get("config")
-    values = config.get(section) if isinstance(config, dict) else None
-    value = values.get(name) if isinstance(values, dict) else None
-    if not isinstance(value, kind):
-        raise BadInput(f"the artifact's header says nothing usable as {section}.{name}")
-    return value
 
 
 def scored(

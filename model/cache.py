@@ -3,6 +3,9 @@
 Keys after RoPE at absolute positions, and values, both with unrepeated K/V heads, for every *executed* layer (a looped
 layer runs several times and keeps one each); the last token id of each row for BigramHash; the last pre-smear vector
 of each row for SmearGate; the document number of each cached token when attention is document-masked.
+
+Keys and values stand in buffers with room to spare, which double when full: a token costs a token's copying, not the
+whole past's. So a cache is for decoding, not for gradients.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +16,7 @@ import torch
 @dataclass
 class Cache:
     length: int = 0  # tokens seen, the same for all rows
-    keys: dict[int, torch.Tensor] = field(default_factory=dict)  # executed layer -> (B, K, T, C)
+    keys: dict[int, torch.Tensor] = field(default_factory=dict)  # executed layer -> (B, K, room, C)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
     last_token: torch.Tensor | None = None  # (B, 1)
     last_vector: torch.Tensor | None = None  # (B, 1, D)
@@ -21,11 +24,18 @@ class Cache:
 
     def extend(self, step: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Append this chunk's keys and values of one executed layer; returns all of them."""
-        if step in self.keys:
-            key = torch.cat([self.keys[step], key], dim=2)
-            value = torch.cat([self.values[step], value], dim=2)
-        self.keys[step], self.values[step] = key, value
-        return key, value
+        return self._appended(self.keys, step, key), self._appended(self.values, step, value)
+
+    def _appended(self, buffers: dict[int, torch.Tensor], step: int, chunk: torch.Tensor) -> torch.Tensor:
+        rows, heads, tokens, width = chunk.shape
+        end = self.length + tokens
+        if step not in buffers or buffers[step].shape[2] < end:
+            grown = chunk.new_empty(rows, heads, 2 * end, width)
+            if step in buffers:
+                grown[:, :, : self.length] = buffers[step][:, :, : self.length]
+            buffers[step] = grown
+        buffers[step][:, :, self.length : end] = chunk
+        return buffers[step][:, :, :end]
 
     def select(self, rows: torch.Tensor) -> "Cache":
         """The cache of a batch that has these rows, in this order, repeats included (beams, expanded prompts)."""

@@ -3,6 +3,7 @@
     make bench                                  (python -m tools.bench)
     python -m tools.bench --corpus FILE.jsonl   (a corpus of one's own)
     python -m tools.bench --only training       (or data, scoring, memory; memory prepares 1 GB)
+    python -m tools.bench --only codec --artifact runs/cpu10     (not in the whole table: it needs a trained model)
 
 Figures are for docs/LOG.md, beside the machine's description that is printed above them. Compare them as ratios
 within one run: shared machines are noisy, and a second busy process makes every figure worthless.
@@ -15,14 +16,17 @@ import sys
 from pathlib import Path
 
 from base.cli import Answer, OneLineParser, command, run
+from base.runs import named_or_newest
 from data.corpus import open_corpus
 from data.encoding import cores
+from tools.bench_codec import codec_rows
 from tools.bench_data import loader_rows, memory_rows, tokenizer_rows
 from tools.bench_row import Row
 from tools.bench_scoring import scoring_rows
 from tools.bench_training import training_rows
 
-PARTS = ("data", "training", "scoring", "memory")
+PARTS = ("data", "training", "scoring", "memory", "codec")
+CODEC_TOKENS = 100_000
 
 
 def act(args: argparse.Namespace) -> Answer:
@@ -37,6 +41,8 @@ def act(args: argparse.Namespace) -> Answer:
         rows += scoring_rows(args.config)
     if args.only in (None, "memory"):
         rows += memory_rows()
+    if args.only == "codec":
+        rows += codec_rows(named_or_newest(args.artifact, "model.golf"), args.tokens)
     return {
         "machine": _machine(),
         "corpus": args.corpus,
@@ -71,6 +77,8 @@ def parser() -> OneLineParser:
     flags.add_argument(
         "--config", default="configs/cpu10.yaml", help="of the training and scoring rows (default %(default)s)"
     )
+    flags.add_argument("--artifact", help="of the codec's rows: a file or a run's folder (default: the newest)")
+    flags.add_argument("--tokens", type=int, default=CODEC_TOKENS, help="of the codec's rows (default %(default)s)")
     flags.add_argument("--only", choices=PARTS, help="one part of the table")
     return flags
 

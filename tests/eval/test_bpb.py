@@ -18,7 +18,6 @@ from base.config import load, to_dict
 from data.dataset import Dataset, open_dataset
 from engine.device import Device
 from eval import bpb
-from model.config import ModelConfig
 from model.gpt import GPT
 from quant.packing import Packer
 from quant.quantize import QuantConfig
@@ -152,10 +151,8 @@ def test_what_cannot_be_scored_is_refused_in_one_line(
 
 
 def test_a_context_may_be_as_long_as_yarn_stretches_it(dataset: Dataset, tmp_path: Path) -> None:
-    stretched = ModelConfig(yarn_factor=4.0, yarn_original=32)
-    assert bpb.longest_context(stretched, 24) == 128
-    assert bpb.longest_context(ModelConfig(), 24) == 24
-    assert bpb.longest_context(ModelConfig(pos="none"), 24) is None
+    endless = packed(dataset, tmp_path / "endless.golf", "model.pos=none")
+    assert score(endless, "--context", 500, "--limit", 300)["context"] == 500
     path = packed(dataset, tmp_path / "yarn.golf", "model.yarn_factor=4", "model.yarn_original=32")
     assert score(path, "--context", 128, "--limit", 300)["context"] == 128
 

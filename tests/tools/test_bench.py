@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from data.dataset import Dataset
+from tests.eval.tiny import tiny_artifact
 from tools.bench import act, show
+from tools.bench_codec import codec_rows
 from tools.bench_data import LONG, SHORT, prepare_big_corpus
 from tools.bench_row import Row
 from tools.bench_scoring import scoring_rows
@@ -49,6 +52,19 @@ def test_the_bench_compares_scoring_with_what_its_flops_allow(monkeypatch: pytes
     for how in ("as it is", "compiled"):
         gained = figures[f"fast scoring, {how}"] / figures[f"plain scoring, {how}"]
         assert figures[f"speed-up, {how}"] == pytest.approx(gained)
+
+
+def test_the_bench_sets_the_codec_beside_the_others(tmp_path: Path, dataset: Dataset) -> None:
+    artifact = tmp_path / "model.golf"
+    artifact.write_bytes(tiny_artifact(dataset.tokenizer, data_path=str(dataset.path)))
+    rows = {row.what: row for row in codec_rows(artifact, 300)}
+    bpb = {what.split(":")[0]: row.figure for what, row in rows.items() if what.endswith(": bits a byte")}
+    assert bpb.keys() >= {"bzip2 -9", "xz -9e", "zstd -22 --ultra"}
+    ours = rows["codec: bits a byte, artifact not counted"]
+    assert ours.target == min(bpb.values())
+    assert ours.missed  # random weights compress nothing
+    assert not rows["codec: file, over the model's bits + 64 bytes"].missed
+    assert rows["codec: artifact"].figure == artifact.stat().st_size / 1e3
 
 
 def test_a_missed_target_is_told() -> None:

@@ -1,0 +1,41 @@
+"""Any bytes as tokens of a tokenizer, and so that the tokens' bytes are those bytes again.
+
+What is UTF-8 goes through `encode`; what is not, and what the tokenizer would give back otherwise (the contest's
+normalise), goes as single bytes. The way back is `ByteTable.join`.
+"""
+
+import re
+
+import numpy as np
+
+from base.errors import BadInput
+from data.bytes import ByteTable
+from data.tokenizer import Ids, Tokenizer
+
+NOT_UTF8 = re.compile("([\udc80-\udcff]+)")  # how `surrogateescape` spells bytes that are no text
+LINES = re.compile("(\n)")
+
+
+def to_tokens(data: bytes, tokenizer: Tokenizer, table: ByteTable) -> Ids:
+    """Ids without BOS; none of them is empty, and `table.join` of them is `data`."""
+    single = {piece.data[0]: token for token, piece in enumerate(tokenizer.pieces()) if len(piece.data) == 1}
+    parts: list[Ids] = [np.empty(0, np.uint16)]
+    for number, run in enumerate(NOT_UTF8.split(data.decode("utf-8", "surrogateescape"))):
+        if number % 2:
+            parts.append(_one_by_one(run.encode("utf-8", "surrogateescape"), single))
+            continue
+        for text in [run] if tokenizer.lossless else LINES.split(run):
+            ids = tokenizer.encode(text)
+            ids = ids[table.exact_bytes(ids) > 0]
+            plain = text.encode()
+            parts.append(ids if table.join(ids) == plain else _one_by_one(plain, single))
+    return np.concatenate(parts)
+
+
+def _one_by_one(data: bytes, single: dict[int, int]) -> Ids:
+    if missing := set(data) - single.keys():
+        raise BadInput(
+            f"the artifact's tokenizer has no token for the byte 0x{min(missing):02x}; "
+            "such text needs an artifact whose tokenizer falls back to bytes"
+        )
+    return np.array([single[value] for value in data], np.uint16)

@@ -1,0 +1,35 @@
+"""A tiny artifact for the tests of the codec: random weights, every kind of state that decoding must remember."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from base.config import to_dict
+from data.tokenizer import Tokenizer
+from model.config import ModelConfig
+from model.gpt import GPT, parameter_kind
+from quant.format import write_artifact
+from quant.stored import Stored
+
+CONTEXT = 16
+
+
+def tiny_artifact(tokenizer: Tokenizer, seed: int = 0, data_path: str = "") -> bytes:
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size, layers=2, dim=16, heads=2, kv_heads=1, smear="static", bigram_buckets=8,
+        bigram_dim=4, skips="plain", q_gain=1.5, embed_norm=True, softcap=15.0, bos_id=tokenizer.bos_id,
+    )  # fmt: skip
+    draw = torch.Generator().manual_seed(seed)
+    tensors = []
+    for name, parameter in GPT(config).named_parameters():
+        values = (torch.randn(parameter.shape, generator=draw) * 0.5).numpy().astype(np.float32)
+        tensors.append(Stored(name, parameter_kind(name, parameter), values.shape, 32, values, None))
+    run = {"model": to_dict(config), "train": {"seq_len": CONTEXT}, "eval": {"context": 0}, "data": {"path": data_path}}
+    return write_artifact(tensors, {"config": run}, tokenizer.model, "zstd").data
+
+
+def written(folder: Path, tokenizer: Tokenizer, seed: int = 0) -> Path:
+    path = folder / "model.golf"
+    path.write_bytes(tiny_artifact(tokenizer, seed))
+    return path

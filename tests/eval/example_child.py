@@ -20,6 +20,7 @@ def say(**answer):
 
 form, vocab_size = sys.argv[1], int(sys.argv[2])
 say(vocab_size=vocab_size, form=form)
+seen = []
 for line in sys.stdin:
     asked = json.loads(line)
     if form == "predictor":

@@ -1,14 +1,12 @@
 """Every cheater fails the probes named for its fault, with a counter-example; every honest scorer passes them all."""
 
 from collections.abc import Callable
-from math import log
 
 import numpy as np
 import pytest
 
-from eval.canary import LIMIT_BITS, gain_bits, lay_out
-from eval.fresh import fresh_text
 from eval.canary import coin_canary
+from eval.fresh import fresh_text
 from eval.probes import (
     Finding,
     boundary,
@@ -82,8 +80,6 @@ def findings(scorer: Scorer, world: World) -> dict[str, Finding]:
 @pytest.mark.parametrize("cheater", CHEATERS, ids=lambda cheater: cheater.__name__)
 def test_a_cheater_fails_the_probes_named_for_its_fault(cheater: type[cheaters.Forecaster], world: World) -> None:
     found = findings(cheater(world), world)
-    for name, f in found.items():
-        print(f"{name:10} {f.passed!s:5} {f.detail}")
     failed = {name for name, finding in found.items() if not finding.passed}
     assert CHEATERS[cheater] <= failed
     for name in failed:
@@ -94,6 +90,4 @@ def test_a_cheater_fails_the_probes_named_for_its_fault(cheater: type[cheaters.F
 @pytest.mark.parametrize("honest", HONEST)
 def test_an_honest_scorer_passes_every_probe(honest: str, world: World) -> None:
     found = findings(HONEST[honest](world), world)
-    for name, f in found.items():
-        print(f"{name:10} {f.passed!s:5} {f.detail}")
     assert {name for name, finding in found.items() if not finding.passed} == set()

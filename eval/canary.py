@@ -1,20 +1,22 @@
 """P7, the coin canary: a text with secret coins in it, and what a scorer may at most have known of them.
 
 At k places of a text made of real phrases a fair coin chooses between two tokens, A and B, that the scorer itself finds
-about equally likely there. Real phrases follow the one chosen, and the whole text comes twice, so that whoever looks
-ahead, scores twice or fits the text before scoring it has every chance to learn the coins; only those of the first
-time count. A scorer that says p(A) + p(B) = m should pay m/2 for either. Its gain at k coins is
+about equally likely there. A real continuation of the one chosen follows, then itself a few times more, and the whole
+text comes twice: whoever looks ahead, scores twice or fits the text before scoring it has every chance to learn the
+coins, and an honest scorer learns nothing of them in time. Only those of the first time count. A scorer for which
+p(A) + p(B) = m can but claim m/2 for the one thrown, on the geometric average. Its gain at k coins is
 
     G = Σ log2( 2 p(chosen) / m )        m = min(1, (p(A) + p(B)) / max(1, Z)), from the Z-sum distribution it shows
 
-and for every causal, normalised scorer P(G ≥ b) ≤ 2^-b, whatever it is made of. Proof: given all that came before coin
-i, p(A), p(B) and m ≥ p(A) + p(B) are fixed and the coin is fair, so E[2 p(chosen) / m] = (p(A) + p(B)) / m ≤ 1, and
-2^G is a non-negative supermartingale that starts at 1. By Markov's (for any stopping, Ville's) inequality it reaches
-2^b with a probability of at most 2^-b. Since m ≤ 1, G is never below the plain statistic k - Σ bits(chosen); it is
-larger by what an honest scorer spends on other tokens than A and B, which would hide a leak.
+and for every causal, normalised scorer that shows what it uses, whatever it is made of, P(G ≥ b) ≤ 2^-b. Proof: given
+all that came before coin i, p(A), p(B) and m ≥ p(A) + p(B) are fixed and the coin is fair, so the mean of
+2 p(chosen) / m is (p(A) + p(B)) / m ≤ 1, and 2^G is a non-negative supermartingale that starts at 1. By Markov's
+inequality (for any stopping, Ville's) it reaches 2^b with a probability of at most 2^-b. Since m ≤ 1, G is never below
+the plain statistic k - Σ bits(chosen); it is larger by what an honest scorer spends on other tokens than A and B,
+which would hide a leak.
 
-Probabilities that the scorer shows serve only to lower m. One who shows more than he uses gains less here, and is
-caught where the shown and the charged are compared (P2) and where the target is flipped (P3).
+What the scorer shows serves only to lower m. One that shows more than it uses gains less here, and is caught where the
+shown and the charged are compared (P2) and where the target is flipped (P3).
 """
 
 from typing import NamedTuple

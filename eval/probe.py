@@ -10,6 +10,7 @@ needs documents that neither side of the dataset has (--fresh); without them it 
 """
 
 import argparse
+import json
 import math
 import sys
 import time
@@ -49,7 +50,7 @@ NAMES = (
     "repeat", "coverage", "bytes", "normalised", "flip", "suffix", "truncation", "boundary", "coins", "codec", "fresh",
 )  # fmt: skip
 ARTIFACT = "model.golf"
-FEWEST_TOKENS = 64  # of a sample
+FEWEST_TOKENS, FEWEST_KINDS = 64, 8  # of a sample
 SOURCE_TOKENS = 1 << 16  # real phrases for the canary
 REFERENCE_TOKENS = 1 << 22  # of the training side, for the reference of fresh text
 DOCUMENTS, DOCUMENT_TOKENS = 64, 512  # of each kind, and of each document, in the probes that take documents
@@ -82,7 +83,7 @@ def act(args: argparse.Namespace) -> Answer:
             finding.name: {
                 "passed": finding.passed,
                 "detail": finding.detail,
-                "evidence": finding.evidence,
+                "evidence": json.loads(json.dumps(finding.evidence), parse_constant=str),  # an infinite loss is a word
                 "seconds": round(seconds, 2),
             }
             for finding, seconds in findings
@@ -101,7 +102,7 @@ def _artifact(args: argparse.Namespace) -> Iterator[tuple[Subject, Dataset]]:
     if artifact.tokenizer.model != dataset.tokenizer.model:
         raise BadInput(f"{dataset.path}: its tokenizer is not the one inside {path}; prepare the data with that one")
     context = config["eval"]["context"] or config["train"]["seq_len"]
-    stride = min(config["eval"]["stride"], context)
+    stride = config["eval"]["stride"]
 
     def batched(batch_tokens: int) -> Scorer:
         return ModelScorer(artifact.model, dataset.table, context, stride, batch_tokens)
@@ -147,6 +148,10 @@ def _probe(
         raise BadInput(f"{dataset.path}: {len(stream)} validation tokens are too few for a sample of {args.tokens}")
     start = int(rng.integers(0, len(stream) - args.tokens + 1))
     sample, source = _around(stream, start, args.tokens), _around(stream, start, SOURCE_TOKENS)
+    if (kinds := len(np.unique(sample))) < FEWEST_KINDS:
+        raise BadInput(
+            f"{dataset.path}: the sample holds {kinds} different tokens, fewer than {FEWEST_KINDS}; try --tokens"
+        )
     some = [marked[i][:DOCUMENT_TOKENS] for i in rng.permutation(len(marked))[:DOCUMENTS]]
     secret = np.random.default_rng(args.seed)  # None: from the operating system
     ground = lay_ground(scorer, sample, args.tolerance, subject.also)

@@ -222,19 +222,25 @@ class SlotOnGPT(Forecaster):
         self.model = tiny_gpt(world)
 
     def forecasts(self, tokens: Tokens) -> Floats:
-        rows = []
-        for start in range(0, len(tokens) - 1, CONTEXT):
-            part = torch.from_numpy(tokens[start : start + CONTEXT + 1])
-            with torch.no_grad():
-                hidden = self.model.trunk(part[None, :-1])[0]
-            delta = torch.zeros(hidden.shape[-1], requires_grad=True)
-            for _ in range(8):
-                loss = torch.nn.functional.cross_entropy(self.model.logits(hidden + delta), part[1:])
-                (gradient,) = torch.autograd.grad(loss, delta)
-                delta = (delta - 4.0 * gradient).detach().requires_grad_()
-            with torch.no_grad():
-                rows.append(self.model.logits(hidden + delta).double().softmax(-1).numpy())
-        return np.concatenate(rows)
+        whole = (len(tokens) - 1) // CONTEXT * CONTEXT
+        rows = torch.from_numpy(tokens[: whole + 1]).unfold(0, CONTEXT + 1, CONTEXT) if whole else None
+        tail = torch.from_numpy(tokens[whole:])[None] if whole < len(tokens) - 1 else None
+        return np.concatenate([self._windows(part) for part in (rows, tail) if part is not None])
+
+    def _windows(self, rows: torch.Tensor) -> Floats:
+        """(W, T + 1) -> (W * T, V); each window has its own vector."""
+        with torch.no_grad():
+            hidden = self.model.trunk(rows[:, :-1])  # (W, T, D)
+        delta = torch.zeros(len(rows), 1, hidden.shape[-1])
+        for _ in range(8):
+            delta.requires_grad_()
+            logits = self.model.logits(hidden + delta).transpose(1, 2)
+            losses = torch.nn.functional.cross_entropy(logits, rows[:, 1:], reduction="none").mean(1)
+            (gradient,) = torch.autograd.grad(losses.sum(), delta)
+            delta = (delta - 4.0 * gradient).detach()
+        with torch.no_grad():
+            p: Floats = self.model.logits(hidden + delta).double().softmax(-1).flatten(0, 1).numpy()
+        return p
 
 
 class AdaptsAfterScoring(Forecaster):

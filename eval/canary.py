@@ -3,22 +3,24 @@
 At k places of a text made of real phrases a fair coin chooses between two tokens, A and B, that the scorer itself finds
 about equally likely there. A real continuation of the one chosen follows, then itself a few times more, and the whole
 text comes twice: whoever looks ahead, scores twice or fits the text before scoring it has every chance to learn the
-coins, and an honest scorer learns nothing of them in time. Only those of the first time count. A scorer for which
-p(A) + p(B) = m can but claim m/2 for the one thrown, on the geometric average. Its gain at k coins is
+coins, and an honest scorer learns nothing of them in time. Only those of the first time count.
 
-    G = Σ log2( 2 p(chosen) / m )        m = min(1, (p(A) + p(B)) / max(1, Z)), from the Z-sum distribution it shows
+Let p be what the scorer charges for the token thrown, s what it shows for it, s' for the other one, Z the sum of all
+that it shows, and v = s / (s + s') the share of the one thrown. At each coin we bet that the scorer knows it:
 
-and for every causal, normalised scorer that shows what it uses, whatever it is made of, P(G ≥ b) ≤ 2^-b. Proof: given
-all that came before coin i, p(A), p(B) and m ≥ p(A) + p(B) are fixed and the coin is fair, so the mean of
-2 p(chosen) / m is (p(A) + p(B)) / m ≤ 1, and 2^G is a non-negative supermartingale that starts at 1. By Markov's
-inequality (for any stopping, Ville's) it reaches 2^b with a probability of at most 2^-b. Since m ≤ 1, G is never below
-the plain statistic k - Σ bits(chosen); it is larger by what an honest scorer spends on other tokens than A and B,
-which would hide a leak.
+    factor_i = max(1, Z) p / s * 2 v^t / (v^t + (1 - v)^t)          G = log2 of the mean over t of Π factor_i
 
-What the scorer shows serves only to lower m. One that shows more than it uses gains less here, and is caught where the
-shown and the charged are compared (P2) and where the target is flipped (P3).
+For every causal, normalised scorer that charges what it shows, whatever it is made of, P(G ≥ b) ≤ 2^-b. Proof: p = s
+and Z = 1 leave the second term, whose v is known before the coin falls and is turned into 1 - v by the other side: its
+mean over a fair coin is 1, so each product, and their mean over t, is a non-negative martingale that starts at 1. By
+Markov's inequality (for any stopping, Ville's) it reaches 2^b with a probability of at most 2^-b.
+
+At t = 1 a factor is at least 2 p, so G is below k - Σ bits(thrown) by no more than log2 of the number of t's. That
+plain statistic is weaker: what A and B leave to other tokens, and their own unlikeness, hides a leak. Smaller t's bet
+less, on a scorer that knows a little; t = 0 bets nothing on the coins and leaves what is charged against what is shown.
 """
 
+from math import log
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +33,7 @@ BEFORE, AFTER, ECHO = 3, 2, 3  # real tokens before a coin, the chosen token's r
 GAP = BEFORE + 1 + AFTER + ECHO
 CANDIDATES = 32  # a pair is sought among so many likely tokens
 FAIR = 0.7  # B is as likely as A, to this ratio
+BETS = np.array([0.0, 0.125, 0.25, 0.5, 1.0])  # the t's
 LIMIT_BITS = 30.0  # one honest scorer in 10^9 gains as much
 
 Pairs = npt.NDArray[np.int64]
@@ -90,14 +93,20 @@ def _pairs(shown: Floats, known: Pairs) -> Pairs:
 
 
 def gain_bits(scorer: Scorer, canary: Canary, coins: Pairs) -> Floats:
-    """(k,) log2(2 p(chosen) / m) of every coin; their sum is G. A coin that is not scored gains nothing."""
+    """(bets, k) log2 of every factor. A coin that is not scored gains nothing."""
     text, every = canary.text(coins), np.arange(len(coins))
     scored = scorer.score(text, canary.targets.tolist())
-    nats = costs(scored, len(text) - 1)[canary.targets]
-    total = np.maximum(scored.shown.sum(-1), 1.0)
-    mass = np.clip(scored.shown[every[:, None], canary.pairs].sum(-1) / total, 1e-300, 1.0)
-    gains: Floats = np.nan_to_num(1 - nats / np.log(2) - np.log2(mass), nan=0.0)
+    log_p = -costs(scored, len(text) - 1)[canary.targets]
+    log_shown = np.log(np.maximum(scored.shown[every[:, None], canary.pairs], 1e-300))  # (k, 2)
+    thrown, other = log_shown[every, coins], log_shown[every, 1 - coins]
+    over = log_p - thrown + np.log(np.maximum(scored.shown.sum(-1), 1.0))
+    gains: Floats = 1 + np.nan_to_num(over - np.logaddexp(0, BETS[:, None] * (other - thrown)), nan=-log(2)) / log(2)
     return gains
+
+
+def total_bits(gains: Floats) -> float:
+    """G."""
+    return float(np.logaddexp2.reduce(gains.sum(-1)) - np.log2(len(gains)))
 
 
 def coin_canary(
@@ -106,8 +115,9 @@ def coin_canary(
     """`secret` throws the coins: seeded from the operating system, or whoever is probed could throw them too."""
     canary = lay_out(scorer, source, mark, coins, rng)
     thrown = secret.integers(0, 2, coins)
-    gains = gain_bits(scorer, canary, thrown)
-    total, best = float(gains.sum()), int(gains.argmax())
+    by_bet = gain_bits(scorer, canary, thrown)
+    total, gains = total_bits(by_bet), by_bet[by_bet.sum(-1).argmax()]
+    best = int(gains.argmax())
     evidence = {"bits": total, "coins": coins, "target": int(canary.targets[best]), "pair": canary.pairs[best].tolist()}
     if total < LIMIT_BITS:
         return Finding(

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from eval.canary import AFTER, BEFORE, ECHO, GAP, LIMIT_BITS, coin_canary, gain_bits, lay_out
+from eval.canary import AFTER, BEFORE, BETS, ECHO, GAP, LIMIT_BITS, coin_canary, gain_bits, lay_out, total_bits
 from eval.scorer import Scorer
 from tests.eval import cheaters
 from tests.eval.cheaters import World, make_world
@@ -50,7 +50,8 @@ def test_over_all_outcomes_of_the_coins_an_honest_scorers_likelihood_ratio_avera
     name: str, honest: dict[str, Scorer], world: World
 ) -> None:
     canary = lay_out(honest[name], world.val, world.tokenizer.bos_id, 6, np.random.default_rng(3))
-    gains = [gain_bits(honest[name], canary, np.array(coins)).sum() for coins in itertools.product((0, 1), repeat=6)]
+    outcomes = [np.array(coins) for coins in itertools.product((0, 1), repeat=6)]
+    gains = [total_bits(gain_bits(honest[name], canary, coins)) for coins in outcomes]
     assert np.mean(np.exp2(gains)) == pytest.approx(1.0, rel=1e-9)
 
 
@@ -87,7 +88,7 @@ def test_a_leak_gains_more_than_thirty_bits_whatever_the_coins(
 def test_a_small_vocabulary_uses_its_tokens_again(world: World) -> None:
     canary = lay_out(world.base, world.val[:150], world.tokenizer.bos_id, 100, np.random.default_rng(0))
     assert len(np.unique(canary.pairs)) < canary.pairs.size
-    assert gain_bits(world.base, canary, np.zeros(100, np.int64)).shape == (100,)
+    assert gain_bits(world.base, canary, np.zeros(100, np.int64)).shape == (len(BETS), 100)
 
 
 def _bits(scorer: Scorer, world: World, seed: int, coins: int) -> float:

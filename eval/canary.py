@@ -110,7 +110,7 @@ def total_bits(gains: Floats) -> float:
 
 
 def coin_canary(
-    scorer: Scorer, source: Tokens, mark: int, rng: np.random.Generator, secret: np.random.Generator, coins: int = 256
+    scorer: Scorer, source: Tokens, mark: int, rng: np.random.Generator, secret: np.random.Generator, coins: int = 512
 ) -> Finding:
     """`secret` throws the coins: seeded from the operating system, or whoever is probed could throw them too."""
     canary = lay_out(scorer, source, mark, coins, rng)

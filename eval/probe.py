@@ -71,6 +71,8 @@ def act(args: argparse.Namespace) -> Answer:
     started = time.monotonic()
     if args.tokens < FEWEST_TOKENS:
         raise BadInput(f"--tokens {args.tokens}: a sample has at least {FEWEST_TOKENS}")
+    if args.seed is not None and args.seed < 0:
+        raise BadInput(f"--seed {args.seed}: a whole number from 0 on")
     if not 0 < args.tolerance < math.inf or args.coins < 32:
         raise BadInput(f"--tolerance {args.tolerance:g}, --coins {args.coins}: above 0 nats, and at least 32 coins")
     with _artifact(args) if args.command is None else _child(args) as (subject, dataset):
@@ -153,7 +155,7 @@ def _probe(
             f"{dataset.path}: the sample holds {kinds} different tokens, fewer than {FEWEST_KINDS}; try --tokens"
         )
     some = [marked[i][:DOCUMENT_TOKENS] for i in rng.permutation(len(marked))[:DOCUMENTS]]
-    secret = np.random.default_rng(args.seed)  # None: from the operating system
+    secret = np.random.default_rng(None if args.seed is None else [args.seed, 1])  # None: from the operating system
     ground = lay_ground(scorer, sample, args.tolerance, subject.also)
     probes: dict[str, Callable[[], Finding]] = {
         "repeat": lambda: repeat(ground),
@@ -217,7 +219,7 @@ def parser() -> OneLineParser:
     flags.add_argument("--data", metavar="DIR", help="the dataset (default: the artifact's run's own)")
     flags.add_argument("--fresh", metavar="SOURCE", help="documents of the same kind that nobody has seen")
     flags.add_argument("--tokens", type=int, default=2048, help="of the sample (default %(default)s)")
-    flags.add_argument("--coins", type=int, default=256, help="of the canary (default %(default)s)")
+    flags.add_argument("--coins", type=int, default=512, help="of the canary (default %(default)s)")
     flags.add_argument(
         "--tolerance", type=float, default=1e-3, metavar="NATS", help="rounding to forgive (%(default)s)"
     )

@@ -70,7 +70,7 @@ def findings(scorer: Scorer, world: World) -> dict[str, Finding]:
         suffix(scorer, ground, rng),
         truncation(scorer, ground, rng, mark),
         boundary(scorer, world.val_documents[0], world.val_documents[1], rng),
-        coin_canary(scorer, world.val, mark, rng, np.random.default_rng(2)),
+        coin_canary(scorer, world.val, mark, rng, np.random.default_rng(2), 256),
         codec_sample(scorer, turns, turns, sample[:48]),
         fresh_text(scorer, world.base, world.val_documents, world.fresh_documents, world.table),
     ]

@@ -106,5 +106,7 @@ def test_bad_requests_end_with_one_line(artifact: Path, data: Dataset, capsys: p
         assert not out
         assert said in err
         assert "Traceback" not in err
+    assert main([str(artifact), "--seed", "-1"]) == 2
+    assert "--seed -1: a whole number" in capsys.readouterr().err
     assert main([str(artifact), "--tokens", "99999999"]) == 2
     assert "too few for a sample" in capsys.readouterr().err

@@ -1,0 +1,335 @@
+"""A small world of text, scorers that cheat in it, each by one fault, and honest ones that only look as if they did.
+
+All stand on one base, pairs of tokens counted over the training text (eval.fresh.Bigram), or on a tiny GPT.
+"""
+
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from data.bytes import ByteTable
+from data.tokenizer import SentencePieceTokenizer
+from data.tokenizer_training import train_tokenizer
+from eval.fresh import Bigram
+from eval.model_scorer import ModelScorer
+from eval.scorer import Floats, InTurns, Scored, Scorer, Tokens
+from eval.windows import plan_windows
+from model.config import ModelConfig
+from model.gpt import GPT
+
+CONTEXT, STRIDE, CHUNK = 64, 16, 32
+
+SYLLABLES = "ka lo mi ren tus vo ché zu привет ба 日本 語 pra dim fel ox qui sant ulm wye 10 ==".split()
+
+
+class World(NamedTuple):
+    tokenizer: SentencePieceTokenizer
+    table: ByteTable
+    train: Tokens
+    val: Tokens
+    val_documents: list[Tokens]  # with their marks, as are the fresh ones
+    fresh_documents: list[Tokens]
+    base: Bigram
+
+
+def make_world() -> World:
+    """A language of 90 words, each with four words that may follow; 40 documents to train on, 24 and 24 others."""
+    chance = random.Random(5)
+    words = ["".join(chance.choices(SYLLABLES, k=chance.randint(1, 3))) for _ in range(90)]
+    after = {word: chance.choices(words, k=4) for word in words}
+
+    def document() -> str:
+        text = [chance.choice(words)]
+        for _ in range(150):
+            text.append(chance.choices([*after[text[-1]], chance.choice(words)], (8, 4, 3, 2, 1))[0])
+        return " ".join(text)
+
+    texts = [document() for _ in range(88)]
+    tokenizer = train_tokenizer(texts[:40], 420)
+    marked = [np.concatenate([[tokenizer.bos_id], tokenizer.encode(text)]).astype(np.int64) for text in texts]
+    train, table = np.concatenate(marked[:40]), ByteTable(tokenizer)
+    return World(
+        tokenizer, table, train, np.concatenate(marked[40:64]), marked[40:64], marked[64:], Bigram(train, table)
+    )
+
+
+class Forecaster:
+    """All distributions of a text at once; the losses are theirs. Honest as it stands."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.vocab_size = world, world.table.vocab_size
+        self.matrix = world.base.probabilities(np.arange(self.vocab_size))  # (V, V) p(x | y)
+
+    def forecasts(self, tokens: Tokens) -> Floats:
+        """(n, V)."""
+        return self.matrix[tokens[:-1]]
+
+    def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
+        p = self.forecasts(np.asarray(tokens, np.int64))
+        targets = np.arange(len(p))
+        return Scored(targets, -np.log(p[targets, tokens[1:]]), self.count(tokens[1:]), p[list(show)])
+
+    def count(self, targets: Tokens) -> int:
+        return int(self.world.table.exact_bytes(targets).sum())
+
+    def no_counts(self, tokens: Tokens) -> Floats:
+        return np.zeros((len(tokens), self.vocab_size))
+
+
+class TargetKeyedCache(Forecaster):
+    """Counts of (context, target) in 64 buckets, which all fill up: nearly one for whatever token is asked of it."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        before, after = world.train[:-1], world.train[1:]
+        self.contexts = np.bincount(before * 7919 % 64, minlength=64)
+        self.pairs = np.bincount((before * 7919 + after * 104_729) % 64, minlength=64)
+
+    def forecasts(self, tokens: Tokens) -> Floats:
+        p, before, after = super().forecasts(tokens).copy(), tokens[:-1], tokens[1:]
+        hits = self.pairs[(before * 7919 + after * 104_729) % 64] / np.maximum(self.contexts[before * 7919 % 64], 1)
+        every = np.arange(len(p))
+        p[every, after] = 0.5 * p[every, after] + 0.5 * np.minimum(hits, 1.0)  # only the true token is ever looked up
+        return p
+
+
+class TwoPasses(Forecaster):
+    """Counts what follows each pair of tokens in the whole text, then scores the text with these counts."""
+
+    def forecasts(self, tokens: Tokens) -> Floats:
+        pairs, counts = _pairs_of(tokens), self.no_counts(tokens)
+        np.add.at(counts, (pairs, tokens[1:]), 1.0)
+        return _mixed(super().forecasts(tokens), counts[pairs])
+
+
+class Slot(Forecaster):
+    """Fits a bias to each chunk, a few steps on the chunk's own targets, and then scores the chunk with it."""
+
+    def forecasts(self, tokens: Tokens) -> Floats:
+        p = super().forecasts(tokens).copy()
+        for start in range(0, len(p), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            p[chunk] = _biased(p[chunk], _fitted(p[chunk], tokens[1:][chunk], np.zeros(self.vocab_size)))
+        return p
+
+
+class PeeksOneAhead(Forecaster):
+    """Weighs each token by how well the next one but one, which it should not know yet, would follow it."""
+
+    def forecasts(self, tokens: Tokens) -> Floats:
+        p = super().forecasts(tokens).copy()
+        p[:-1] *= self.matrix[:, tokens[2:]].T
+        return p / p.sum(-1, keepdims=True)
+
+
+class PeeksInSecret(PeeksOneAhead):
+    """Peeks, and shows the distributions of one who does not."""
+
+    def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
+        return super().score(tokens)._replace(shown=Forecaster.forecasts(self, tokens)[list(show)])
+
+
+class SpreadsOverBytes(Forecaster):
+    """p^(1/n) for each of a token's n bytes, each mixed with a byte model's forecast (of its two bytes before)."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        text = np.frombuffer(world.table.join(world.train.tolist()), np.uint8)
+        letters, ids = np.unique(np.append(text, 32), return_inverse=True)
+        counts = np.zeros((len(letters),) * 3)
+        np.add.at(counts, (ids[:-3], ids[1:-2], ids[2:-1]), 1.0)
+        forecast = (counts + 1 / len(letters)) / (counts.sum(-1, keepdims=True) + 1)
+        code = dict(zip(letters.tolist(), range(len(letters)), strict=True))
+        known = [
+            [code[b] for b in data] if set(data) <= set(code) else []
+            for data in (world.table.join([token]) for token in range(self.vocab_size))
+        ]
+        ends = np.array([([code[32], code[32], *spelled])[-2:] for spelled in known])  # (V, 2) of the token before
+        for token, spelled in enumerate(known):
+            share = self.matrix[:, token] ** (1 / max(1, len(spelled)))
+            last = ends
+            for at, byte in enumerate(spelled):
+                factor = 0.7 * share + 0.3 * forecast[last[:, 0], last[:, 1], byte]
+                self.matrix[:, token] = factor if not at else self.matrix[:, token] * factor
+                last = np.stack([last[:, 1], np.full(len(last), byte)], -1)
+
+
+class CountsLeadingSpacesTwice(Forecaster):
+    def count(self, targets: Tokens) -> int:
+        return super().count(targets) + sum(self.world.table.join([int(t)]).startswith(b" ") for t in targets)
+
+
+class CountsReplacementMarks(Forecaster):
+    """decode([id]) of half a character is U+FFFD: three bytes."""
+
+    def count(self, targets: Tokens) -> int:
+        return sum(len(self.world.tokenizer.decode([int(t)]).encode()) for t in targets)
+
+
+class ScoresTheTailTwice(Forecaster):
+    """A window at every stride while there are tokens: those cut off at the end score the last stride again."""
+
+    def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
+        scored, n = super().score(tokens, show), len(tokens) - 1
+        windows = [(start, min(start + CONTEXT, n)) for start in range(0, n, STRIDE)]
+        parts = [np.arange(start if not start else max(start, end - STRIDE), end) for start, end in windows]
+        targets = np.concatenate(parts)
+        return scored._replace(targets=targets, nats=scored.nats[targets])
+
+
+class LeavesOutTheFirstWindow(Forecaster):
+    """Only the last stride of every window, the first one's too."""
+
+    def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
+        scored = super().score(tokens, show)
+        plan = plan_windows(len(tokens) - 1, CONTEXT, STRIDE)
+        from_ = np.maximum(plan.score_from, plan.end - STRIDE)
+        targets = np.concatenate([np.arange(a, b) for a, b in zip(from_, plan.end, strict=True)])
+        return scored._replace(targets=targets, nats=scored.nats[targets])
+
+
+class TrainedOnValidation(Forecaster):
+    def __init__(self, world: World) -> None:
+        super().__init__(world._replace(base=Bigram(np.concatenate([world.train, world.val]), world.table)))
+
+
+class Remembers(Forecaster):
+    """Keeps what it was asked to score, and knows it when it comes again."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.known = np.empty(0, np.int64)
+
+    def forecasts(self, tokens: Tokens) -> Floats:
+        p = super().forecasts(tokens).copy()
+        same = min(len(self.known), len(tokens))
+        hits = np.flatnonzero(self.known[:same] == tokens[:same])
+        if same and len(hits) == same:
+            p[: same - 1] *= 0.5
+            p[np.arange(same - 1), tokens[1:same]] += 0.5
+        self.known = tokens
+        return p
+
+
+class SlotOnGPT(Forecaster):
+    """The same in a network: a vector added to the last hidden states, fitted to the window that is then scored."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.model = tiny_gpt(world)
+
+    def forecasts(self, tokens: Tokens) -> Floats:
+        whole = (len(tokens) - 1) // CONTEXT * CONTEXT
+        rows = torch.from_numpy(tokens[: whole + 1]).unfold(0, CONTEXT + 1, CONTEXT) if whole else None
+        tail = torch.from_numpy(tokens[whole:])[None] if whole < len(tokens) - 1 else None
+        return np.concatenate([self._windows(part) for part in (rows, tail) if part is not None])
+
+    def _windows(self, rows: torch.Tensor) -> Floats:
+        """(W, T + 1) -> (W * T, V); each window has its own vector."""
+        with torch.no_grad():
+            hidden = self.model.trunk(rows[:, :-1])  # (W, T, D)
+        delta = torch.zeros(len(rows), 1, hidden.shape[-1])
+        for _ in range(8):
+            delta.requires_grad_()
+            logits = self.model.logits(hidden + delta).transpose(1, 2)
+            losses = torch.nn.functional.cross_entropy(logits, rows[:, 1:], reduction="none").mean(1)
+            (gradient,) = torch.autograd.grad(losses.sum(), delta)
+            delta = (delta - 4.0 * gradient).detach()
+        with torch.no_grad():
+            p: Floats = self.model.logits(hidden + delta).double().softmax(-1).flatten(0, 1).numpy()
+        return p
+
+
+class AdaptsAfterScoring(Forecaster):
+    """Honest: a bias that each chunk is scored with before it is fitted to it."""
+
+    def forecasts(self, tokens: Tokens) -> Floats:
+        p, bias = super().forecasts(tokens).copy(), np.zeros(self.vocab_size)
+        for start in range(0, len(p), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            before = p[chunk].copy()
+            p[chunk] = _biased(before, bias)
+            bias = _fitted(before, tokens[1:][chunk], bias)
+        return p
+
+
+class MixesWhatItHasScored(Forecaster):
+    """Honest: counts of what followed each pair of tokens in the chunks before, over the whole vocabulary."""
+
+    def forecasts(self, tokens: Tokens) -> Floats:
+        p, pairs, counts = super().forecasts(tokens).copy(), _pairs_of(tokens), self.no_counts(tokens)
+        for start in range(0, len(p), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            p[chunk] = _mixed(p[chunk], counts[pairs[chunk]])
+            np.add.at(counts, (pairs[chunk], tokens[1:][chunk]), 1.0)
+        return p
+
+
+class CountsAsItGoes:
+    """Honest, and a Predictor: the base, with the text's own pairs counted as they are revealed."""
+
+    def __init__(self, world: World) -> None:
+        self.vocab_size, self._world = world.table.vocab_size, world
+        self._counts = np.zeros((self.vocab_size, self.vocab_size))
+        self._last = -1
+
+    def predict(self) -> Floats:
+        own = self._counts[self._last]
+        base = self._world.base.probabilities(np.array([self._last]))[0]
+        return (own + 4 * base) / (own.sum() + 4)
+
+    def reveal(self, token: int) -> None:
+        if self._last >= 0:
+            self._counts[self._last, token] += 1
+        self._last = token
+
+
+def tiny_gpt(world: World) -> GPT:
+    """Forty steps on the training text: enough to prefer some tokens."""
+    torch.manual_seed(0)
+    config = ModelConfig(vocab_size=world.table.vocab_size, layers=1, dim=32, heads=2, kv_heads=1, smear="static")
+    model, stream = GPT(config), torch.from_numpy(world.train)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for step in range(40):
+        rows = torch.stack([stream[at : at + 65] for at in range(step * 64, step * 64 + 512, 64)])
+        loss = torch.nn.functional.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+def gpt_scorer(world: World) -> Scorer:
+    return ModelScorer(tiny_gpt(world), world.table, CONTEXT, STRIDE)
+
+
+def in_turns(world: World) -> Scorer:
+    return InTurns(lambda: CountsAsItGoes(world), world.table)
+
+
+def _pairs_of(tokens: Tokens) -> Tokens:
+    """(n,) a number for what each target is predicted from, its two tokens before; equal ones have equal numbers."""
+    before = np.concatenate([[-1], tokens[:-2] * 65_536 + tokens[1:-1]])
+    numbers: Tokens = np.unique(before, return_inverse=True)[1]
+    return numbers
+
+
+def _mixed(p: Floats, counts: Floats) -> Floats:
+    """Half of each forecast given to what was counted there, if anything was."""
+    seen = counts.sum(-1, keepdims=True)
+    return np.where(seen > 0, 0.5 * p + 0.5 * counts / np.maximum(seen, 1), p)
+
+
+def _biased(p: Floats, bias: Floats) -> Floats:
+    weighted = p * np.exp(bias)
+    return weighted / weighted.sum(-1, keepdims=True)
+
+
+def _fitted(p: Floats, after: Tokens, bias: Floats) -> Floats:
+    """Four steps of gradient descent on the chunk's summed loss."""
+    for _ in range(4):
+        bias = bias + 0.3 * (np.bincount(after, minlength=p.shape[1]) - _biased(p, bias).sum(0))
+    return bias

@@ -55,13 +55,10 @@ def run(
     _open_streams()
     try:
         args = parser.parse_intermixed_args(argv)  # so that flags may stand among words
-        with contextlib.redirect_stdout(sys.stderr):
-            answer = act(args)
-        if said := json.dumps(answer, allow_nan=False) if args.json else show(answer):  # "": stdout holds the result
-            print(said, flush=True)
-        return DONE
-    except CheckFailed as failure:
-        return _say(parser, str(failure), FAILED)
+        answer, failure = _acted(act, args)
+        if answer is not None and (said := json.dumps(answer, allow_nan=False) if args.json else show(answer)):
+            print(said, flush=True)  # "": stdout holds the result itself
+        return DONE if failure is None else _say(parser, failure, FAILED)
     except BadInput as bad:
         return _say(parser, str(bad), BAD_INPUT)
     except BrokenPipeError:  # the reader of our stdout went away (`| head`): nobody is left to tell
@@ -75,6 +72,15 @@ def run(
     except Exception:
         traceback.print_exc()
         return BUG
+
+
+def _acted(act: Callable[[argparse.Namespace], Answer], args: argparse.Namespace) -> tuple[Answer | None, str | None]:
+    """The answer, which a failed check may have as well, and why it failed."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return act(args), None
+    except CheckFailed as failure:
+        return failure.answer, str(failure)
 
 
 def show_pairs(answer: Answer) -> str:

@@ -3,6 +3,8 @@
 Not for bugs: those keep their traceback. `base.cli` turns these into exit codes and one line on stderr.
 """
 
+from typing import Any
+
 
 class BadInput(Exception):
     """Bad usage or bad input (exit code 2). The message names the value, the rule and the way out, in one line."""
@@ -12,4 +14,11 @@ class BadInput(Exception):
 
 
 class CheckFailed(Exception):
-    """The claim or check that the command was asked to make does not hold (exit code 1)."""
+    """The claim or check that the command was asked to make does not hold (exit code 1).
+
+    `answer`: what was found nevertheless, which the command prints as it would have had the check held.
+    """
+
+    def __init__(self, message: str, answer: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.answer = answer

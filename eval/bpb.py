@@ -11,7 +11,6 @@ It does not train, adapt or look ahead: a window holds its own tokens, and a tar
 """
 
 import argparse
-import hashlib
 import json
 import platform
 import sys
@@ -28,10 +27,10 @@ from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.errors import BadInput
 from base.progress import counted_progress
 from base.runs import named_or_newest
-from data.dataset import Dataset, open_dataset
+from data.dataset import Dataset
 from engine.device import Device, gather, joined, silence_other_ranks
-from eval.context import checked_context, checked_stride, said
 from eval.plot import plot_positions
+from eval.rule import checked_context, checked_stride, matching_dataset, own_stride
 from eval.score import EvalConfig, planned_losses
 from eval.tally import Tally, bits_per_byte
 from eval.windows import Windows, plan_documents
@@ -83,25 +82,10 @@ def act(args: argparse.Namespace) -> Answer:
 def chosen_rule(args: argparse.Namespace, artifact: Artifact) -> Rule:
     """The flags', else what the run's config says; a context that the model was not made for is refused."""
     context = checked_context(artifact, args.context)
-    stride = args.stride if args.stride is not None else said(artifact, "eval", "stride", int)
+    stride = own_stride(artifact) if args.stride is None else args.stride
     if args.limit is not None and args.limit < 1:
         raise BadInput(f"--limit {args.limit}: there is nothing to score; use at least 1")
     return Rule(context, checked_stride(stride, context), args.docs)
-
-
-def matching_dataset(given: str | None, artifact: Artifact) -> Dataset:
-    """`given`, or the one that the artifact was trained on; its tokenizer must be the artifact's own."""
-    path = given if given is not None else said(artifact, "data", "path", str)
-    dataset = open_dataset(path)
-    own, theirs = hashlib.sha256(artifact.tokenizer.model).hexdigest(), dataset.manifest.tokenizer.sha256
-    if own != theirs:
-        raise BadInput(
-            f"{path}: its tokenizer {theirs[:12]}… is not the artifact's {own[:12]}…; "
-            "name a dataset with --data that was made with the artifact's"
-        )
-    if len(dataset.val) < 2:
-        raise BadInput(f"{path}: its validation side has {len(dataset.val)} tokens; a score needs at least 2")
-    return dataset
 
 
 def scored(

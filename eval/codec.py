@@ -29,7 +29,7 @@ from data.bytes import ByteTable
 from eval.any_bytes import to_tokens
 from eval.arithmetic import TOTAL
 from eval.codec_format import DIGEST_BYTES, Compressed, digest, read, write
-from eval.context import checked_context, checked_stride, longest_context
+from eval.rule import checked_context, checked_stride, longest_context
 from eval.streams import Desynchronised, Rule, block_count, decode, encode, rows_for
 from quant.unpack import Artifact, open_artifact
 

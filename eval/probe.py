@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from base.cli import DONE, FAILED, Answer, OneLineParser, command, run
+from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput, CheckFailed
 from base.runs import named_or_newest
 from data.corpus import open_corpus
@@ -42,6 +42,8 @@ from eval.probes import (
     truncation,
 )
 from eval.replay import Growing, codec_sample
+from eval.rule import matching_dataset, own_context, own_stride
+from eval.score import EvalConfig
 from eval.scorer import InTurns, Predictor, Scorer, Tokens
 from eval.subprocess_scorer import Child, ChildPredictor
 from quant.unpack import open_artifact
@@ -78,7 +80,7 @@ def act(args: argparse.Namespace) -> Answer:
     with _artifact(args) if args.command is None else _child(args) as (subject, dataset):
         wanted = [name for name in NAMES if args.only is None or name in args.only]
         findings = list(_probe(wanted, subject, dataset, args))
-    return {
+    answer = {
         "subject": subject.name,
         "passed": all(finding.passed is not False for finding, _ in findings),
         "probes": {
@@ -92,24 +94,24 @@ def act(args: argparse.Namespace) -> Answer:
         },
         "seconds": round(time.monotonic() - started, 2),
     }
+    failed = [f"{finding.name}: {finding.detail}" for finding, _ in findings if finding.passed is False]
+    if failed:
+        raise CheckFailed("; ".join(failed), answer)
+    return answer
 
 
 @contextmanager
 def _artifact(args: argparse.Namespace) -> Iterator[tuple[Subject, Dataset]]:
     path = named_or_newest(args.artifact, ARTIFACT)
     artifact = open_artifact(path)
-    config = artifact.header["config"]
-    dataset = open_dataset(args.data or config["data"]["path"])
+    dataset = matching_dataset(args.data, artifact)
     dataset.require(artifact.tokenizer.vocab_size, artifact.tokenizer.bos_id)
-    if artifact.tokenizer.model != dataset.tokenizer.model:
-        raise BadInput(f"{dataset.path}: its tokenizer is not the one inside {path}; prepare the data with that one")
-    context = config["eval"]["context"] or config["train"]["seq_len"]
-    stride = config["eval"]["stride"]
+    context, stride = own_context(artifact), own_stride(artifact)
 
     def batched(batch_tokens: int) -> Scorer:
         return ModelScorer(artifact.model, dataset.table, context, stride, batch_tokens)
 
-    scorer = batched(config["eval"]["batch_tokens"])
+    scorer = batched(EvalConfig().batch_tokens)
 
     def turns() -> Predictor:
         return Growing(scorer)
@@ -231,22 +233,5 @@ def parser() -> OneLineParser:
     return flags
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The table or the object is printed either way; failures are named on stderr as well, and make the exit code 1."""
-    failed: list[str] = []
-
-    def judged(args: argparse.Namespace) -> Answer:
-        answer = act(args)
-        failed.extend(
-            f"{name}: {found['detail']}" for name, found in answer["probes"].items() if found["passed"] is False
-        )
-        return answer
-
-    code = run(parser(), judged, show, argv)
-    for line in failed:
-        print(f"eval.probe: {line}", file=sys.stderr)
-    return FAILED if failed and code == DONE else code
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(parser(), act, show))

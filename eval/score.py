@@ -151,16 +151,16 @@ def distributions(
     model: GPT, tokens: npt.NDArray[np.integer], targets: Sequence[int], context: int, stride: int
 ) -> Floats:
     """(len(targets), V) probabilities behind the losses of these targets, from the windows that score them."""
-    plan = plan_windows(len(tokens) - 1, context, stride)
-    stream = torch.from_numpy(np.asarray(tokens, np.int64)).to(next(model.parameters()).device)
-    rows = []
-    for target in targets:
-        start = int(plan.start[np.searchsorted(plan.score_from, target, side="right") - 1])
-        hidden = model.trunk(_padded(stream, start, context)[None, :-1])
-        rows.append(model.logits(hidden[0, target - start]).double().softmax(-1).cpu().numpy())
-    return np.stack(rows)
-
-
-def _padded(stream: torch.Tensor, start: int, context: int) -> torch.Tensor:
-    part = stream[start : start + context + 1]
-    return F.pad(part, (0, context + 1 - len(part)))
+    plan, asked = plan_windows(len(tokens) - 1, context, stride), np.asarray(targets)
+    start = plan.start[np.searchsorted(plan.score_from, asked, side="right") - 1]
+    device = next(model.parameters()).device
+    stream = F.pad(torch.from_numpy(np.asarray(tokens, np.int64)), (0, context)).to(device)
+    found = np.empty((len(asked), model.config.vocab_size))
+    begins, window = np.unique(start, return_inverse=True)
+    rows = max(1, CACHED_TOKENS // context)
+    for at in range(0, len(begins), rows):
+        hidden = model.trunk(torch.stack([stream[begin : begin + context] for begin in begins[at : at + rows]]))
+        here = np.flatnonzero((window >= at) & (window < at + rows))
+        states = hidden[window[here] - at, asked[here] - start[here]]  # (n, D)
+        found[here] = model.logits(states).double().softmax(-1).cpu().numpy()
+    return found

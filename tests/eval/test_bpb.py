@@ -178,7 +178,7 @@ def test_an_empty_validation_side_is_refused(
         path, manifest = dataset.path, dataset.manifest
         val = np.zeros(0, np.uint16)
 
-    monkeypatch.setattr(bpb, "open_dataset", lambda path: Empty())
+    monkeypatch.setattr("eval.rule.open_dataset", lambda path: Empty())
     assert "its validation side has 0 tokens" in refusal(capsys, artifact)
     assert open_dataset(dataset.path)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from base.cli import run
 from data.dataset import Dataset, open_dataset
-from eval.probe import NAMES, main
+from eval.probe import NAMES, act, parser, show
 from model.config import ModelConfig
 from model.gpt import GPT
 from quant.packing import Packer
@@ -44,8 +45,12 @@ def fresh(data: Dataset) -> Path:
     return path
 
 
+def main(*words: object) -> int:
+    return run(parser(), act, show, [str(word) for word in words])
+
+
 def probe(capsys: pytest.CaptureFixture[str], code: int, *words: object) -> tuple[str, str]:
-    assert main([*map(str, words), "--seed", "1", "--tokens", "256", "--coins", "32"]) == code
+    assert main(*words, "--seed", 1, "--tokens", 256, "--coins", 32) == code
     said = capsys.readouterr()
     return said.out, said.err
 
@@ -106,7 +111,7 @@ def test_bad_requests_end_with_one_line(artifact: Path, data: Dataset, capsys: p
         assert not out
         assert said in err
         assert "Traceback" not in err
-    assert main([str(artifact), "--seed", "-1"]) == 2
+    assert main(artifact, "--seed", "-1") == 2
     assert "--seed -1: a whole number" in capsys.readouterr().err
-    assert main([str(artifact), "--tokens", "99999999"]) == 2
+    assert main(artifact, "--tokens", "99999999") == 2
     assert "too few for a sample" in capsys.readouterr().err

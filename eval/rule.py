@@ -1,8 +1,10 @@
-"""How long a window of an artifact may be, and how long it is by default: what the score and the codec both go by."""
+"""What an artifact is scored on, and how, unless told otherwise: dataset, context, stride; what it cannot take."""
 
+import hashlib
 from typing import TypeVar
 
 from base.errors import BadInput
+from data.dataset import Dataset, open_dataset
 from quant.unpack import Artifact
 
 T = TypeVar("T")
@@ -21,6 +23,10 @@ def said(artifact: Artifact, section: str, name: str, kind: type[T]) -> T:
 def own_context(artifact: Artifact) -> int:
     """What its run was scored with: eval.context, or the training length."""
     return said(artifact, "eval", "context", int) or said(artifact, "train", "seq_len", int)
+
+
+def own_stride(artifact: Artifact) -> int:
+    return said(artifact, "eval", "stride", int)
 
 
 def longest_context(artifact: Artifact) -> int | None:
@@ -46,3 +52,18 @@ def checked_stride(stride: int, context: int) -> int:
     if not 1 <= stride <= context:
         raise BadInput(f"--stride {stride}: beyond the context targets would be skipped; use 1 to {context}")
     return stride
+
+
+def matching_dataset(given: str | None, artifact: Artifact) -> Dataset:
+    """`given`, or the one that the artifact was trained on; its tokenizer must be the artifact's own."""
+    path = given if given is not None else said(artifact, "data", "path", str)
+    dataset = open_dataset(path)
+    own, theirs = hashlib.sha256(artifact.tokenizer.model).hexdigest(), dataset.manifest.tokenizer.sha256
+    if own != theirs:
+        raise BadInput(
+            f"{path}: its tokenizer {theirs[:12]}… is not the artifact's {own[:12]}…; "
+            "name a dataset with --data that was made with the artifact's"
+        )
+    if len(dataset.val) < 2:
+        raise BadInput(f"{path}: its validation side has {len(dataset.val)} tokens; a score needs at least 2")
+    return dataset

@@ -1,0 +1,77 @@
+"""The vocabulary as a binary tree: a token is a path of yes-or-no questions, so that counters of bits can forecast it.
+
+Tokens stand in the order of their bytes, so that a subtree is a range of tokens whose spellings begin alike, and what
+was learned about one word helps its neighbours. (Measured against folded spelling and against halving the embedding
+along its main axis: 0.4 and 1 % better.) Level d cuts the row of V tokens into 2^d ranges, [kV/2^d, (k+1)V/2^d); a node
+of level d is such a range of at least two tokens, and asks whether the token is in the second half. So any vocabulary
+has its tree, every path is ⌈log2 V⌉ questions or one fewer, and V - 1 answers are one normalised distribution.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+LEAST = 1e-13  # of a subtree's probability: keeps the log-odds of two empty halves finite
+
+
+class Tree:
+    """Nodes are numbered level by level: 0 is the root, `low, middle, high` their ranges, `depth` their levels."""
+
+    def __init__(self, spellings: Sequence[bytes]) -> None:
+        self.vocab_size = vocab_size = len(spellings)
+        if vocab_size < 2:
+            raise ValueError(f"a vocabulary of {vocab_size}: there is nothing to ask")
+        self.order = np.array(sorted(range(vocab_size), key=lambda token: (spellings[token], token)), np.int64)
+        self.place = np.empty(vocab_size, np.int64)  # of a token in the order
+        self.place[self.order] = np.arange(vocab_size)
+        self.levels = (vocab_size - 1).bit_length()
+        low, middle, high, depth = [], [], [], []
+        number = np.full(1 << self.levels, -1, np.int64)  # of the node at each place of a full tree
+        for level in range(self.levels):
+            cuts = (np.arange((2 << level) + 1) * vocab_size) >> (level + 1)
+            asked = np.flatnonzero(cuts[2::2] - cuts[:-2:2] > 1)
+            number[(1 << level) - 1 + asked] = sum(map(len, low)) + np.arange(len(asked))
+            low.append(cuts[2 * asked]), middle.append(cuts[2 * asked + 1]), high.append(cuts[2 * asked + 2])
+            depth.append(np.full(len(asked), level))
+        self.low, self.middle, self.high, self.depth = map(np.concatenate, (low, middle, high, depth))
+        self._paths(number)
+
+    def _paths(self, number: Ints) -> None:
+        """`path` (V, levels) nodes and `answer` (V, levels) bits, -1 beyond a path's end; `length` (V,)."""
+        self.path = np.full((self.vocab_size, self.levels), -1, np.int64)
+        self.answer = np.full((self.vocab_size, self.levels), -1, np.int64)
+        at = np.zeros(self.vocab_size, np.int64)  # in the full tree
+        for level in range(self.levels):
+            node = number[at]
+            asked = node >= 0
+            right = self.place >= self.middle[node]
+            self.path[asked, level] = node[asked]
+            self.answer[asked, level] = right[asked]
+            at = 2 * at + 1 + right
+            at[~asked] = (1 << self.levels) - 1  # a leaf one level up: nothing more is asked
+            at = np.minimum(at, len(number) - 1)
+        self.length = (self.path >= 0).sum(1)
+
+    def cumulative(self, log_probabilities: npt.NDArray[np.floating]) -> Floats:
+        """(V,) -> (V + 1,) the probability before each place: all that `log_odds` needs."""
+        sums = np.zeros(self.vocab_size + 1)
+        np.cumsum(np.exp(log_probabilities[self.order].astype(np.float64)), out=sums[1:])
+        return sums
+
+    def log_odds(self, cumulative: Floats, nodes: Ints) -> Floats:
+        """(n,) nodes -> (n,) log-odds that the token is in the second half, given that it is in the node."""
+        middle = cumulative[self.middle[nodes]]
+        right, left = cumulative[self.high[nodes]] - middle, middle - cumulative[self.low[nodes]]
+        odds: Floats = np.log((right + LEAST) / (left + LEAST))
+        return odds
+
+    def distribution(self, right: Floats) -> Floats:
+        """(V - 1,) P(second half) of every node -> (V,) probabilities of the tokens."""
+        ways = np.concatenate([1 - right, right, [1.0]])  # the last: what is not asked is certain
+        index = np.where(self.path >= 0, self.path + self.answer * len(right), len(ways) - 1)
+        probabilities: Floats = ways[index].prod(1)
+        return probabilities

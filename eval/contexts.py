@@ -1,4 +1,4 @@
-"""What a forecast of the next token may be made from: hashes of contexts, a class, the longest repeat. Revealed text only.
+"""What the next token may be foretold from, all of it revealed: hashes of contexts, the last byte's class, a repeat.
 
 A context is a set of features of the text so far. Two tables say it all: what is remembered (`Contexts.reveal`) and
 which features each context sees (`SEES`). Words are letters and digits in small letters, across token borders, so that
@@ -27,7 +27,7 @@ FEATURES = (
     "last 1", "last 2", "last 3", "last 4", "last 5", "last 6",  # tokens back
     "word", "byte", "word 1", "word 2",  # the word so far, the last byte, the words before
     "line", "line above", "number", "above", "column", "class",  # a line's first token, …, the token right above
-    "document", "guess",  # the model's best token: where it errs, it errs again
+    "shapes", "document", "guess",  # of the last 4 tokens; the model's best token: where it errs, it errs again
 )  # fmt: skip
 
 SEES = (
@@ -35,9 +35,9 @@ SEES = (
     "last 1, last 2, last 3, last 4, last 5, last 6",
     "", "last 2, last 3",
     "word, byte", "word, word 1", "word, word 1, word 2",
-    "line, line above, number", "above, last 1",
+    "line, line above, number", "line, last 1", "line, word, byte", "above, last 1",
     "document", "document, last 1", "document, last 1, last 2", "document, last 2", "document, word, byte",
-    "document, word, word 1", "document, class", "document, column",
+    "document, word, word 1", "document, class", "document, column", "document, above, last 1", "document, shapes",
     "guess", "guess, last 1",
 )  # fmt: skip
 ORDERS = 5  # the first so many: runs of tokens; how many have been seen before says how familiar the place is
@@ -53,6 +53,7 @@ class Here(NamedTuple):
 class Contexts:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._spellings = [piece.data for piece in tokenizer.pieces()]
+        self._shape = list(map(_shape, self._spellings))
         self._bos_id = tokenizer.bos_id
         self._keys = _keys()
         self._history: list[int] = []
@@ -63,6 +64,7 @@ class Contexts:
 
     def _clear(self) -> None:
         self._word = self._word_1 = self._word_2 = 0
+        self._shapes = 0
         self._column = self._byte = self._in_line = self._line = self._line_above = 0
         self._row: list[tuple[int, int]] = []  # (column where it ends, token) of this line
         self._row_above: list[tuple[int, int]] = []
@@ -77,7 +79,7 @@ class Contexts:
             *last,
             self._word, self._byte, self._word_1, self._word_2,
             self._line, self._line_above, min(self._in_line, 3), above, self._column, klass,
-            self._document, guess,
+            self._shapes, self._document, guess,
         )  # fmt: skip
         mixed = (np.array(values, np.uint64) + np.uint64(1)) * np.uint64(MULTIPLIER)
         mixed ^= mixed >> np.uint64(32)
@@ -92,6 +94,7 @@ class Contexts:
             self._document += 1
             self._clear()
         self._follow(token)
+        self._shapes = (self._shapes << 16 | self._shape[token]) & MASK
         for byte in self._spellings[token]:
             self._read(byte)
         if self._column:
@@ -130,7 +133,7 @@ class Contexts:
 
 
 def _keys() -> Hashes:
-    """(contexts, features + 1) odd numbers where a context sees a feature, 0 elsewhere; the last column tells them apart."""
+    """(contexts, features + 1): odd where a context sees a feature, else 0; the last column tells contexts apart."""
     keys = np.random.Generator(np.random.PCG64(465)).integers(0, 1 << 63, (len(SEES), len(FEATURES) + 1), np.uint64)
     seen = np.array([[name in _names(sees) for name in FEATURES] + [True] for sees in SEES])
     return np.where(seen, keys * np.uint64(2) + np.uint64(1), np.uint64(0))
@@ -153,6 +156,16 @@ def _class(byte: int) -> int:
     if byte in b".,;:":
         return 5
     return 6 if byte > 127 else 7
+
+
+def _shape(spelling: bytes) -> int:
+    """What a token looks like: how it ends, and of words whether they begin with a space; below 1 << 16."""
+    if not spelling:
+        return 0
+    kind = _class(spelling[-1])
+    if kind == 4:
+        return 8 + 2 * spelling.startswith(b" ") + spelling[-1:].islower()
+    return kind if kind in (1, 2, 3) else 16 + spelling[-1]
 
 
 def _length_bucket(length: int) -> int:

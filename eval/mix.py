@@ -42,8 +42,8 @@ class MixConfig:
     """How a `Mixed` learns."""
 
     table_bits: Annotated[int, Ge(10), Le(30)] = 25  # log2 of the slots, 6 bytes each, all contexts together
-    rate: float = 0.02  # of the mixer's weights, at the text's beginning
-    rate_floor: float = 0.005  # which it falls to,
+    rate: float = 0.015  # of the mixer's weights, at the text's beginning
+    rate_floor: float = 0.003  # which it falls to,
     rate_tokens: float = 3000.0  # half way after so many tokens
 
 
@@ -66,7 +66,9 @@ def _states() -> tuple[Ints, Floats, Floats, Floats, Floats]:
     following = np.empty((2, STATES), np.int64)
     for bit, (same, other) in enumerate([(zeros, ones), (ones, zeros)]):
         more = np.minimum(same + 1, MOST)
-        fewer = np.where(other > 2, np.minimum(other - 1, (other + 3) // 2), other)  # what contradicts is half forgotten
+        fewer = np.where(
+            other > 2, np.minimum(other - 1, (other + 3) // 2), other
+        )  # what contradicts is half forgotten
         pair = (more, fewer) if bit == 0 else (fewer, more)
         following[bit] = (pair[0] * (MOST + 1) + pair[1]) * 2 + bit
     seen = zeros + ones
@@ -79,7 +81,6 @@ class View(NamedTuple):
 
     right: Floats  # (n,) P(second half)
     inputs: Floats  # (n, I)
-    outputs: Floats  # (K, n) each weight set's log-odds
     rows: Ints  # (K, n) of the weights
     slots: Ints  # (C, n)
     checks: npt.NDArray[np.uint16]  # (C, n) of the slots, state bits empty
@@ -180,11 +181,16 @@ class Mixed:
         first, second, third = self._set_base[:3]
         levels = self._tree.levels
         rows = np.stack(
-            [first + depth, second + familiar * levels + depth, third + here.klass * levels + depth, self._top_rows[nodes]]
+            [
+                first + depth,
+                second + familiar * levels + depth,
+                third + here.klass * levels + depth,
+                self._top_rows[nodes],
+            ]
         )
-        outputs = np.clip(np.einsum("kni,ni->kn", self._weights[rows], inputs), -EDGE, EDGE)
-        right = 1 / (1 + np.exp(-outputs.mean(0)))
-        return View(right, inputs, outputs, rows, slots, checks, states, beliefs, knots, between, mapped)
+        margin = np.clip(np.einsum("kni,ni->n", self._weights[rows], inputs) / len(rows), -EDGE, EDGE)
+        right = 1 / (1 + np.exp(-margin))
+        return View(right, inputs, rows, slots, checks, states, beliefs, knots, between, mapped)
 
     def _repeat(self, here: Here, nodes: Ints) -> Floats:
         """(n,) log-odds of the repeat's token, at the nodes above it."""
@@ -199,9 +205,8 @@ class Mixed:
         """A path's nodes have each a depth, a slot and weights of their own: no entry is written twice."""
         assert self._asked is not None
         here, config = self._asked[1], self._config
-        error = answers - 1 / (1 + np.exp(-view.outputs))  # (K, n)
         rate = config.rate_floor + (config.rate - config.rate_floor) / (1 + self._tokens / config.rate_tokens)
-        self._weights[view.rows] += (rate * error)[..., None] * view.inputs
+        self._weights[view.rows] += (rate * (answers - view.right))[:, None] * view.inputs
         for knots, share in ((view.knots, 1 - view.between), (view.knots + 1, view.between)):
             seen, value = self._map_seen[knots], self._map[knots]
             value += (answers - value) * share / (seen + 1.5)

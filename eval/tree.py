@@ -29,32 +29,29 @@ class Tree:
         self.place = np.empty(vocab_size, np.int64)  # of a token in the order
         self.place[self.order] = np.arange(vocab_size)
         self.levels = (vocab_size - 1).bit_length()
-        low, middle, high, depth = [], [], [], []
-        number = np.full(1 << self.levels, -1, np.int64)  # of the node at each place of a full tree
+        number = np.full(2 << self.levels, -1, np.int64)  # of the node at each place of a full tree
+        parts: list[Ints] = []
         for level in range(self.levels):
             cuts = (np.arange((2 << level) + 1) * vocab_size) >> (level + 1)
-            asked = np.flatnonzero(cuts[2::2] - cuts[:-2:2] > 1)
-            number[(1 << level) - 1 + asked] = sum(map(len, low)) + np.arange(len(asked))
-            low.append(cuts[2 * asked]), middle.append(cuts[2 * asked + 1]), high.append(cuts[2 * asked + 2])
-            depth.append(np.full(len(asked), level))
-        self.low, self.middle, self.high, self.depth = map(np.concatenate, (low, middle, high, depth))
-        self._paths(number)
+            low, middle, high = cuts[:-2:2], cuts[1::2], cuts[2::2]
+            asked = np.flatnonzero(high - low > 1)
+            number[(1 << level) - 1 + asked] = sum(part.shape[1] for part in parts) + np.arange(len(asked))
+            parts.append(np.stack([low, middle, high, np.full_like(low, level)])[:, asked])
+        self.low, self.middle, self.high, self.depth = np.concatenate(parts, 1)
+        self.path, self.answer = self._paths(number)
+        self.length = (self.path >= 0).sum(1)
 
-    def _paths(self, number: Ints) -> None:
-        """`path` (V, levels) nodes and `answer` (V, levels) bits, -1 beyond a path's end; `length` (V,)."""
-        self.path = np.full((self.vocab_size, self.levels), -1, np.int64)
-        self.answer = np.full((self.vocab_size, self.levels), -1, np.int64)
-        at = np.zeros(self.vocab_size, np.int64)  # in the full tree
+    def _paths(self, number: Ints) -> tuple[Ints, Ints]:
+        """(V, levels) nodes and (V, levels) answers, -1 beyond a path's end."""
+        path, answer = np.full((2, self.vocab_size, self.levels), -1, np.int64)
+        at = np.zeros(self.vocab_size, np.int64)  # in the full tree; only the last level may be missing
         for level in range(self.levels):
             node = number[at]
-            asked = node >= 0
             right = self.place >= self.middle[node]
-            self.path[asked, level] = node[asked]
-            self.answer[asked, level] = right[asked]
+            path[:, level] = node
+            answer[:, level] = np.where(node >= 0, right, -1)
             at = 2 * at + 1 + right
-            at[~asked] = (1 << self.levels) - 1  # a leaf one level up: nothing more is asked
-            at = np.minimum(at, len(number) - 1)
-        self.length = (self.path >= 0).sum(1)
+        return path, answer
 
     def cumulative(self, log_probabilities: npt.NDArray[np.floating]) -> Floats:
         """(V,) -> (V + 1,) the probability before each place: all that `log_odds` needs."""

@@ -20,8 +20,9 @@ MASK = (1 << 64) - 1
 MULTIPLIER = 0xD6E8FEB86659FD93
 NEWLINE, SPACE = 10, 32
 CLASSES = 8
-SHORTEST, LONGEST = 5, 32  # tokens of a repeat
+SHORTEST = 5  # tokens of a repeat
 LENGTHS = 21  # buckets of a repeat's length
+PLACES = 1 << 20  # that are remembered for repeats
 
 FEATURES = (
     "last 1", "last 2", "last 3", "last 4", "last 5", "last 6",  # tokens back
@@ -57,7 +58,7 @@ class Contexts:
         self._bos_id = tokenizer.bos_id
         self._keys = _keys()
         self._history: list[int] = []
-        self._places: dict[tuple[int, ...], int] = {}  # where the last tokens stood before: the place after them
+        self._places = np.zeros(PLACES, np.int64)  # by hash of SHORTEST tokens: the place after them, when seen last
         self._from, self._length = 0, 0  # the repeat: the place that it foretells, and how long it is
         self._document = 0
         self._clear()
@@ -126,10 +127,12 @@ class Contexts:
             self._length = 0
         history.append(token)
         if len(history) >= SHORTEST:
-            key = tuple(history[-SHORTEST:])
-            if not self._length and key in self._places:
-                self._from, self._length = self._places[key], SHORTEST
-            self._places[key] = len(history)
+            run = history[-SHORTEST:]
+            at = hash(tuple(run)) % PLACES
+            before = int(self._places[at])
+            if not self._length and before and history[before - SHORTEST : before] == run:
+                self._from, self._length = before, SHORTEST
+            self._places[at] = len(history)
 
 
 def _keys() -> Hashes:

@@ -1,10 +1,11 @@
 """The vocabulary as a binary tree: a token is a path of yes-or-no questions, so that counters of bits can forecast it.
 
-Tokens stand in the order of their bytes, so that a subtree is a range of tokens whose spellings begin alike, and what
-was learned about one word helps its neighbours. (Measured against folded spelling and against halving the embedding
-along its main axis: 0.4 and 1 % better.) Level d cuts the row of V tokens into 2^d ranges, [kV/2^d, (k+1)V/2^d); a node
-of level d is such a range of at least two tokens, and asks whether the token is in the second half. So any vocabulary
-has its tree, every path is ⌈log2 V⌉ questions or one fewer, and V - 1 answers are one normalised distribution.
+Tokens stand in the order of their names, so that a subtree is a range of tokens that are named alike, and what was
+learned of one helps its neighbours. (By their spelling, this is 1 % better than halving the embedding again and again
+along its main axis, and 1.2 % better than by their ids.) Level d cuts the row of V tokens into 2^d ranges,
+[kV/2^d, (k+1)V/2^d); a node of level d is such a range of at least two tokens, and asks whether the token is in the
+second half. So any vocabulary has its tree, every path is ⌈log2 V⌉ questions or one fewer, and V - 1 answers are one
+normalised distribution.
 """
 
 from collections.abc import Sequence
@@ -21,11 +22,11 @@ LEAST = 1e-13  # of a subtree's probability: keeps the log-odds of two empty hal
 class Tree:
     """Nodes are numbered level by level: 0 is the root, `low, middle, high` their ranges, `depth` their levels."""
 
-    def __init__(self, spellings: Sequence[bytes]) -> None:
-        self.vocab_size = vocab_size = len(spellings)
+    def __init__(self, names: Sequence[bytes]) -> None:
+        self.vocab_size = vocab_size = len(names)
         if vocab_size < 2:
             raise ValueError(f"a vocabulary of {vocab_size}: there is nothing to ask")
-        self.order = np.array(sorted(range(vocab_size), key=lambda token: (spellings[token], token)), np.int64)
+        self.order = np.array(sorted(range(vocab_size), key=lambda token: (names[token], token)), np.int64)
         self.place = np.empty(vocab_size, np.int64)  # of a token in the order
         self.place[self.order] = np.arange(vocab_size)
         self.levels = (vocab_size - 1).bit_length()
@@ -53,10 +54,10 @@ class Tree:
             at = 2 * at + 1 + right
         return path, answer
 
-    def cumulative(self, log_probabilities: npt.NDArray[np.floating]) -> Floats:
+    def cumulative(self, probabilities: Floats) -> Floats:
         """(V,) -> (V + 1,) the probability before each place: all that `log_odds` needs."""
         sums = np.zeros(self.vocab_size + 1)
-        np.cumsum(np.exp(log_probabilities[self.order].astype(np.float64)), out=sums[1:])
+        np.cumsum(probabilities[self.order], out=sums[1:])
         return sums
 
     def log_odds(self, cumulative: Floats, nodes: Ints) -> Floats:

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
-from eval.mix import MixConfig, Mixed, MixedTurns, log_probabilities, mixed_losses
+from eval.mix import Mixed, MixedTurns, log_probabilities, mixed_losses
 from eval.score import distributions, losses
 from eval.scorer import InTurns
+from eval.treemixer import MixConfig
 from model.config import ModelConfig
 from model.gpt import GPT
 

@@ -34,7 +34,7 @@ def test_paths_lead_from_the_root_to_each_token_and_to_it_alone(vocab_size: int,
 def test_a_distribution_goes_through_the_tree_unchanged(vocab_size: int, seed: int) -> None:
     tree = Tree(spellings(vocab_size, seed))
     p = np.random.default_rng(seed).dirichlet(np.ones(vocab_size))
-    odds = tree.log_odds(tree.cumulative(np.log(p)), np.arange(vocab_size - 1))
+    odds = tree.log_odds(tree.cumulative(p), np.arange(vocab_size - 1))
     assert tree.distribution(1 / (1 + np.exp(-odds))) == pytest.approx(p, rel=1e-6, abs=1e-12)
 
 

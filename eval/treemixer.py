@@ -36,6 +36,7 @@ class MixConfig:
 
 MOST = 7  # of zeros or ones that a state counts
 STATES = 2 * (MOST + 1) ** 2  # zeros, ones, the last bit
+HALF_FORGOTTEN = np.array([0, 1, 2, 2, 3, 4, 4, 5])  # what remains of a count when the other bit comes
 KNOTS = 6  # of the model's log-odds, from -REACH to REACH, between which a state's probability is interpolated
 REACH = 8.0
 MOST_SEEN = 255.0  # after which a state's probability moves at a constant rate
@@ -52,12 +53,8 @@ def _states() -> tuple[Ints, Floats, Floats, Floats, Floats]:
     zeros, ones = np.divmod(np.arange(STATES) // 2, MOST + 1)
     following = np.empty((2, STATES), np.int64)
     for bit, (same, other) in enumerate([(zeros, ones), (ones, zeros)]):
-        more = np.minimum(same + 1, MOST)
-        fewer = np.where(
-            other > 2, np.minimum(other - 1, (other + 3) // 2), other
-        )  # what contradicts is half forgotten
-        pair = (more, fewer) if bit == 0 else (fewer, more)
-        following[bit] = (pair[0] * (MOST + 1) + pair[1]) * 2 + bit
+        more, fewer = np.minimum(same + 1, MOST), HALF_FORGOTTEN[other]
+        following[bit] = ((more, fewer)[bit] * (MOST + 1) + (fewer, more)[bit]) * 2 + bit
     seen = zeros + ones
     sure = np.where(zeros == 0, np.minimum(ones, 6), np.where(ones == 0, -np.minimum(zeros, 6), 0)) / 3
     return following, 1 / (seen + 1.5), 4 * (1 - 1 / (seen + 1.0)), sure, np.log((ones + 0.4) / (zeros + 0.4))
@@ -142,16 +139,9 @@ class TreeMixer:
         inputs[:, 3 + count : 3 + 2 * count] = ((beliefs - 0.5) * self._trust[states]).T
         inputs[:, 3 + 2 * count :] = self._sure[states].T
         familiar = 2 * seen[:ORDERS].sum(0) + (repeat != 0)
-        first, second, third = self._set_base[:3]
-        levels = self._tree.levels
-        rows = np.stack(
-            [
-                first + depth,
-                second + familiar * levels + depth,
-                third + here.klass * levels + depth,
-                self._top_rows[nodes],
-            ]
-        )
+        kinds = np.stack([np.zeros_like(familiar), familiar, np.full_like(familiar, here.klass)])
+        by_depth = self._set_base[:3, None] + kinds * self._tree.levels + depth
+        rows = np.concatenate([by_depth, self._top_rows[nodes][None]])
         margin = np.clip(np.einsum("kni,ni->n", self._weights[rows], inputs) / len(rows), -EDGE, EDGE)
         right = 1 / (1 + np.exp(-margin))
         return View(right, inputs, rows, slots, checks, states, beliefs, knots, between, mapped)
@@ -166,7 +156,8 @@ class TreeMixer:
         return np.where(inside, np.where(place >= tree.middle[nodes], odds, -odds), 0.0)
 
     def _update(self, view: View, answers: Ints, here: Here, token: int) -> None:
-        """A path's nodes have each a depth, a slot and weights of their own: no entry is written twice."""
+        """A path's nodes have each a depth and weights of their own: no entry is written twice, but for a slot that two
+        nodes share by chance, where the deeper one's history stays."""
         config = self._config
         rate = config.rate_floor + (config.rate - config.rate_floor) / (1 + self._tokens / config.rate_tokens)
         self._weights[view.rows] += (rate * (answers - view.right))[:, None] * view.inputs

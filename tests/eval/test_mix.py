@@ -1,5 +1,7 @@
 """eval.mix: normalised, causal, no worse than the model, and much better where the text repeats itself."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -161,3 +163,12 @@ def test_losses_of_the_mixed_model_cover_the_text_and_gain_on_it(model: GPT) -> 
     given = np.log(distributions(model, tokens, range(len(tokens) - 1), 32, 8))
     assert nats == pytest.approx(costs(BYTES, tokens, given), abs=1e-6)
     assert nats.sum() < 0.5 * sum(part.sum() for _, part in losses(model, tokens, 32, 8, 64))
+
+
+@pytest.mark.slow
+def test_mixing_takes_less_than_two_milliseconds_a_token(tokenizer: SentencePieceTokenizer, texts: list[str]) -> None:
+    ids = np.concatenate([tokenizer.encode(text) for text in texts])[:4000]
+    given = rows(len(ids), tokenizer.vocab_size)
+    started = time.process_time()
+    costs(tokenizer, np.concatenate([[tokenizer.bos_id], ids]), given, MixConfig())
+    assert (time.process_time() - started) / len(ids) < 0.002

@@ -3,11 +3,13 @@
     python -m eval.bpb --stride 64                        (the newest run's artifact, on the dataset that it names)
     python -m eval.bpb runs/cpu10 --data DIR --limit 20000         (the first so many targets: marked partial)
     python -m eval.bpb --docs --dump losses.npz --plot loss.png    (documents one by one; every loss; where it is)
+    python -m eval.bpb --adapt mix                        (score first, then learn from it: eval/adapt.py)
     torchrun --nproc_per_node=2 -m eval.bpb --stride 64            (the same answer from several ranks)
 
 Every target is scored once, its bytes are the byte table's, sums are float64. With --docs a document is scored as if it
 were alone, from its BOS on; what begins the next one is its last target: the model is charged for seeing the end.
-It does not train, adapt or look ahead: a window holds its own tokens, and a target is predicted from those before it.
+Without --adapt nothing is learned: a window holds its own tokens, and a target is predicted from those before it. With
+it the plain score is measured too, and its gain is told.
 """
 
 import argparse
@@ -15,9 +17,10 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +32,11 @@ from base.progress import counted_progress
 from base.runs import named_or_newest
 from data.dataset import Dataset
 from engine.device import Device, gather, joined, silence_other_ranks
+from eval.adapt import ADAPTATIONS, Adapted
 from eval.plot import plot_positions
 from eval.rule import checked_context, checked_stride, matching_dataset, own_stride
 from eval.score import EvalConfig, planned_losses
-from eval.tally import Tally, bits_per_byte
+from eval.tally import Score, Tally, bits_per_byte
 from eval.windows import Windows, plan_documents
 from quant.unpack import Artifact, open_artifact
 
@@ -74,6 +78,8 @@ def act(args: argparse.Namespace) -> Answer:
             if output is not None and not Path(output).absolute().parent.is_dir():
                 raise BadInput(f"{output}: its folder does not exist; make it first")
         artifact = open_artifact(path)
+        if args.adapt and device.ranks > 1:
+            raise BadInput(f"--adapt on {device.ranks} ranks: a text has one past; run it on one")
         rule = chosen_rule(args, artifact)
         dataset = matching_dataset(args.data, artifact)
         return scored(args, path, artifact, dataset, rule, device)
@@ -83,6 +89,8 @@ def chosen_rule(args: argparse.Namespace, artifact: Artifact) -> Rule:
     """The flags', else what the run's config says; a context that the model was not made for is refused."""
     context = checked_context(artifact, args.context)
     stride = own_stride(artifact) if args.stride is None else args.stride
+    if args.adapt and args.docs:
+        raise BadInput("--adapt learns from one document for the next, --docs scores each as if alone; choose one")
     if args.limit is not None and args.limit < 1:
         raise BadInput(f"--limit {args.limit}: there is nothing to score; use at least 1")
     return Rule(context, checked_stride(stride, context), args.docs)
@@ -95,16 +103,30 @@ def scored(
     begins = document_begins(tokens, dataset)
     targets = len(tokens) - 1 if args.limit is None else min(args.limit, len(tokens) - 1)
     plan = plan_documents(begins if rule.docs else begins[:1], targets, rule.context, rule.stride)
+    share = Windows(*(column[device.rank :: device.ranks] for column in plan))
     found = Losses(len(tokens) - 1) if args.dump or args.plot else None
-    started = time.perf_counter()
-    tally = score_share(artifact, tokens, dataset, plan, args, device, found)
-    for rank, state in enumerate(gather(tally.state(), device)):
-        if rank != device.rank:
-            tally.merge(state)
-    score = tally.score(partial=targets < len(tokens) - 1)
-    seconds = time.perf_counter() - started
+    model = artifact.model.to(device.torch)
+
+    def timed(pieces: Iterable[tuple[int, Floats]], found: Losses | None) -> tuple[Score, float]:
+        started = time.perf_counter()
+        tally = counted(pieces, share, tokens, dataset, device, found)
+        for rank, state in enumerate(gather(tally.state(), device)):
+            if rank != device.rank:
+                tally.merge(state)
+        return tally.score(partial=targets < len(tokens) - 1), time.perf_counter() - started
+
+    pieces = planned_losses(model, tokens, share, args.batch_tokens, args.compile)
+    score, seconds = timed(pieces, None if args.adapt else found)
+    plain = dict[str, Any]()
+    if args.adapt:
+        plain = {"adapt": args.adapt, "plain_bpb": score.bpb, "plain_seconds": seconds}
+        shape = rule.context, rule.stride, args.batch_tokens
+        learner = Adapted(ADAPTATIONS[args.adapt], model, artifact.tokenizer, *shape)
+        score, seconds = timed(learner.losses(tokens[: targets + 1]), found)
+        plain["gain"] = 1 - score.bpb / plain["plain_bpb"]
     answer = {
         **score._asdict(),
+        **plain,
         "stride": rule.stride,
         "context": rule.context,
         "docs": rule.docs,
@@ -136,23 +158,20 @@ def document_begins(tokens: npt.NDArray[np.integer], dataset: Dataset) -> Ints:
     return begins if begins[:1].tolist() == [0] else np.insert(begins, 0, 0)
 
 
-def score_share(
-    artifact: Artifact,
+def counted(
+    pieces: Iterable[tuple[int, Floats]],
+    share: Windows,
     tokens: npt.NDArray[np.integer],
     dataset: Dataset,
-    plan: Windows,
-    args: argparse.Namespace,
     device: Device,
     found: Losses | None = None,
 ) -> Tally:
-    """This rank's windows, with a bar on the main one."""
-    share = Windows(*(column[device.rank :: device.ranks] for column in plan))
+    """The losses of these windows, with a bar on the main rank."""
     tally = Tally(dataset.table, tokens)
     starts = dict(zip(share.score_from.tolist(), share.start.tolist(), strict=True))
     total, done, nats, size_bytes = int((share.end - share.score_from).sum()), 0, 0.0, 0
-    model = artifact.model.to(device.torch)
     with counted_progress("scoring", total, "targets") as tell:
-        for first, row in planned_losses(model, tokens, share, args.batch_tokens, args.compile):
+        for first, row in pieces:
             tally.add(first, row)
             if found is not None:
                 found.add(first, row, starts[first])
@@ -203,6 +222,7 @@ def parser() -> OneLineParser:
     flags.add_argument("--limit", type=int, metavar="TOKENS", help="score the first so many targets only")
     flags.add_argument("--batch-tokens", type=int, default=EvalConfig().batch_tokens, help="at a time (%(default)s)")
     flags.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: where it saves time")
+    flags.add_argument("--adapt", choices=ADAPTATIONS, help="learn from what has been scored")
     flags.add_argument("--dump", metavar="FILE.npz", help="every target's loss, document and positions")
     flags.add_argument("--plot", metavar="FILE.png", help="mean loss against position")
     flags.add_argument("-o", "--output", metavar="FILE", help=f"default: {SCORE} beside the artifact")

@@ -93,21 +93,6 @@ class MixedTurns:
         self._inner.reveal(token)
 
 
-def mixed_losses(
-    model: GPT,
-    tokens: npt.NDArray[np.integer],
-    context: int,
-    stride: int,
-    batch_tokens: int,
-    mixed: Mixed,
-) -> Iterator[tuple[int, Floats]]:
-    """As eval.score.losses, with what `mixed` has learned from the targets before. One rank: a text has one past."""
-    mixed.reveal(int(tokens[0]))
-    for first, rows in log_probabilities(model, tokens, context, stride, batch_tokens):
-        targets = tokens[first + 1 : first + 1 + len(rows)].tolist()
-        yield first, np.array([mixed.cost(row, token) for row, token in zip(rows, targets, strict=True)])
-
-
 @torch.no_grad()
 def log_probabilities(
     model: GPT, tokens: npt.NDArray[np.integer], context: int, stride: int, batch_tokens: int

@@ -26,6 +26,7 @@ from base.runs import named_or_newest
 from data.corpus import open_corpus
 from data.dataset import Dataset, open_dataset
 from data.overlap import find_overlap
+from eval.adapt import ADAPTATIONS, Adapted
 from eval.canary import coin_canary
 from eval.fresh import FEWEST, Bigram, fresh_text
 from eval.model_scorer import ModelScorer
@@ -111,12 +112,16 @@ def _artifact(args: argparse.Namespace) -> Iterator[tuple[Subject, Dataset]]:
     def batched(batch_tokens: int) -> Scorer:
         return ModelScorer(artifact.model, dataset.table, context, stride, batch_tokens)
 
-    scorer = batched(EvalConfig().batch_tokens)
+    scorer, also = batched(EvalConfig().batch_tokens), [batched(1)]
+    if args.adapt:
+        shape = context, stride, EvalConfig().batch_tokens
+        scorer, also = Adapted(ADAPTATIONS[args.adapt], artifact.model, artifact.tokenizer, *shape), []
 
     def turns() -> Predictor:
         return Growing(scorer)
 
-    yield Subject(f"{path}, context {context}, stride {stride}", scorer, [batched(1)], turns, turns), dataset
+    adapting = f", {args.adapt}" if args.adapt else ""
+    yield Subject(f"{path}, context {context}, stride {stride}{adapting}", scorer, also, turns, turns), dataset
 
 
 @contextmanager
@@ -218,6 +223,7 @@ def parser() -> OneLineParser:
     flags = command("eval.probe", __doc__ or "")
     flags.add_argument("artifact", nargs="?", metavar="ARTIFACT", help="a file or a run's folder (default: the newest)")
     flags.add_argument("--command", help="probe a child process that speaks the protocol of eval/subprocess_scorer.py")
+    flags.add_argument("--adapt", choices=ADAPTATIONS, help="probe the artifact as it learns (eval/adapt.py)")
     flags.add_argument("--data", metavar="DIR", help="the dataset (default: the artifact's run's own)")
     flags.add_argument("--fresh", metavar="SOURCE", help="documents of the same kind that nobody has seen")
     flags.add_argument("--tokens", type=int, default=2048, help="of the sample (default %(default)s)")

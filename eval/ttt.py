@@ -1,7 +1,8 @@
 """Score-first test-time training: a chunk is scored with the weights as they are, then the weights learn from it.
 
-    for first, nats in adapted_losses(model, tokens, context, stride, batch_tokens, TTTConfig()): …
-    Scorer: TestTimeTrained(model, table, context, stride, batch_tokens, TTTConfig())
+    for learner, chunk in lessons(model, tokens, context, stride, batch_tokens, TTTConfig()): …
+
+`learner` is the model that is to score the chunk; it learns from it when the next one is asked for (eval.adapt).
 
 The windows are the plain score's own (eval.windows); a chunk is a run of them. What a chunk's targets cost depends on
 the artifact and on tokens before it alone: no token is scored after training on it, nor twice, and nothing here knows
@@ -15,7 +16,7 @@ that ranks cannot share a text out.
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -24,9 +25,7 @@ import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt, Le, Lt
 
-from data.bytes import ByteTable
-from eval.score import distributions, losses
-from eval.scorer import Floats, Scored, Tokens
+from eval.scorer import Tokens
 from eval.windows import plan_windows
 from model.gpt import GPT, parameter_kind
 
@@ -56,40 +55,6 @@ class Chunk(NamedTuple):
     fresh: bool  # begins with the artifact's own weights
 
 
-def adapted_losses(
-    model: GPT, tokens: Tokens, context: int, stride: int, batch_tokens: int, config: TTTConfig
-) -> Iterator[tuple[int, Floats]]:
-    """What `eval.score.losses` gives for the whole text, from a model that learns on the way."""
-    for learner, chunk in _lessons(model, tokens, context, stride, batch_tokens, config):
-        yield from _chunk_losses(learner, tokens, chunk, context, stride, batch_tokens)
-
-
-class TestTimeTrained:
-    """The same as a Scorer, which can show the distributions that its losses came from."""
-
-    __test__ = False  # pytest: not a test
-
-    def __init__(
-        self, model: GPT, table: ByteTable, context: int, stride: int, batch_tokens: int, config: TTTConfig
-    ) -> None:
-        self.vocab_size = table.vocab_size
-        self._model, self._table, self._config = model, table, config
-        self._shape = context, stride, batch_tokens
-
-    def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
-        context, stride, _ = self._shape
-        nats, shown = np.empty(len(tokens) - 1), np.empty((len(show), self.vocab_size))
-        asked = np.array(show, np.int64)
-        for learner, chunk in _lessons(self._model, tokens, *self._shape, self._config):
-            for first, row in _chunk_losses(learner, tokens, chunk, *self._shape):
-                nats[first : first + len(row)] = row
-            here = np.flatnonzero((asked >= chunk.first) & (asked < chunk.end))
-            if len(here):  # now: the weights that scored these targets are about to go
-                wanted = (asked[here] - chunk.start).tolist()
-                shown[here] = distributions(learner, tokens[chunk.start : chunk.end + 1], wanted, context, stride)
-        return Scored(np.arange(len(nats)), nats, int(self._table.exact_bytes(tokens[1:]).sum()), shown)
-
-
 def plan_chunks(tokens: Tokens, context: int, stride: int, config: TTTConfig, bos_id: int) -> list[Chunk]:
     """Windows go to the chunk that their first target falls in; so a chunk may end up to a stride late."""
     plan = plan_windows(len(tokens) - 1, context, stride)
@@ -105,7 +70,7 @@ def plan_chunks(tokens: Tokens, context: int, stride: int, config: TTTConfig, bo
     ]
 
 
-def _lessons(
+def lessons(
     model: GPT, tokens: Tokens, context: int, stride: int, batch_tokens: int, config: TTTConfig
 ) -> Iterator[tuple[GPT, Chunk]]:
     """Each chunk with the model that is to score it; it learns from the chunk when the next one is asked for."""
@@ -117,15 +82,6 @@ def _lessons(
         yield learner.model, chunk
         if following is not None and not following.fresh:
             learner.learn(*lesson(tokens, chunk, context), max(1, batch_tokens // context))
-
-
-def _chunk_losses(
-    model: GPT, tokens: Tokens, chunk: Chunk, context: int, stride: int, batch_tokens: int
-) -> Iterator[tuple[int, Floats]]:
-    """The chunk's windows are those of its own part of the stream, less what the first one had scored before."""
-    for first, nats in losses(model, tokens[chunk.start : chunk.end + 1], context, stride, batch_tokens):
-        known = max(0, chunk.first - chunk.start - first)
-        yield chunk.start + first + known, nats[known:]
 
 
 def lesson(tokens: Tokens, chunk: Chunk, context: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,6 +18,7 @@ from base.config import load, to_dict
 from data.dataset import Dataset, open_dataset
 from engine.device import Device
 from eval import bpb
+from eval.score import planned_losses
 from model.gpt import GPT
 from quant.packing import Packer
 from quant.quantize import QuantConfig
@@ -141,6 +142,7 @@ def test_what_cannot_be_scored_is_refused_in_one_line(
     assert f"use 1 to {CONTEXT}" in refusal(capsys, artifact, "--stride", CONTEXT + 1)
     assert f"a context of 1 to {CONTEXT}" in refusal(capsys, artifact, "--context", CONTEXT + 1)
     assert f"a context of 1 to {CONTEXT}" in refusal(capsys, artifact, "--context", 0)
+    assert "choose one" in refusal(capsys, artifact, "--adapt", "mix", "--docs")
     assert "--limit 0" in refusal(capsys, artifact, "--limit", 0)
     prep(jsonl, "--vocab", 390, "--val-fraction", 0.2, "--out", tmp_path / "other", "--workers", 1)
     assert "is not the artifact's" in refusal(capsys, artifact, "--data", tmp_path / "other")
@@ -163,12 +165,21 @@ def test_short_texts_and_one_token_documents_are_scored(dataset: Dataset, artifa
     for tokens in ([bos, 50], [bos, bos, bos, 70, 71, bos], [bos, *text[1:30].tolist(), bos, bos, 9]):
         stream = np.array(tokens, np.uint16)
         plan = bpb.plan_documents(bpb.document_begins(stream, dataset), len(stream) - 1, CONTEXT, STRIDE)
-        args = bpb.parser().parse_args([])
         found = bpb.Losses(len(stream) - 1)
-        tally = bpb.score_share(opened, stream, dataset, plan, args, Device(torch.device("cpu")), found)
+        pieces = planned_losses(opened.model, stream, plan, 1000)
+        tally = bpb.counted(pieces, plan, stream, dataset, Device(torch.device("cpu")), found)
         assert np.isfinite(found.nats).all()
         if any(dataset.table.exact[stream[1:]]):
             assert tally.score().coverage == 1.0
+
+
+@pytest.mark.parametrize("how", ["mix", "ttt"])
+def test_what_adapting_gains_and_costs_is_told(artifact: Path, how: str) -> None:
+    plain, answer = score(artifact, "--limit", 300), score(artifact, "--limit", 300, "--adapt", how)
+    assert (answer["adapt"], answer["tokens"], answer["partial"]) == (how, 300, True)
+    assert answer["plain_bpb"] == pytest.approx(plain["bpb"], rel=1e-6)
+    assert answer["gain"] == pytest.approx(1 - answer["bpb"] / plain["bpb"], rel=1e-4)
+    assert answer["bpb"] < plain["bpb"]
 
 
 def test_an_empty_validation_side_is_refused(

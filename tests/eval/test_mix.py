@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
-from eval.mix import Mixed, MixedTurns, log_probabilities, mixed_losses
-from eval.score import distributions, losses
+from eval.mix import Mixed, MixedTurns, log_probabilities
+from eval.score import losses
 from eval.scorer import InTurns
 from eval.treemixer import MixConfig
 from model.config import ModelConfig
@@ -153,16 +153,6 @@ def test_the_models_rows_come_in_the_order_of_the_text(model: GPT, context: int,
             assert nats == pytest.approx(expected[first : first + len(found)], abs=1e-10)
             at += len(found)
         assert at == len(expected)
-
-
-def test_losses_of_the_mixed_model_cover_the_text_and_gain_on_it(model: GPT) -> None:
-    tokens = np.concatenate([[1], BYTES.encode("in the order of the text " * 8)])
-    parts = list(mixed_losses(model, tokens, 32, 8, 64, Mixed(BYTES, SMALL)))
-    nats = np.concatenate([part for _, part in parts])
-    assert [first for first, _ in parts] == np.cumsum([0, *(len(part) for _, part in parts)])[:-1].tolist()
-    given = np.log(distributions(model, tokens, range(len(tokens) - 1), 32, 8))
-    assert nats == pytest.approx(costs(BYTES, tokens, given), abs=1e-6)
-    assert nats.sum() < 0.5 * sum(part.sum() for _, part in losses(model, tokens, 32, 8, 64))
 
 
 @pytest.mark.slow

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer
+from eval.adapt import Adaptation, Adapted
 from eval.score import losses
 from eval.tally import Tally
-from eval.ttt import UNTAUGHT, Adapter, Chunk, Learner, TestTimeTrained, TTTConfig, adapted_losses, lesson, plan_chunks
+from eval.ttt import UNTAUGHT, Adapter, Chunk, Learner, TTTConfig, lesson, plan_chunks
 from eval.windows import plan_windows
 from model.config import ModelConfig
 from model.gpt import GPT
@@ -53,8 +54,12 @@ def gathered(pieces: Iterator[tuple[int, np.ndarray]], targets: int) -> np.ndarr
     return nats
 
 
+def scorer(model: GPT, config: TTTConfig) -> Adapted:
+    return Adapted(Adaptation(ttt=config), model, ByteTokenizer(), CONTEXT, STRIDE, BATCH)
+
+
 def adapted(model: GPT, tokens: np.ndarray, config: TTTConfig) -> np.ndarray:
-    return gathered(adapted_losses(model, tokens, CONTEXT, STRIDE, BATCH, config), len(tokens) - 1)
+    return gathered(scorer(model, config).losses(tokens), len(tokens) - 1)
 
 
 def plain(model: GPT, tokens: np.ndarray) -> np.ndarray:
@@ -80,10 +85,7 @@ def test_a_boundary_is_not_known_before_it_was_scored(model: GPT) -> None:
     where = int(plan_windows(len(tokens) - 1, CONTEXT, STRIDE).score_from[9])
     other = tokens.copy()
     other[where + 1] = BOS  # the first target of a window
-    one, two = (
-        TestTimeTrained(model, ByteTable(ByteTokenizer()), CONTEXT, STRIDE, BATCH, config).score(t, [where]).shown
-        for t in (tokens, other)
-    )
+    one, two = (scorer(model, config).score(t, [where]).shown for t in (tokens, other))
     np.testing.assert_allclose(one, two, rtol=1e-9)
 
 
@@ -116,7 +118,7 @@ def test_the_model_that_is_handed_in_stays_as_it_was(model: GPT, kind: str) -> N
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for mode in (True, False):
         model.train(mode)
-        part = adapted_losses(model, tokens, CONTEXT, STRIDE, BATCH, KINDS[kind])
+        part = scorer(model, KINDS[kind]).losses(tokens)
         next(part)  # left half way
         adapted(model, tokens, KINDS[kind])
         assert model.training is mode
@@ -152,20 +154,20 @@ def test_losses_come_from_the_distributions_that_are_shown(model: GPT) -> None:
     tokens, table = text(), ByteTable(ByteTokenizer())
     asked = [len(tokens) - 2, 0, 31, 32, 47, 48, 100, 101, 240]
     for config in KINDS.values():
-        scored = TestTimeTrained(model, table, CONTEXT, STRIDE, BATCH, config).score(tokens, asked)
+        scored = scorer(model, config).score(tokens, asked)
         assert scored.size_bytes == int(table.exact_bytes(tokens[1:]).sum())
         assert scored.shown.shape == (len(asked), 260)
         np.testing.assert_allclose(scored.shown.sum(-1), 1.0, rtol=1e-12)
         cost = -np.log(scored.shown[np.arange(len(asked)), tokens[1:][asked]])
         np.testing.assert_allclose(cost, scored.nats[asked], rtol=1e-9)
         np.testing.assert_array_equal(scored.nats, adapted(model, tokens, config))
-    assert TestTimeTrained(model, table, CONTEXT, STRIDE, BATCH, config).score(tokens).shown.shape == (0, 260)
+    assert scorer(model, config).score(tokens).shown.shape == (0, 260)
 
 
 def test_a_tally_takes_the_losses(model: GPT) -> None:
     tokens = text()
     tally = Tally(ByteTable(ByteTokenizer()), tokens)
-    for first, nats in adapted_losses(model, tokens, CONTEXT, STRIDE, BATCH, KINDS["sgd"]):
+    for first, nats in scorer(model, KINDS["sgd"]).losses(tokens):
         tally.add(first, nats)
     assert tally.score().coverage == 1.0
 

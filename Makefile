@@ -21,6 +21,12 @@ demo: $(STAMP)
 	$(BIN)/python -m data.prep stdlib --vocab 1024 --out data/datasets/stdlib
 	$(BIN)/python -m data.check data/datasets/stdlib
 	$(BIN)/python train_gpt.py configs/demo.yaml
+	$(BIN)/python -m quant.inspect
+	$(BIN)/python -m eval.bpb --stride 64
+	$(BIN)/python -m eval.codec compress README.md runs/README.glz
+	$(BIN)/python -m eval.codec decompress runs/README.glz runs/README.back
+	cmp README.md runs/README.back
+	$(BIN)/python -m eval.probe --tokens 1024
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -8,7 +8,7 @@
 
 A forecast is a function of the artifact and of the tokens revealed before: the mean over a few trees of the vocabulary
 (eval.tree), each of them a mixer of its own (eval.treemixer) over the same contexts (eval.contexts). A tree by how
-tokens begin and one by how they end learn different things from the same text: the second is worth 0.7 %.
+tokens begin and one by how they end learn different things from the same text.
 """
 
 from collections.abc import Iterator

@@ -1,11 +1,10 @@
 """The vocabulary as a binary tree: a token is a path of yes-or-no questions, so that counters of bits can forecast it.
 
 Tokens stand in the order of their names, so that a subtree is a range of tokens that are named alike, and what was
-learned of one helps its neighbours. (By their spelling, this is 1 % better than halving the embedding again and again
-along its main axis, and 1.2 % better than by their ids.) Level d cuts the row of V tokens into 2^d ranges,
-[kV/2^d, (k+1)V/2^d); a node of level d is such a range of at least two tokens, and asks whether the token is in the
-second half. So any vocabulary has its tree, every path is ⌈log2 V⌉ questions or one fewer, and V - 1 answers are one
-normalised distribution.
+learned of one helps its neighbours (spelling did better than ids, and than the embedding's main axes). Level d cuts the
+row of V tokens into 2^d ranges, [kV/2^d, (k+1)V/2^d); a node of level d is such a range of at least two tokens, and
+asks whether the token is in the second half. So any vocabulary has its tree, every path is ⌈log2 V⌉ questions or one
+fewer, and V - 1 answers are one normalised distribution.
 """
 
 from collections.abc import Sequence

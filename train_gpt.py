@@ -82,6 +82,7 @@ class Training:
         )  # fmt: skip
         self.clock = Clock(config.train.seconds, config.train.steps, config.train.reserve_s)
         self.average = Average(config.average.decay if config.average.kind == "ema" else None)
+        self.context = config.eval.window(config.train.seq_len)
         self.validated = 0.0  # progress at the last validation during the run
         self.losses = torch.compile(self._losses) if config.train.compiled(device.torch.type) else self._losses
 
@@ -126,7 +127,7 @@ class Training:
 
     def score(self, stride: int = 0, model: GPT | None = None) -> Score:
         """The validation side under a model, or the weights as they are, all ranks together; stride 0: no overlap."""
-        model, context = model or self.model, self.config.eval.context or self.config.train.seq_len
+        model, context = model or self.model, self.context
         order, model.order = model.order, self.config.model.order()
         tokens = self.dataset.val.read(0, len(self.dataset.val))
         size, device, table = self.config.eval.batch_tokens, self.device, self.dataset.table
@@ -234,8 +235,7 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     training.prime()
     with sigterm() as stopped:
         train(training, log, folder if device.main else None, stopped)
-    if training.average.count:
-        training.average.swap(training.weights)
+    training.average.swap(training.weights)
     score = training.score(config.eval.stride)
     log.say(f"steps {training.clock.step} train_time:{training.clock.elapsed_s:.1f}s val_bpb:{score.bpb:.4f}")
     answer = {

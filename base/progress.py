@@ -54,7 +54,7 @@ def _plain(label: str, total_bytes: int | None) -> Advance:
         if now - last < PLAIN_EVERY_S:
             return
         last = now
-        speed = done / (now - started)
+        speed = max(done, 1) / (now - started)
         share = f" of {total_bytes / 1e6:.1f}, {(total_bytes - done) / speed:.0f} s left" if total_bytes else ""
         print(f"{label}: {done / 1e6:.1f} MB{share}, {speed / 1e6:.1f} MB/s", file=sys.stderr, flush=True)
 

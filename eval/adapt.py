@@ -58,7 +58,8 @@ class Adapted:
             mixed.reveal(int(tokens[0]))
         for first, rows in self._rows(tokens):
             nats = np.empty(len(rows))
-            for number, (row, token) in enumerate(zip(rows, tokens[first + 1 :].tolist(), strict=False)):
+            targets = tokens[first + 1 : first + 1 + len(rows)].tolist()
+            for number, (row, token) in enumerate(zip(rows, targets, strict=True)):
                 if shown is not None and first + number in wanted:
                     shown(first + number, np.exp(row, dtype=np.float64) if mixed is None else mixed.predict(row))
                 nats[number] = -row[token] if mixed is None else mixed.cost(row, token)

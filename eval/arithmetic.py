@@ -52,4 +52,7 @@ class Decoder:
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
 
     def take(self, counts: Counts) -> int:
-        return int(self._coder.decode(_model(counts), 1)[0])
+        try:
+            return int(self._coder.decode(_model(counts), 1)[0])
+        except AssertionError as error:  # what constriction raises where no token has the range
+            raise ValueError(f"these frequencies are not those of the stream: {error}") from None

@@ -27,7 +27,8 @@ import numpy.typing as npt
 import torch
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
-from base.errors import BadInput
+from base.errors import BadInput, CheckFailed
+from base.files import require_folder_of, write_whole
 from base.progress import counted_progress
 from base.runs import named_or_newest
 from data.dataset import Dataset
@@ -74,9 +75,10 @@ class Losses:
 def act(args: argparse.Namespace) -> Answer:
     with joined() as device:
         path = named_or_newest(args.artifact, ARTIFACT)
-        for output in (args.output, args.dump, args.plot):  # not found out after an hour's scoring
-            if output is not None and not Path(output).absolute().parent.is_dir():
-                raise BadInput(f"{output}: its folder does not exist; make it first")
+        require_folder_of(args.output, args.dump, args.plot)  # not found out after an hour's scoring
+        for output, endings in ((args.dump, (".npz",)), (args.plot, (".png", ".svg", ".pdf"))):
+            if output is not None and Path(output).suffix not in endings:
+                raise BadInput(f"{output}: name a file that ends in {' or '.join(endings)}")
         artifact = open_artifact(path)
         if args.adapt and device.ranks > 1:
             raise BadInput(f"--adapt on {device.ranks} ranks: a text has one past; run it on one")
@@ -113,7 +115,10 @@ def scored(
         for rank, state in enumerate(gather(tally.state(), device)):
             if rank != device.rank:
                 tally.merge(state)
-        return tally.score(partial=targets < len(tokens) - 1), time.perf_counter() - started
+        score = tally.score(partial=targets < len(tokens) - 1)
+        if score.tokens != targets:
+            raise CheckFailed(f"{score.tokens} targets were scored, and {targets} were to be")
+        return score, time.perf_counter() - started
 
     pieces = planned_losses(model, tokens, share, args.batch_tokens, args.compile)
     score, seconds = timed(pieces, None if args.adapt else found)
@@ -140,14 +145,14 @@ def scored(
         "device": device.describe(),
         "versions": {"torch": torch.__version__, "python": platform.python_version(), "platform": platform.platform()},
     }
-    if found is not None:
-        everybodys = gather(found, device)
-        if device.main:
-            for theirs in everybodys:
+    everybodys = gather(found, device)
+    if device.main:
+        target = Path(args.output) if args.output else path.with_name(SCORE)
+        write_whole(target, (json.dumps(answer, indent=1) + "\n").encode())
+        if found is not None:
+            for theirs in filter(None, everybodys):
                 found.merge(theirs)
             write_losses(args, answer, tokens, begins, dataset, found)
-    if device.main:
-        write_json(Path(args.output) if args.output else path.with_name(SCORE), answer)
     return answer
 
 
@@ -203,13 +208,6 @@ def write_losses(
         title = f"{answer['bpb']:.4f} bits a byte, context {answer['context']}, stride {answer['stride']}"
         title += ", documents one by one" * answer["docs"] + ", a part of the text" * answer["partial"]
         plot_positions(Path(args.plot), title, nats, target - begins[document], position)
-
-
-def write_json(path: Path, answer: Answer) -> None:
-    """In one move, so that no reader finds half a score."""
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(path)
 
 
 def parser() -> OneLineParser:

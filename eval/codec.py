@@ -12,7 +12,6 @@ where forecasts come out the same to the last bit: same artifact, torch and kind
 
 import argparse
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ import torch
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.errors import BadInput
-from base.files import file_sha256
+from base.files import file_sha256, require_folder_of, write_whole
 from base.progress import byte_progress
 from base.runs import named_or_newest
 from data.bytes import ByteTable
@@ -44,6 +43,7 @@ def act(args: argparse.Namespace) -> Answer:
         raise BadInput("--json and OUT - both want stdout; name a file for one of them")
     if args.verb == "decompress" and (args.stride, args.context) != (None, None):
         raise BadInput("--stride and --context are for compress; a compressed file says its own rule")
+    require_folder_of(None if target == PIPE else target)
     path = named_or_newest(named[0] if named else None, "model.golf")
     data = sys.stdin.buffer.read() if source == PIPE else Path(source).read_bytes()
     compressed = None if args.verb == "compress" else read_for(path, data)
@@ -163,12 +163,7 @@ def _deliver(data: bytes, target: str) -> None:
     elif path.exists() and not path.is_file():
         path.write_bytes(data)  # a device, a named pipe: not to be replaced by a file
     else:
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            part.write_bytes(data)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(path, data)
 
 
 def show(answer: Answer) -> str:

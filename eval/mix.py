@@ -99,6 +99,7 @@ def log_probabilities(
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     """(first, rows): the model's (n, V) log-probabilities of targets first, first + 1, …, in the order of the text."""
     plan = plan_windows(len(tokens) - 1, context, stride)
+    context = min(context, len(tokens))
     device = next(model.parameters()).device
     stream = F.pad(torch.from_numpy(np.asarray(tokens[:-1], np.int64)), (0, context)).to(device)
     was_training = model.training

@@ -43,7 +43,7 @@ from eval.probes import (
     truncation,
 )
 from eval.replay import Growing, codec_sample
-from eval.rule import matching_dataset, own_context, own_stride
+from eval.rule import checked_context, checked_stride, matching_dataset, own_stride
 from eval.score import EvalConfig
 from eval.scorer import InTurns, Predictor, Scorer, Tokens
 from eval.subprocess_scorer import Child, ChildPredictor
@@ -58,6 +58,7 @@ SOURCE_TOKENS = 1 << 16  # real phrases for the canary
 REFERENCE_TOKENS = 1 << 22  # of the training side, for the reference of fresh text
 DOCUMENTS, DOCUMENT_TOKENS = 64, 512  # of each kind, and of each document, in the probes that take documents
 CODEC_TOKENS = 192
+LONGEST_LIMIT_S = 86_400.0
 
 
 class Subject(NamedTuple):
@@ -76,6 +77,8 @@ def act(args: argparse.Namespace) -> Answer:
         raise BadInput(f"--tokens {args.tokens}: a sample has at least {FEWEST_TOKENS}")
     if args.seed is not None and args.seed < 0:
         raise BadInput(f"--seed {args.seed}: a whole number from 0 on")
+    if not 0 < args.limit <= LONGEST_LIMIT_S:
+        raise BadInput(f"--limit {args.limit:g}: above 0 and at most {LONGEST_LIMIT_S:g} seconds")
     if not 0 < args.tolerance < math.inf or args.coins < 32:
         raise BadInput(f"--tolerance {args.tolerance:g}, --coins {args.coins}: above 0 nats, and at least 32 coins")
     with _artifact(args) if args.command is None else _child(args) as (subject, dataset):
@@ -107,7 +110,8 @@ def _artifact(args: argparse.Namespace) -> Iterator[tuple[Subject, Dataset]]:
     artifact = open_artifact(path)
     dataset = matching_dataset(args.data, artifact)
     dataset.require(artifact.tokenizer.vocab_size, artifact.tokenizer.bos_id)
-    context, stride = own_context(artifact), own_stride(artifact)
+    context = checked_context(artifact, None)
+    stride = checked_stride(own_stride(artifact), context)
 
     def batched(batch_tokens: int) -> Scorer:
         return ModelScorer(artifact.model, dataset.table, context, stride, batch_tokens)
@@ -126,8 +130,8 @@ def _artifact(args: argparse.Namespace) -> Iterator[tuple[Subject, Dataset]]:
 
 @contextmanager
 def _child(args: argparse.Namespace) -> Iterator[tuple[Subject, Dataset]]:
-    if args.artifact is not None or args.data is None:
-        raise BadInput("--command takes the place of ARTIFACT, and --data DIR says which texts it is probed on")
+    if args.artifact is not None or args.adapt is not None or args.data is None:
+        raise BadInput("--command takes the place of ARTIFACT and --adapt; --data DIR says which texts it is probed on")
     dataset = open_dataset(args.data)
     with Child(args.command, args.limit) as child, Child(args.command, args.limit) as other:
         if child.vocab_size != dataset.table.vocab_size:
@@ -161,7 +165,7 @@ def _probe(
         raise BadInput(
             f"{dataset.path}: the sample holds {kinds} different tokens, fewer than {FEWEST_KINDS}; try --tokens"
         )
-    some = [marked[i][:DOCUMENT_TOKENS] for i in rng.permutation(len(marked))[:DOCUMENTS]]
+    some = [_beginning(marked[i], dataset) for i in rng.permutation(len(marked))[:DOCUMENTS]]
     secret = np.random.default_rng(None if args.seed is None else [args.seed, 1])  # None: from the operating system
     ground = lay_ground(scorer, sample, args.tolerance, subject.also)
     probes: dict[str, Callable[[], Finding]] = {
@@ -182,6 +186,16 @@ def _probe(
         finding = probes[name]()
         print(f"{name}: {_verdict(finding.passed)}", file=sys.stderr, flush=True)
         yield finding, time.monotonic() - began
+
+
+def _beginning(document: Tokens, dataset: Dataset) -> Tokens:
+    """At most DOCUMENT_TOKENS of it, which do not end within a character."""
+    part = document[:DOCUMENT_TOKENS]
+    while len(part) > 1 and dataset.tokenizer.decode(part[1:].tolist()).encode() != dataset.table.join(
+        part[1:].tolist()
+    ):
+        part = part[:-1]
+    return part
 
 
 def _around(stream: Tokens, start: int, count: int) -> Tokens:

@@ -37,6 +37,15 @@ def codec_sample(
     scorer: Scorer, sender: Callable[[], Predictor], receiver: Callable[[], Predictor], tokens: Tokens
 ) -> Finding:
     """P8. `sender` and `receiver` begin fresh predictors, best in two processes; the first token is given."""
+    try:
+        return _replayed(scorer, sender, receiver, tokens)
+    except ValueError as error:  # no distribution, or none that this code came from
+        return Finding("codec", False, f"the sample cannot be coded: {error}", {"tokens": len(tokens)})
+
+
+def _replayed(
+    scorer: Scorer, sender: Callable[[], Predictor], receiver: Callable[[], Predictor], tokens: Tokens
+) -> Finding:
     claimed = float(np.nansum(costs(scorer.score(tokens), len(tokens) - 1)) / log(2) / 8)
     predictor, encoder = sender(), Encoder()
     predictor.reveal(int(tokens[0]))

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from annotated_types import Ge
 from torch.distributed.fsdp import FSDPModule
 
+from base.errors import BadInput
 from data.bytes import ByteTable
 from eval.tally import Tally
 from eval.windows import Windows, plan_windows
@@ -42,6 +43,13 @@ class EvalConfig:
     context: Annotated[int, Ge(0)] = 0  # 0: the training length
     batch_tokens: Annotated[int, Ge(1)] = 16_384  # of windows, at a time
     during: Annotated[float, Ge(0)] = 0.25  # validate each such share of the run, without overlap; 0: never
+
+    def window(self, seq_len: int) -> int:
+        """The context of a run of this training length; a stride beyond it is refused before the run begins."""
+        context = self.context or seq_len
+        if self.stride > context:
+            raise BadInput(f"eval.stride {self.stride} is beyond the context of {context}; use 1 to {context}")
+        return context
 
 
 def score_tokens(
@@ -152,6 +160,7 @@ def distributions(
 ) -> Floats:
     """(len(targets), V) probabilities behind the losses of these targets, from the windows that score them."""
     plan, asked = plan_windows(len(tokens) - 1, context, stride), np.asarray(targets)
+    context = min(context, len(tokens))
     start = plan.start[np.searchsorted(plan.score_from, asked, side="right") - 1]
     device = next(model.parameters()).device
     stream = F.pad(torch.from_numpy(np.asarray(tokens, np.int64)), (0, context)).to(device)

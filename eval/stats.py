@@ -198,12 +198,14 @@ def act(args: argparse.Namespace) -> Answer:
         raise BadInput(f"--p {args.p} is no probability between 0 and 1")
     margin = args.margin_bpb
     if margin is None:
-        if args.nats_per_bpb is None or not args.nats_per_bpb > 0:
+        if args.nats_per_bpb is None or not 0 < args.nats_per_bpb < math.inf:
             raise BadInput(
                 f"a margin of {args.margin_nats} nats a token depends on the tokenizer: give --nats-per-bpb, above 0 "
                 "(ln 2 x bytes / tokens of the text), or the margin as --margin-bpb"
             )
         margin = args.margin_nats / args.nats_per_bpb
+    if not 0 <= margin < math.inf:
+        raise BadInput(f"a margin of {margin:g} bits a byte: a lead that is to be proved is 0 or more")
     rules = (Rule("written", margin, args.p), Rule("enforced", 0.0, ENFORCED_P))
     return {
         "ours": ours._asdict(),

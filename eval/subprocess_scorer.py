@@ -85,7 +85,9 @@ class Child:
     def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
         answer = self._ask({"tokens": np.asarray(tokens).tolist(), "show": list(show)})
         targets, size_bytes = answer.get("targets"), answer.get("size_bytes")
-        if not isinstance(targets, list) or not all(type(target) is int for target in targets):
+        if not isinstance(targets, list) or not all(
+            type(target) is int and abs(target) < 1 << 62 for target in targets
+        ):
             self._fail("says no list of whole numbers as targets", json.dumps(targets))
         if type(size_bytes) is not int or not 0 <= size_bytes < 1 << 62:
             self._fail("says no number of bytes as size_bytes", json.dumps(size_bytes))
@@ -111,7 +113,9 @@ class Child:
         if late.is_set():
             self._fail(f"gave no answer in {self._limit_s:g} s", line)
         if not line.endswith(b"\n"):
-            self._fail(f"ended with exit code {self._process.wait(self._limit_s)}", self._last_error() or line)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it lives on, without a word
+                self._process.wait(1.0)
+            self._fail(f"ended with exit code {self._process.poll()}", self._last_error() or line)
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
@@ -154,8 +158,8 @@ class Child:
     def _kill(self, late: Event | None = None) -> None:
         if late is not None:
             late.set()
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)  # and whatever it started
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # and whatever it started, which may have outlived it
 
     def _end(self) -> None:
         self._kill()

@@ -52,7 +52,9 @@ class Average:
 
     @torch.no_grad()
     def swap(self, parameters: Iterable[torch.Tensor]) -> None:
-        """Put the average in the parameters' place."""
+        """Put the average in the parameters' place; where nothing was averaged they stay."""
+        if not self.count:
+            return
         for parameter, weight in zip(parameters, self.weights(), strict=True):
             parameter.copy_(weight)
 

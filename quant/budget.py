@@ -87,17 +87,27 @@ def fit_widths(table: Table, measure: Callable[[Widths], int], cap_bytes: int) -
     best: tuple[int, Widths] | None = None
     allowed = cap_bytes * (1 - CLOSE / 2)  # of estimated bytes
     tried: dict[tuple[int, ...], int] = {}
+    smallest = least_loss(table, 0)
     for _ in range(TRIES):
         widths = least_loss(table, allowed)
         key = tuple(widths.values())
-        if key in tried:
+        if key in tried and best is not None:
             break  # no option lies between the last and this
+        if key in tried:  # still too many bytes: below what this one was taken to have
+            if widths == smallest:
+                break
+            chosen = (next(o for o in options if o.bits == widths[name]) for name, options in table.items())
+            allowed = min(allowed, sum(option.size_bytes for option in chosen)) * (1 - CLOSE)
+            continue
         tried[key] = size = measure(widths)
         if size <= cap_bytes and (best is None or size > best[0]):
             best = size, widths
         if cap_bytes * (1 - CLOSE) <= size <= cap_bytes:
             break
         allowed += cap_bytes * (1 - CLOSE / 2) - size
+    if best is None and tuple(smallest.values()) not in tried:
+        tried[tuple(smallest.values())] = size = measure(smallest)
+        best = (size, smallest) if size <= cap_bytes else None
     if best is None:
         raise BadInput(
             f"{cap_bytes:,} bytes cannot be met: the narrowest widths tried give {min(tried.values()):,}; raise the cap"

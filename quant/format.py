@@ -30,11 +30,12 @@ READABLE = (1, 2)  # 1 knew no trellis
 PREFIX = struct.Struct("<4sHII")
 CHECKSUM_BYTES = 32
 ROW_COST = 64  # decoding a row takes as long as so many weights
+LARGEST_STEP = 1e30  # what rows and columns make of it is looked at where it becomes weights
 LARGEST_HEADER = 1 << 24  # bytes, of JSON
 # What a hostile header can make of plain Python: an answer, never a traceback.
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError)
 KINDS = frozenset(DEFAULT_BITS)
-WEIGHTS_A_BYTE = 1024  # no artifact holds more weights for a byte of its own
+WEIGHTS_A_BYTE = 256  # no artifact holds more weights for a byte of its own
 Codec = Literal["zstd", "ans", "best"]
 
 
@@ -100,7 +101,8 @@ def read_artifact(data: bytes) -> Contents:
 def _contents(body: bytes, length: int, plain: int) -> Contents:
     if length > len(body) - PREFIX.size or plain > LARGEST_HEADER:
         raise ValueError(f"a header of {length} bytes, {plain} unpacked, does not fit")
-    header = json.loads(decode_zstd(body[PREFIX.size : PREFIX.size + length], plain), parse_constant=_no_constant)
+    text = decode_zstd(body[PREFIX.size : PREFIX.size + length], plain)
+    header = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     table, listed = header.pop("tensors"), header.pop("streams")
     payload = body[PREFIX.size + length :]
     forms = [_Form(*form) for form in table]
@@ -148,7 +150,7 @@ class _Form:
             raise ValueError(f"tensor {self.name!r:.40} is of kind {self.kind!r:.20}")
         if not all(type(flag) is int and flag in (0, 1) for flag in self.flags):
             raise ValueError(f"tensor {self.name!r:.40} has flags other than 0 and 1")
-        if self.step and not math.isfinite(float.fromhex(self.step)):
+        if self.step and not abs(float.fromhex(self.step)) < LARGEST_STEP:
             raise ValueError(f"tensor {self.name!r:.40} has step {self.step!r:.20}")
 
     @property
@@ -259,6 +261,12 @@ def _plain(coded: dict[str, tuple[str, int, bytes]], name: str, size: int | None
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"the header holds {name}")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"the header holds {text:.20}")
+    return number
 
 
 def _joined(arrays: Iterable[npt.NDArray[Any]]) -> bytes:

@@ -1,12 +1,13 @@
 """A trained run -> `model.golf`, and the table of its bytes.
 
-    python -m quant.pack --bits mlp=5,attn=6                    (the newest run; absmax and zstd, the contest's way)
+    python -m quant.pack --bits mlp=5,attn=6                    (the newest run, the contest's way: absmax and zstd)
     python -m quant.pack --method rate --codec best --dial 0.4  (our own: steps by sensitivity, an adaptive range coder)
     python -m quant.pack --method rate --fit 16000000           (the finest steps whose artifact and code fit the cap)
     python -m quant.pack runs/demo -o small.golf --method rate --fit-artifact 500000
 
-Bits are widths where the method is absmax, clip or gptq, and a mere clamp under rate. Calibration reads training text
-only; the loss and the KL that are printed are measured on validation text, against the float model.
+What no flag says is as the run's config has it; --bits alone asks for widths, and so for absmax and zstd. Under rate,
+bits are a mere clamp. Calibration reads training text only; the loss and the KL that are printed are measured on
+validation text, against the float model.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import torch
 from base.cli import Answer, OneLineParser, command, run
 from base.config import Layer, build
 from base.errors import BadInput
+from base.files import require_folder_of, write_whole
 from base.runs import named_or_newest
 from data.dataset import Dataset, open_dataset
 from engine.checkpoint import load_weights
@@ -40,13 +42,14 @@ MODEL, ARTIFACT = "model.pt", "model.golf"
 
 def act(args: argparse.Namespace) -> Answer:
     path = named_or_newest(args.run, MODEL)
+    out = Path(args.output) if args.output else path.with_name(ARTIFACT)
+    require_folder_of(str(out))
     model, config, dataset = open_run(path, args.data)
     quant = configured(args, config)
     packer, code = Packer(model, config, dataset), code_bytes(args.code)
     counted = 0 if args.fit_artifact is not None else code  # against the cap
     packed = packer.fit(quant, quant.cap_bytes - counted) if quant.cap_bytes else packer.pack(quant)
-    out = Path(args.output) if args.output else path.with_name(ARTIFACT)
-    out.write_bytes(packed.data)
+    write_whole(out, packed.data)
     after = copy.deepcopy(model)
     put_into(after, read_artifact(packed.data).tensors)  # as a reader has it, not as we meant it
     harm = damage(model, after, dataset, config["train"]["seq_len"], args.check_tokens)
@@ -76,7 +79,7 @@ def report(packed: Packed, code: int, counted: int, foretold: dict[str, float]) 
         "entropy_bits_per_weight": sum(r["entropy_bits_per_weight"] * r["weights"] for r in coded) / max(weights, 1),
         "kinds": kinds,
         "quant": asdict(packed.quant),
-        "tried": [{"dial": tried.quant.dial, "artifact_bytes": len(tried.data)} for tried in packed.tried],
+        "tried": [{"dial": dial, "artifact_bytes": size} for dial, size in packed.tried],
     }
 
 
@@ -86,7 +89,9 @@ def open_run(path: Path, data: str | None) -> tuple[GPT, dict[str, Any], Dataset
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its zip and pickle readers do
         raise BadInput(f"{path}: not a model that can be read: {error!s:.200}") from None
-    if not isinstance(state, dict) or not {"config", "weights"} <= set(state):
+    config = state.get("config") if isinstance(state, dict) else None
+    whole = isinstance(config, dict) and {"model", "data", "train"} <= set(config)
+    if not whole or not isinstance(state.get("weights"), dict):
         raise BadInput(f"{path}: holds no config with weights; name the {MODEL} of a finished run")
     model = GPT(build(ModelConfig, [Layer(str(path), state["config"]["model"])]))
     load_weights(model, state["weights"], str(path))
@@ -106,10 +111,12 @@ def configured(args: argparse.Namespace, config: dict[str, Any]) -> QuantConfig:
         flags["cap_bytes"] = cap
         if own.get("method", "absmax") == "absmax":
             flags.setdefault("method", "rate")  # unless another way was asked for
-    elif {"method", "dial"} & set(flags):
+    elif {"method", "dial", "bits"} & set(flags):
         flags["cap_bytes"] = 0  # what is asked for by name is not turned by the run's own cap
-    if flags.get("method") == "rate":
-        flags.setdefault("codec", "best")
+        if "dial" not in flags:
+            flags.setdefault("method", "absmax")
+    if "method" in flags:
+        flags.setdefault("codec", "best" if flags["method"] == "rate" else "zstd")
     return build(QuantConfig, [Layer("the run's config", own), Layer("the command line", flags)])
 
 

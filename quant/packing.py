@@ -35,7 +35,7 @@ class Packed:
     data: bytes
     tensors: list[Stored]
     stream_bytes: dict[str, int]
-    tried: tuple["Packed", ...] = ()  # all that were made on the way to a cap
+    tried: tuple[tuple[float, int], ...] = ()  # dial and bytes of all that were made on the way to a cap
 
 
 class Packer:
@@ -88,7 +88,7 @@ class Packer:
         else:
             options = width_options(self.model, quant, self._measured(quant))
             chosen = made[with_widths(fit_widths(options, lambda widths: size_of(with_widths(widths)), cap_bytes))]
-        return replace(chosen, tried=tuple(made.values()))
+        return replace(chosen, tried=tuple((packed.quant.dial, len(packed.data)) for packed in made.values()))
 
     def foretold(self, packed: Packed) -> dict[str, float]:
         """What each tensor's rounding should cost, in nats a token; empty where nothing was measured."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
+import numpy.typing as npt
 from annotated_types import Ge, Gt, Lt
 
 from base.errors import BadInput
@@ -16,9 +17,11 @@ from quant.bits import DEFAULT_BITS, parse_bits
 from quant.format import Codec
 from quant.grid import Floats, Grid, Integers
 from quant.hessian import Cost
-from quant.rate import RateParts, grid_at, shapes
-from quant.rounding import absmax, clip, feedback, nearest, sigma
+from quant.rate import RateParts, Shape, grid_at, shapes
+from quant.rounding import absmax, clip, feedbacks, nearest, sigma
 from quant.stored import Stored
+
+SIDE_BY_SIDE = 1 << 25  # numbers of matrices and their Hessians that go through error feedback at once
 
 Method = Literal["absmax", "clip", "sigma", "gptq", "rate"]
 
@@ -71,26 +74,53 @@ def quantize(model: GPT, config: QuantConfig, costs: Mapping[str, Cost] | None =
     matrices = {name: as_matrix(weight) for name, weight in parameters.items() if bits[name] <= 8}
     parts = RateParts(config.by_tensor, config.columns, config.rows, config.trellis)
     forms = shapes(matrices, costs or {}, parts) if config.method == "rate" else {}
-    stored = []
-    for name, weight in parameters.items():
-        if name not in matrices:
-            with np.errstate(over="ignore"):  # refused below, by name
-                values = weight.astype(np.float16 if bits[name] == 16 else np.float32)
-            if not np.isfinite(values).all():
-                raise BadInput(f"{name}: has weights beyond fp16; give it 32 bits (--bits {name}=32)")
-            stored.append(Stored(name, kinds[name], weight.shape, bits[name], values, None))
-            continue
-        matrix, width = matrices[name], bits[name]
-        cost = (costs or {}).get(name)
+    rounded = _rounded(matrices, bits, forms, costs or {}, config)
+    return [
+        Stored(
+            name,
+            kinds[name],
+            weight.shape,
+            bits[name],
+            *(rounded.get(name) or (_floats(name, weight, bits[name]), None)),
+        )
+        for name, weight in parameters.items()
+    ]
+
+
+def _floats(name: str, weight: Floats, bits: int) -> npt.NDArray[np.floating]:
+    with np.errstate(over="ignore"):  # refused below, by name
+        values: npt.NDArray[np.floating] = weight.astype(np.float16 if bits == 16 else np.float32)
+    if not np.isfinite(values).all():
+        raise BadInput(f"{name}: has weights beyond fp16; give it 32 bits (--bits {name}=32)")
+    return values
+
+
+def _rounded(
+    matrices: Mapping[str, Floats],
+    bits: Mapping[str, int],
+    forms: Mapping[str, Shape],
+    costs: Mapping[str, Cost],
+    config: QuantConfig,
+) -> dict[str, tuple[Integers, Grid]]:
+    found = dict[str, tuple[Integers, Grid]]()
+    alike = dict[tuple[tuple[int, ...], int, bool], list[str]]()  # what error feedback can take side by side
+    for name, matrix in matrices.items():
+        fed = name in costs and config.calibrated and config.feedback
         if name in forms:
-            grid = grid_at(forms[name], config.dial, matrix, width)
-            integers = nearest(matrix, grid, width)
+            grid = grid_at(forms[name], config.dial, matrix, bits[name])
+            integers = np.empty(matrix.shape, np.int8) if fed else nearest(matrix, grid, bits[name])
         else:
-            integers, grid = simply(matrix, width, config)
-        if cost is not None and config.calibrated and config.feedback:
-            integers = feedback(matrix, grid, width, cost.hessian)
-        stored.append(Stored(name, kinds[name], weight.shape, width, integers, grid))
-    return stored
+            integers, grid = simply(matrix, bits[name], config)
+        found[name] = integers, grid
+        if fed:
+            alike.setdefault((matrix.shape, bits[name], grid.trellis), []).append(name)
+    for ((rows, columns), width, _), names in alike.items():
+        size = max(1, SIDE_BY_SIDE // (columns * (rows + columns)))
+        for some in (names[at : at + size] for at in range(0, len(names), size)):
+            grids = [found[name][1] for name in some]
+            fed_back = feedbacks([matrices[n] for n in some], grids, width, [costs[n].hessian for n in some])
+            found |= {name: (integers, grid) for name, integers, grid in zip(some, fed_back, grids, strict=True)}
+    return found
 
 
 def simply(weight: Floats, bits: int, config: QuantConfig) -> tuple[Integers, Grid]:

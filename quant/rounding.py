@@ -6,6 +6,8 @@
 Rows are outputs. Scales are fp16 and rounded before use, so that rounding sees what the reader will see.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -69,30 +71,43 @@ def conditioned(hessian: torch.Tensor) -> torch.Tensor:
 
 
 def feedback(weight: Floats, grid: Grid, bits: int, hessian: torch.Tensor) -> Integers:
-    """Column by column, the loudest first; each one's rounding error is made up for by those still to come."""
-    rows, columns = weight.shape
-    order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
-    upper = conditioned(hessian[order][:, order]).float()
-    left = torch.from_numpy(np.ascontiguousarray(weight))[:, order].clone()  # what is still to be rounded
-    row_steps = torch.from_numpy(grid.row_steps(rows))
-    column_steps = torch.from_numpy(grid.column_steps(columns))[order]
+    return feedbacks([weight], [grid], bits, [hessian])[0]
+
+
+def feedbacks(
+    weights: Sequence[Floats], grids: Sequence[Grid], bits: int, hessians: Sequence[torch.Tensor]
+) -> list[Integers]:
+    """Column by column, the loudest first; each one's rounding error is made up for by those still to come.
+
+    Matrices of one shape go side by side (N of them): the same numbers as one after the other, in fewer steps.
+    """
+    rows, columns = weights[0].shape
+    orders = [torch.argsort(hessian.diagonal(), descending=True, stable=True) for hessian in hessians]
+    permuted = [hessian[order][:, order] for hessian, order in zip(hessians, orders, strict=True)]
+    upper = torch.stack([conditioned(hessian).float() for hessian in permuted])  # (N, columns, columns)
+    left = torch.stack([torch.from_numpy(np.ascontiguousarray(w))[:, o] for w, o in zip(weights, orders, strict=True)])
+    row_steps = torch.stack([torch.from_numpy(grid.row_steps(rows)) for grid in grids])  # (N, rows)
+    column_steps = torch.stack(
+        [torch.from_numpy(grid.column_steps(columns))[order] for grid, order in zip(grids, orders, strict=True)]
+    )
     safe_rows = torch.where(row_steps > 0, row_steps, torch.ones(()))  # a row of zeros has step 0
-    integers = torch.zeros(rows, columns, dtype=torch.int8)
+    integers = torch.zeros(left.shape, dtype=torch.int8)
     for begin in range(0, columns, BLOCK):
         end = min(begin + BLOCK, columns)
-        block, errors = left[:, begin:end].clone(), torch.empty(rows, end - begin)
+        block, errors = left[:, :, begin:end].clone(), torch.empty(len(weights), rows, end - begin)
         for at in range(end - begin):
-            column, step = begin + at, row_steps * column_steps[begin + at]
-            wanted = block[:, at] / (safe_rows * column_steps[column])
-            whole = _whole(wanted[:, None].numpy(), grid.trellis, bits)  # (rows, 1)
-            integers[:, column] = torch.from_numpy(whole[:, 0])
-            value = torch.from_numpy(grid.values(whole)[:, 0])
-            errors[:, at] = (block[:, at] - value * step) / upper[column, column]
-            block[:, at + 1 :] -= torch.outer(errors[:, at], upper[column, column + 1 : end])
-        left[:, end:] -= errors @ upper[begin:end, end:]
+            column, width = begin + at, column_steps[:, begin + at, None]
+            wanted = block[:, :, at] / (safe_rows * width)  # (N, rows), in steps
+            whole = _whole(wanted.T.numpy(), grids[0].trellis, bits)  # (rows, N)
+            integers[:, :, column] = torch.from_numpy(whole.T)
+            value = torch.from_numpy(grids[0].values(whole)).T
+            errors[:, :, at] = (block[:, :, at] - value * (row_steps * width)) / upper[:, column, column, None]
+            block[:, :, at + 1 :] -= errors[:, :, at, None] * upper[:, None, column, column + 1 : end]
+        left[:, :, end:] -= errors @ upper[:, begin:end, end:]
     plain = torch.empty_like(integers)
-    plain[:, order] = integers
-    return plain.numpy()
+    for number, order in enumerate(orders):
+        plain[number][:, order] = integers[number]
+    return list(plain.numpy())
 
 
 def _by_rows(weight: Floats, bits: int, clips: np.ndarray) -> tuple[Integers, Grid]:

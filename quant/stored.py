@@ -36,7 +36,10 @@ def put_into(model: torch.nn.Module, tensors: Iterable[Stored]) -> None:
         own = parameters.get(tensor.name)
         if own is None or tensor.name in put or tuple(own.shape) != tensor.shape:
             raise BadInput(f"tensor {tensor.name!r:.60} of shape {tensor.shape} is not this model's")
-        own.copy_(torch.from_numpy(tensor.weights()))
+        weights = tensor.weights()
+        if not np.isfinite(weights).all():
+            raise BadInput(f"tensor {tensor.name!r:.60}: its steps make weights that are no numbers")
+        own.copy_(torch.from_numpy(weights))
         put.add(tensor.name)
     if missing := set(parameters) - put:
         raise BadInput(f"tensor {min(missing)} is missing")

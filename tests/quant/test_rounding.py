@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from quant.grid import EIGHTHS, Floats, Grid, octaves, to_eighths
-from quant.rounding import absmax, clip, conditioned, feedback, limits, nearest, sigma
+from quant.rounding import absmax, clip, conditioned, feedback, feedbacks, limits, nearest, sigma
 
 
 def weights(rows: int = 48, columns: int = 64, scale: float = 0.02) -> Floats:
@@ -103,6 +103,16 @@ def test_feedback_with_unrelated_inputs_is_nearest() -> None:
     weight = weights()
     integers, grid = absmax(weight, 5)
     assert np.array_equal(feedback(weight, grid, 5, torch.eye(64)), integers)
+
+
+def test_matrices_side_by_side_are_rounded_as_one_by_one() -> None:
+    several = [weights(scale=scale) for scale in (0.01, 0.02, 0.05)]
+    hessians = [hessian(64) * (n + 1) + torch.diag(torch.arange(64.0) * n) for n in range(3)]
+    for trellis in (False, True):
+        grids = [Grid(step=0.01, rows=np.arange(48).astype(np.int8) % 5, trellis=trellis)] * 3
+        together = feedbacks(several, grids, 8, hessians)
+        for weight, grid, h, integers in zip(several, grids, hessians, together, strict=True):
+            assert (feedback(weight, grid, 8, h) != integers).mean() < 0.005  # ties within rounding
 
 
 def test_feedback_in_blocks_is_feedback_column_by_column(monkeypatch: pytest.MonkeyPatch) -> None:

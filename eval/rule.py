@@ -50,7 +50,7 @@ def checked_context(artifact: Artifact, context: int | None) -> int:
 
 def checked_stride(stride: int, context: int) -> int:
     if not 1 <= stride <= context:
-        raise BadInput(f"stride {stride}: with a context of {context} it is 1 to {context}; say another with --stride")
+        raise BadInput(f"stride {stride} with a context of {context}: use 1 to {context} (--stride)")
     return stride
 
 

@@ -84,7 +84,7 @@ def decode(model: GPT, bos: int, streams: Sequence[bytes], tokens: int, rule: Ru
         reader = _Reader(streams[number], advance)
         try:
             _walk(model, bos, rule, blocks[number], reader.turn)
-        except AssertionError as error:  # what constriction raises where no symbol has such bits
+        except ValueError as error:  # what constriction raises where no symbol has such bits
             raise Desynchronised(str(error)) from None
         return reader.rows()
 

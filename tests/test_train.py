@@ -252,6 +252,7 @@ def test_a_batch_that_does_not_divide_names_the_nearest_that_does(words: dict[st
         (["data.path=nowhere"], "not a dataset"),
         (["train.seq_len=1048576", "train.batch_tokens=1048576"], "are too few for seq_len"),
         (["train.batch_tokens=100"], "is not a multiple of seq_len 32"),
+        (["eval.stride=65", "eval.context=64"], "eval.stride 65 is beyond the context of 64; use 1 to 64"),
     ],
 )
 def test_data_that_is_not_the_models_is_refused(work: Path, words: list[str], says: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from base.cli import command, run
 from base.errors import BadInput, CheckFailed
+from base.files import require_folder_of, write_whole
 from base.progress import byte_progress
 from base.runs import named_or_newest, newest
 
@@ -60,6 +61,26 @@ def test_each_ending_has_its_exit_code_and_one_line(
     captured = capsys.readouterr()
     assert captured.err == says
     assert captured.out == ""
+
+
+def test_a_failed_check_may_have_an_answer_which_is_printed_as_any_other(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = raising(CheckFailed("n should be 5", {"n": 4}))
+    assert call(failed) == 1
+    assert tuple(capsys.readouterr()) == ("n is 4\n", "toy.tool: n should be 5\n")
+    assert call(failed, "--json") == 1
+    assert json.loads(capsys.readouterr().out) == {"n": 4}
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a", b"first")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_whole(tmp_path / "folder", b"x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]
+    for output, says in ((tmp_path / "none" / "f", "does not exist"), (tmp_path / "folder", "is a folder")):
+        with pytest.raises(BadInput, match=says):
+            require_folder_of(None, str(output))
+    require_folder_of(None, str(tmp_path / "a"))
 
 
 def test_a_bug_keeps_its_traceback_and_is_no_failed_claim(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import sys
 import time
 
@@ -40,6 +41,13 @@ for line in sys.stdin:
         answer["nats"] = floats(np.ones(n + 1))
     if fault == "targets":
         answer["targets"] = [0.5] * n
+    if fault == "far":
+        answer["targets"] = [1 << 70] * n
+    if fault == "nothing":
+        answer["shown"] = floats(np.zeros((len(asked["show"]), 4)))
+    if fault == "mute":
+        os.close(1)
+        time.sleep(60)
     if fault == "bytes":
         answer["size_bytes"] = -1
     if fault == "base64":

@@ -104,6 +104,8 @@ def test_bad_requests_end_with_one_line(artifact: Path, data: Dataset, capsys: p
     for code, words, said in (
         (2, ["--command", f"{CHILD} scorer 400"], "--data DIR"),
         (2, [artifact, "--data", "nowhere"], "not a dataset"),
+        (2, ["--command", f"{CHILD} scorer 400", "--data", data.path, "--adapt", "mix"], "takes the place of"),
+        (2, [artifact, "--limit", "inf"], "at most 86400 seconds"),
         (2, [artifact, "--tolerance", "0"], "above 0 nats"),
         (1, ["--command", f"{CHILD} scorer 300", "--data", data.path], "knows 300 tokens, the dataset 400"),
     ):

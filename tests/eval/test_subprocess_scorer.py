@@ -11,7 +11,7 @@ import pytest
 from base.errors import BadInput, CheckFailed
 from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer
-from eval.replay import codec_sample
+from eval.replay import Growing, codec_sample
 from eval.scorer import InTurns, Scorer
 from eval.subprocess_scorer import Child, ChildPredictor
 
@@ -76,6 +76,8 @@ def test_a_sample_coded_by_one_process_is_decoded_by_another(predictor: Child) -
         ("shape", "says no 3 float64 in base64 as nats"),
         ("base64", "says no 1 x 4 float64 in base64 as shown"),
         ("targets", "says no list of whole numbers as targets; it said .*0.5"),
+        ("far", "says no list of whole numbers as targets"),
+        ("mute", "ended with exit code None; it said nothing"),
         ("bytes", "says no number of bytes as size_bytes; it said '-1'"),
     ],
 )
@@ -91,6 +93,20 @@ def test_a_child_that_hangs_is_ended_in_time() -> None:
             child.score(np.zeros(200_000, np.int64))  # more than a pipe holds
         assert time.monotonic() - started < 10
     assert child._process.returncode is not None
+
+
+def test_what_a_child_started_and_left_behind_is_ended_too() -> None:
+    started = time.monotonic()
+    with pytest.raises(CheckFailed, match="gave no answer in 1 s"), Child("sh -c 'sleep 60 & exit 0'", 1.0):
+        pass
+    assert time.monotonic() - started < 10
+
+
+def test_a_child_without_distributions_fails_the_sample_and_not_the_probes() -> None:
+    with Child(f"{FAULTY} nothing", 20) as child:
+        found = codec_sample(child, lambda: Growing(child), lambda: Growing(child), np.arange(4))
+    assert found.passed is False
+    assert "cannot be coded" in found.detail
 
 
 @pytest.mark.parametrize("command", ["", "no-such-program-anywhere", "'unbalanced"])

@@ -63,6 +63,20 @@ def test_widths_are_the_best_of_all_that_fit(table: Table, allowed: int) -> None
         assert sum(o.loss for o in chosen) <= min(fitting) + 1e-9
 
 
+@given(tables, st.integers(1, 2000), st.floats(0.8, 1.2), st.integers(0, 50))
+def test_a_cap_that_the_narrowest_widths_meet_is_met(table: Table, cap: int, off: float, overhead: int) -> None:
+    def measured(widths: Widths) -> int:
+        sizes = (next(o for o in options if o.bits == widths[name]).size_bytes for name, options in table.items())
+        return overhead + int(off * sum(sizes))
+
+    narrowest = {name: min(options, key=lambda option: option.size_bytes).bits for name, options in table.items()}
+    if measured(narrowest) <= cap:
+        assert measured(fit_widths(table, measured, cap)) <= cap
+    else:
+        with pytest.raises(BadInput, match="cannot be met"):
+            fit_widths(table, measured, cap)
+
+
 def test_widths_land_just_under_the_cap_though_estimates_are_off() -> None:
     sizes = [997 * (1 + n % 7) for n in range(40)]
     table = {f"t{n}": [Option(b, size * b, size * 4.0**-b) for b in range(2, 9)] for n, size in enumerate(sizes)}

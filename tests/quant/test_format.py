@@ -159,7 +159,8 @@ def test_every_way_to_lie_in_a_header_is_refused_in_one_line() -> None:
         ({"config": {"model": to_dict(CONFIG) | {"mlp_mult": float("nan")}}}, None),
         ({"config": {"model": to_dict(CONFIG) | {"vocab_size": nested(700)}}}, None),
         ({}, form(2, [2147483647, 0])), ({}, form(5, [0])), ({}, form(6, "a")), ({}, form(7, -1)), ({}, form(8, 2)),
-        ({}, form(4, "nan")), ({}, form(4, "inf")), ({}, form(4, "one")), ({}, form(1, "wings")),
+        ({}, form(4, "nan")), ({}, form(4, (1e300).hex())),
+        ({"x": float("inf")}, None), ({}, form(4, "inf")), ({}, form(4, "one")), ({}, form(1, "wings")),
         ({}, stream(0, "a\n\x1b[31mb")),
     ]  # fmt: skip
     for change, table in hostile:

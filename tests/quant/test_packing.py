@@ -246,6 +246,25 @@ def test_the_comparison_says_of_every_way_what_packing_it_gives(run: Path, tmp_p
     assert "finds none of: absmax" in said(compare, 2, *words, "--ways", "zip")
 
 
+def test_bits_alone_ask_for_widths_whatever_the_run_was_packed_with(opened: Any) -> None:
+    own = {"quant": {"method": "rate", "codec": "best", "cap_bytes": 1000, "dial": 0.3}}
+    for words, expected in (
+        (["--bits", "mlp=5,attn=6"], ("absmax", "zstd", 0)),
+        (["--method", "gptq"], ("gptq", "zstd", 0)),
+        (["--dial", "0.5"], ("rate", "best", 0)),
+        (["--fit", "9000", "--bits", "mlp=4"], ("rate", "best", 9000)),
+        ([], ("rate", "best", 1000)),
+    ):
+        found = pack.configured(pack.parser().parse_args(words), own)
+        assert (found.method, found.codec, found.cap_bytes) == expected, words
+
+
+@pytest.mark.parametrize("spoilt", [{"config": {}}, {"config": {"model": {}}}, {"weights": [1, 2]}])
+def test_a_model_file_that_lacks_something_is_refused(run: Path, tmp_path: Path, spoilt: dict[str, Any]) -> None:
+    torch.save(torch.load(run / "model.pt", weights_only=True) | spoilt, tmp_path / "model.pt")
+    assert "holds no config with weights" in said(pack, 2, tmp_path)
+
+
 def test_code_that_is_named_counts_as_it_lies_on_disk(run: Path, tmp_path: Path) -> None:
     shutil.copy(__file__, tmp_path / "train_gpt.py")
     words = (run, "--data", run.parents[1] / "data", "-o", tmp_path / "a.golf", "--check-tokens", 64, "--plot")

@@ -5,15 +5,13 @@ no model, so the artifact's size stands beside: the codec wins on the text, or o
 """
 
 import bz2
-import importlib
-import importlib.util
 import lzma
 import math
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import brotli  # type: ignore[import-untyped]
 import zstandard
 
 from base.errors import BadInput, CheckFailed
@@ -22,6 +20,13 @@ from eval.codec import compress, decompress
 from eval.codec_format import read
 from quant.unpack import Artifact, open_artifact
 from tools.bench_row import Row, since
+
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "bzip2 -9": bz2.compress,
+    "xz -9e": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
+    "zstd -22 --ultra": lambda data: zstandard.ZstdCompressor(level=22).compress(data),
+    "brotli -q 11": lambda data: brotli.compress(data, quality=11, lgwin=24),
+}
 
 
 def codec_rows(path: Path, tokens: int) -> list[Row]:
@@ -33,7 +38,7 @@ def codec_rows(path: Path, tokens: int) -> list[Row]:
     if decompress(artifact, read(coded)) != text:
         raise CheckFailed(f"{path}: the text did not come back")
     back = answer["tokens"] / since(started)
-    others = {name: 8 * len(pack(text)) / len(text) for name, pack in _compressors().items()}
+    others = {name: 8 * len(pack(text)) / len(text) for name, pack in COMPRESSORS.items()}
     bits = answer["model_nats"] / math.log(2)
     return [
         Row("codec: text", len(text) / 1e3, "kB"),
@@ -44,19 +49,6 @@ def codec_rows(path: Path, tokens: int) -> list[Row]:
         Row("codec: compress", forth, "tokens/s", 2000),
         Row("codec: decompress", back, "tokens/s", 2000),
     ]
-
-
-def _compressors() -> dict[str, Callable[[bytes], bytes]]:
-    found: dict[str, Callable[[bytes], bytes]] = {
-        "bzip2 -9": bz2.compress,
-        "xz -9e": lambda data: lzma.compress(data, preset=9 | lzma.PRESET_EXTREME),
-        "zstd -22 --ultra": zstandard.ZstdCompressor(level=22).compress,
-    }
-    if importlib.util.find_spec("brotli") is None:
-        print("brotli is not installed (pip install brotli): it has no row", file=sys.stderr)
-        return found
-    brotli = importlib.import_module("brotli")
-    return {**found, "brotli -q 11": lambda data: brotli.compress(data, quality=11, lgwin=24)}
 
 
 def _validation_text(artifact: Artifact, tokens: int) -> bytes:

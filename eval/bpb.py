@@ -37,6 +37,7 @@ from eval.adapt import ADAPTATIONS, Adapted
 from eval.plot import plot_positions
 from eval.rule import checked_context, checked_stride, matching_dataset, own_stride
 from eval.score import EvalConfig, planned_losses
+from eval.stats import nats_per_bpb
 from eval.tally import Score, Tally, bits_per_byte
 from eval.windows import Windows, plan_documents
 from quant.unpack import Artifact, open_artifact
@@ -132,6 +133,7 @@ def scored(
     answer = {
         **score._asdict(),
         **plain,
+        "nats_per_bpb": nats_per_bpb(score.tokens, score.bytes),
         "stride": rule.stride,
         "context": rule.context,
         "docs": rule.docs,

@@ -20,7 +20,6 @@ import torch.nn.functional as F
 
 from data.tokenizer import Tokenizer
 from eval.contexts import Contexts, Here
-from eval.scorer import Predictor
 from eval.tree import Tree
 from eval.treemixer import MixConfig, TreeMixer
 from eval.windows import plan_windows
@@ -76,21 +75,6 @@ class Mixed:
         self._contexts.reveal(token)
         self._asked = None
         return -float(np.log(np.mean(np.exp(logs))))
-
-
-class MixedTurns:
-    """A `Predictor` made of another one and a `Mixed`."""
-
-    def __init__(self, inner: Predictor, mixed: Mixed) -> None:
-        self._inner, self._mixed, self.vocab_size = inner, mixed, mixed.vocab_size
-
-    def predict(self) -> Floats:
-        with np.errstate(divide="ignore"):  # a token that the inner one rules out
-            return self._mixed.predict(np.log(self._inner.predict()))
-
-    def reveal(self, token: int) -> None:
-        self._mixed.reveal(token)
-        self._inner.reveal(token)
 
 
 @torch.no_grad()

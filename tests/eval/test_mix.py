@@ -8,11 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
-from eval.mix import Mixed, MixedTurns, log_probabilities
+from eval.mix import Mixed, log_probabilities
 from eval.score import losses
-from eval.scorer import InTurns
 from eval.treemixer import MixConfig
 from model.config import ModelConfig
 from model.gpt import GPT
@@ -110,27 +108,6 @@ def test_a_model_that_rules_a_token_out_is_overruled() -> None:
     cost = costs(BYTES, np.array([1, 101]), row[None])
     assert np.isfinite(cost).all()
     assert cost[0] > 10
-
-
-class Even:
-    """The inner predictor of the tests: knows nothing."""
-
-    vocab_size = 260
-
-    def predict(self) -> np.ndarray:
-        return np.full(260, 1 / 260)
-
-    def reveal(self, token: int) -> None:
-        pass
-
-
-def test_a_predictor_in_turns_gives_the_costs_of_the_row_at_a_time() -> None:
-    tokens = np.concatenate([[1], BYTES.encode("turn by turn, " * 6)])
-    scored = InTurns(lambda: MixedTurns(Even(), Mixed(BYTES, SMALL)), ByteTable(BYTES)).score(tokens, show=[3, 70])
-    given = np.full((len(tokens) - 1, 260), -np.log(260))
-    assert scored.nats == pytest.approx(costs(BYTES, tokens, given), abs=1e-9)
-    assert scored.shown.sum(-1) == pytest.approx(1, abs=1e-9)
-    assert -np.log(scored.shown[1, tokens[71]]) == pytest.approx(scored.nats[70], abs=1e-9)
 
 
 @pytest.fixture(scope="module")

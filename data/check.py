@@ -84,7 +84,7 @@ def prove_side(dataset: Dataset, side: SplitName, advance: Advance = lambda _: N
 
 def count_tokens(dataset: Dataset, *sides: SplitName) -> None:
     """The manifest's totals against the tokens, by the byte table: quick, and no word about the text."""
-    mark = dataset.tokenizer.bos_id if dataset.manifest.layout == "golf" else dataset.tokenizer.eos_id
+    mark = dataset.mark
     for side in sides or ("train", "val"):
         claimed = dataset.manifest.side(side)
         stream = dataset.train if side == "train" else dataset.val

@@ -43,6 +43,11 @@ class Dataset:
         side = self.manifest.side("train")
         return side.bytes / side.tokens
 
+    @property
+    def mark(self) -> int:
+        """The token between documents: each one's BOS, or the EOS that ends it in a layout without."""
+        return self.tokenizer.bos_id if self.manifest.layout == "golf" else self.tokenizer.eos_id
+
     def documents(self, split: SplitName) -> Iterator[Tokens]:
         """Each document's tokens, without its mark."""
         stream = self.train if split == "train" else self.val

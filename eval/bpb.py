@@ -160,8 +160,7 @@ def scored(
 
 def document_begins(tokens: npt.NDArray[np.integer], dataset: Dataset) -> Ints:
     """Where each document begins: at its BOS, or at the EOS before it in a layout that has no BOS."""
-    mark = dataset.tokenizer.bos_id if dataset.manifest.layout == "golf" else dataset.tokenizer.eos_id
-    begins = np.flatnonzero(tokens == mark)
+    begins = np.flatnonzero(tokens == dataset.mark)
     return begins if begins[:1].tolist() == [0] else np.insert(begins, 0, 0)
 
 

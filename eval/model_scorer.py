@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.bytes import ByteTable
-from eval.score import distributions, losses
+from eval.score import EvalConfig, distributions, losses
 from eval.scorer import Scored, Tokens
 from model.gpt import GPT
 
 
 class ModelScorer:
-    def __init__(self, model: GPT, table: ByteTable, context: int, stride: int, batch_tokens: int = 16_384) -> None:
+    def __init__(
+        self, model: GPT, table: ByteTable, context: int, stride: int, batch_tokens: int = EvalConfig.batch_tokens
+    ) -> None:
         self._model, self._table, self.vocab_size = model, table, table.vocab_size
         self._context, self._stride, self._batch_tokens = context, stride, batch_tokens
 

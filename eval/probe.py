@@ -153,7 +153,7 @@ def _probe(
 ) -> Iterator[tuple[Finding, float]]:
     """Each finding and the seconds that it took; in the order of NAMES, which is from cheap to dear."""
     rng, scorer = np.random.default_rng(args.seed), subject.scorer
-    mark = dataset.tokenizer.bos_id if dataset.manifest.layout == "golf" else dataset.tokenizer.eos_id
+    mark = dataset.mark
     stream = dataset.val.read(0, len(dataset.val))
     marked = [part for part in np.split(stream, np.flatnonzero(stream == mark)) if len(part) > FEWEST_TOKENS]
     marked = [part for part in marked if part[0] == mark]

@@ -3,6 +3,7 @@
 KL is the figure to compare methods by: the loss itself moves by chance as well (docs/quant.md).
 """
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ import torch.nn.functional as F
 
 from data.dataset import Dataset
 from model.gpt import GPT
+from quant.format import read_artifact
+from quant.stored import put_into
 
 ROWS = 16
 
@@ -27,6 +30,13 @@ class Damage:
     @property
     def loss_increase(self) -> float:
         return self.packed_nats - self.float_nats
+
+
+def damage_of(data: bytes, original: GPT, dataset: Dataset, seq_len: int, tokens: int) -> Damage:
+    """Of an artifact's bytes: what a reader of them has, not what was meant."""
+    packed = copy.deepcopy(original)
+    put_into(packed, read_artifact(data).tensors)
+    return damage(original, packed, dataset, seq_len, tokens)
 
 
 @torch.no_grad()

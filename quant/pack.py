@@ -11,7 +11,6 @@ validation text, against the float model.
 """
 
 import argparse
-import copy
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -29,11 +28,10 @@ from engine.checkpoint import load_weights
 from model.config import ModelConfig
 from model.gpt import GPT
 from quant.code import code_bytes
-from quant.damage import damage
-from quant.format import Codec, read_artifact
+from quant.damage import damage_of
+from quant.format import Codec
 from quant.packing import Packed, Packer
 from quant.quantize import Method, QuantConfig
-from quant.stored import put_into
 from quant.table import kind_rows, tensor_rows
 from quant.treemap import plot_bytes
 
@@ -50,9 +48,7 @@ def act(args: argparse.Namespace) -> Answer:
     counted = 0 if args.fit_artifact is not None else code  # against the cap
     packed = packer.fit(quant, quant.cap_bytes - counted) if quant.cap_bytes else packer.pack(quant)
     write_whole(out, packed.data)
-    after = copy.deepcopy(model)
-    put_into(after, read_artifact(packed.data).tensors)  # as a reader has it, not as we meant it
-    harm = damage(model, after, dataset, config["train"]["seq_len"], args.check_tokens)
+    harm = damage_of(packed.data, model, dataset, config["train"]["seq_len"], args.check_tokens)
     originals = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     if args.plot:
         plot_bytes(packed.tensors, packed.stream_bytes, out.with_suffix(".png"))

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 import torch
 
 from model.gpt import GPT, parameter_kind
-from quant.bits import parse_bits
+from quant.bits import DEFAULT_BITS, parse_bits
 from quant.budget import Option
 from quant.hessian import Cost
 from quant.quantize import QuantConfig, as_matrix, simply
 from quant.rounding import conditioned
 from quant.table import entropy_bits
 
-FREE = dict.fromkeys(("mlp", "attn", "embed", "head", "bigram"), 0) | {"control": 16}
+FREE = dict.fromkeys(DEFAULT_BITS, 0) | {"control": DEFAULT_BITS["control"]}
 
 
 def width_options(model: GPT, config: QuantConfig, costs: Mapping[str, Cost]) -> dict[str, list[Option]]:

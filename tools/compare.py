@@ -9,7 +9,6 @@ each packed, read back, and compared with the float model on validation text.
 """
 
 import argparse
-import copy
 import io
 import re
 import sys
@@ -24,12 +23,11 @@ from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput
 from base.runs import named_or_newest
 from quant.coder import encode_ranges, encode_zstd
-from quant.damage import damage
-from quant.format import read_artifact
+from quant.damage import damage_of
 from quant.pack import MODEL, open_run
 from quant.packing import Packer
 from quant.quantize import QuantConfig
-from quant.stored import Stored, put_into
+from quant.stored import Stored
 from quant.table import entropy_bits
 
 EVEN = "mlp={0},attn={0},embed={0},head={0},bigram={0}"
@@ -62,9 +60,7 @@ def act(args: argparse.Namespace) -> Answer:
         raise BadInput(f"--ways {args.ways}: finds none of: {'; '.join(name for name, _ in WAYS)}")
     for name, values in track(ways, description="packing", console=None, disable=not sys.stderr.isatty()):
         packed = packer.pack(replace(base, **values))
-        after = copy.deepcopy(model)
-        put_into(after, read_artifact(packed.data).tensors)
-        harm = damage(model, after, dataset, config["train"]["seq_len"], args.check_tokens)
+        harm = damage_of(packed.data, model, dataset, config["train"]["seq_len"], args.check_tokens)
         weights = sum(tensor.values.size for tensor in packed.tensors if tensor.grid is not None)
         coded = sum(
             n for stream, n in packed.stream_bytes.items() if stream.startswith(("integers", "scales", "octaves"))

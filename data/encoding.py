@@ -57,12 +57,11 @@ def encode_all(
         return
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     waiting: deque[tuple[int, Future[Encoded]]] = deque()
-    with _interrupts_ignored():  # workers inherit this: Ctrl-C is the parent's to handle
-        pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
-        pool.submit(_tools, model)
+    pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
     try:
         for label, batch in batches:
-            waiting.append((label, pool.submit(encode_batch, model, layout, batch)))
+            with _interrupts_held():  # any submit may start a worker
+                waiting.append((label, pool.submit(encode_batch, model, layout, batch)))
             if len(waiting) >= 2 * workers:
                 done, future = waiting.popleft()
                 yield done, future.result()
@@ -73,6 +72,16 @@ def encode_all(
     finally:
         with _interrupts_ignored():  # a second Ctrl-C must not leave workers behind
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the end. A process started meanwhile never sees one: it is the parent's to handle."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

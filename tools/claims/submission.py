@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, MinLen
 from pydantic import TypeAdapter
 
-SCHEMA = "bitgolf-record-1"
+SCHEMA: Literal["bitgolf-record-1"] = "bitgolf-record-1"
 
 Count = Annotated[int, Ge(0)]
 Size = Annotated[int, Gt(0)]

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_dict, to_yaml
@@ -87,8 +86,7 @@ class Training:
         self.losses = torch.compile(self._losses) if config.train.compiled(device.torch.type) else self._losses
 
     def _losses(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        logits = self.model(tokens)
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
+        return self.model.loss(tokens, targets, self.config.train.loss_tokens)
 
     def step(self, progress: float) -> tuple[float, float]:
         """One optimizer step; returns the loss over all ranks and the gradient's norm."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from engine.device import Device
@@ -30,6 +30,8 @@ def placer(kind: str, device: Device) -> Callable[[nn.Module], None]:
         module.to(device.torch)
         if kind == "fsdp" and device.ranks > 1:
             fully_shard(module, mp_policy=policy, reshard_after_forward=True)
+            if hasattr(module, "loss"):  # the model's other way in
+                register_fsdp_forward_method(module, "loss")
 
     return place
 

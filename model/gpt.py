@@ -2,6 +2,7 @@
 
     logits = GPT(config)(tokens)                    (B, T) -> (B, T, V), fp32 or wider
     logits = model(chunk, cache)                    the same numbers, a chunk at a time
+    nats = model.loss(tokens, targets, rows)        mean cross-entropy; `rows` positions' logits at a time (0: all)
 
 Parameter kinds, for packing and for optimizer groups, come from `parameter_kind`, here and nowhere else.
 """
@@ -18,6 +19,7 @@ from model.attention import Attention
 from model.cache import Cache
 from model.config import ModelConfig
 from model.embedding import Embedding
+from model.loss import chunked_loss
 from model.mlp import MLP
 from model.norm import Norm
 from model.rotary import rotation
@@ -146,11 +148,20 @@ class GPT(nn.Module):
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """(…, D) -> (…, V) in fp32 or wider: the last norm, the head, the softcap."""
-        weight = self.embedding.table.weight if self.head is None else self.head.weight
-        z: torch.Tensor = nn.functional.linear(self.norm(x), weight.to(x.dtype))
+        z: torch.Tensor = nn.functional.linear(self.norm(x), self._head().to(x.dtype))
         z = z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
         cap = self.config.softcap
         return cap * torch.tanh(z / cap) if cap else z
+
+    def loss(self, tokens: torch.Tensor, targets: torch.Tensor, rows: int = 0) -> torch.Tensor:
+        """(B, T), (B, T) -> mean nats; with `rows`, so many positions have logits at a time (model/loss.py)."""
+        x = self.trunk(tokens)
+        if rows:
+            return chunked_loss(self.norm(x).flatten(0, 1), self._head(), targets.flatten(), self.config.softcap, rows)
+        return nn.functional.cross_entropy(self.logits(x).flatten(0, 1), targets.flatten())
+
+    def _head(self) -> torch.Tensor:
+        return self.embedding.table.weight if self.head is None else self.head.weight
 
     def _skip(self, x: torch.Tensor, saved: torch.Tensor, number: int) -> torch.Tensor:
         assert self.skip_weights is not None

@@ -2,7 +2,7 @@
 
     make bench                                  (python -m tools.bench)
     python -m tools.bench --corpus FILE.jsonl   (a corpus of one's own)
-    python -m tools.bench --only training       (or data, scoring, memory; memory prepares 1 GB)
+    python -m tools.bench --only training       (or data, scoring, loss, memory; memory prepares 1 GB)
     python -m tools.bench --only codec --artifact runs/cpu10     (not in the whole table: it needs a trained model)
 
 Figures are for docs/LOG.md, beside the machine's description that is printed above them. Compare them as ratios
@@ -21,11 +21,12 @@ from data.corpus import open_corpus
 from data.encoding import cores
 from tools.bench_codec import codec_rows
 from tools.bench_data import loader_rows, memory_rows, tokenizer_rows
+from tools.bench_loss import loss_rows
 from tools.bench_row import Row
 from tools.bench_scoring import scoring_rows
 from tools.bench_training import training_rows
 
-PARTS = ("data", "training", "scoring", "memory", "codec")
+PARTS = ("data", "training", "scoring", "loss", "memory", "codec")
 CODEC_TOKENS = 100_000
 
 
@@ -39,6 +40,8 @@ def act(args: argparse.Namespace) -> Answer:
         rows += training_rows(args.config, args.corpus)
     if args.only in (None, "scoring"):
         rows += scoring_rows(args.config)
+    if args.only in (None, "loss"):
+        rows += loss_rows()
     if args.only in (None, "memory"):
         rows += memory_rows()
     if args.only == "codec":

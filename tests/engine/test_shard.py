@@ -64,10 +64,10 @@ def test_one_step_on_two_ranks_is_the_step_of_one_rank_on_the_doubled_batch_and_
     assert furthest(weights(sharded["run"]), weights(replicated["run"])) < 1e-5
 
 
-def test_fsdp_trains_averages_validates_and_clips_as_ddp_does(work: Path) -> None:
+def test_fsdp_with_a_chunked_loss_trains_averages_validates_and_clips_as_ddp_does(work: Path) -> None:
     words = ("train.steps=8", "optim.clip=0.1", "eval.during=0.2")
     replicated = on_two_ranks(work, *words, name="ddp")
-    sharded = on_two_ranks(work, *words, "train.shard=fsdp", name="fsdp")
+    sharded = on_two_ranks(work, *words, "train.shard=fsdp", "train.loss_tokens=24", name="fsdp")
     assert furthest(weights(sharded["run"]), weights(replicated["run"])) < 2e-4
     assert sharded["val_bpb"] == pytest.approx(replicated["val_bpb"], abs=1e-4)
 

@@ -1,6 +1,6 @@
 """The single file of a run: what train_gpt.py reaches, with the run's config as its default.
 
-    built = bundle(config, packed=True)        built.data is the file; built.sources: path -> sha256 of what it is made of
+built = bundle(config, packed=True)        built.data is the file; built.sources: path -> sha256 of what it is made of
 """
 
 from dataclasses import dataclass, replace

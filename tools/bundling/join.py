@@ -30,7 +30,9 @@ def imports(tree: Tree) -> str:
             whole.add(f"import {module}" + (f" as {name}" if name != module.split(".")[0] else ""))
         else:
             taken.setdefault(module, []).append(inner + (f" as {name}" if name != inner else ""))
-    lines = sorted(whole) + [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(taken.items())]
+    lines = sorted(whole) + [
+        f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(taken.items())
+    ]
     return "\n".join(lines) + "\n"
 
 

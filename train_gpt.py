@@ -6,8 +6,8 @@
     python train_gpt.py configs/d52.yaml --dry-run              (sizes and schedule; needs no data and no weights)
     python train_gpt.py --score model.golf --data DIR           (an artifact under its own rule; trains nothing)
 
-A run lives in runs/NAME. The same command again goes on with a run that was killed, bit for bit where the budget is in
-steps; after a finished one, or under another config, it begins a new folder.
+A run lives in runs/NAME. The same command again goes on with a run that was killed, bit for bit under a budget in steps;
+after a finished one, or under another config, it begins a new folder. Its single-file form: python -m tools.bundle.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from model.config import ModelConfig
 from model.cost import flops_per_token, parameters, summary
 from model.gpt import GPT, parameter_kind
 from optim.average import Average, AverageConfig
-from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates
+from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates, warm_up
 from quant.packing import Packer, projected_bytes
 from quant.quantize import QuantConfig
 from quant.unpack import open_artifact
@@ -115,14 +115,15 @@ class Training:
 
     def prime(self) -> None:
         """Compile and warm up on random tokens, outside the clock: no weight, no state and no data position moves."""
-        shape = (self.rows, self.config.train.seq_len)
-        random = torch.randint(self.config.model.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+        shape, draw = (2, self.rows, self.config.train.seq_len), torch.Generator().manual_seed(0)
+        random = torch.randint(self.config.model.vocab_size, shape, generator=draw).to(self.device.torch)
         for progress in (0.0, 1.0):  # with loops off and on
             self.model.order = self.config.model.order(progress)
-            with self.device.autocast():
-                torch.autograd.backward(self.losses(*2 * (random.to(self.device.torch),)))
+            with self.device.autocast():  # two tensors: for one in both places it would be compiled anew
+                torch.autograd.backward(self.losses(random[0].clone(), random[1].clone()))
         for weight in self.weights:
             weight.grad = None
+        warm_up(self.config.optim, self.device.torch)
         self.device.synchronize()
 
     def score(self, stride: int = 0, model: GPT | None = None) -> Score:
@@ -233,10 +234,10 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     log.say(trained_line(clock, device.peak_memory_bytes()))
     training.average.swap(training.weights)
     score, _ = scored("pre_quant", training, log)
-    speed_tokens = clock.step * config.train.batch_tokens / clock.elapsed_s
     how = {"seed": config.seed, "stride": config.eval.stride, "context": training.context}
     what = {"run": str(folder.resolve()), "params": sum(parameters(config.model).values()), "steps": clock.step}
-    measured = {"train_seconds": clock.elapsed_s, "tokens_per_second": speed_tokens, **score.named("val")}
+    speed = clock.step * config.train.batch_tokens / clock.elapsed_s
+    measured = {"train_seconds": clock.elapsed_s, "tokens_per_second": speed, **score.named("val")}
     packed = pack_and_score(training, folder, code, log)
     made = {"sources": made_of, "bundle_sha256": OWN_SHA256, **environment(device)}
     return log.finish({**what, **measured, **packed, **how, **hashes, **made})

@@ -4,6 +4,7 @@ torchrun's own variables (RANK, WORLD_SIZE, LOCAL_RANK) are the only environment
 """
 
 import os
+import resource
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,11 +17,13 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
+from base.errors import BadInput
+
 # Dense bf16 peaks by a part of the device's name, for model-FLOPs utilisation.
 PEAK_FLOPS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
 
 
-T = TypeVar("T")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,12 @@ class Device:
             return None
         name = torch.cuda.get_device_name(self.torch)
         return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+
+    def peak_memory_bytes(self) -> int:
+        """The most that this process ever held: of the GPU's memory, or of the machine's."""
+        if self.torch.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.torch)
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def describe(self) -> str:
         kind = (
@@ -79,6 +88,17 @@ def joined() -> Iterator[Device]:
         yield Device(device, rank, ranks)
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def memory_told(way_out: str) -> Iterator[None]:
+    """Running out of memory is the input's fault, and there is something to be done about it."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's allocator raises it plainly
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
+        raise BadInput(f"out of memory; {way_out} ({error})") from None
 
 
 def silence_other_ranks() -> None:
@@ -122,7 +142,7 @@ def mean(value: float, device: Device) -> float:
     return float(total) / device.ranks
 
 
-def gather(value: T, device: Device) -> list[T]:
+def gather(value: Value, device: Device) -> list[Value]:
     """Every rank's value, on every rank, in rank order; a meeting point as well."""
     if device.ranks == 1:
         return [value]

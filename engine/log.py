@@ -3,10 +3,10 @@
 `train.log` begins with everything needed to run it again; `metrics.jsonl` has one object a line, written at once.
 """
 
+import hashlib
 import json
 import math
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,17 +16,53 @@ import torch
 
 from engine.clock import Clock
 from engine.device import Device
+from engine.plot import plot_losses
 
 PLAIN_EVERY_S = 10.0
+RESULT = "result.json"
 
 
-def provenance() -> str:
-    """Versions and the commit of the code that runs, as one line of the log's head."""
-    here = Path(__file__).parent
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True)
-    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True).stdout.strip()
-    commit = (git.stdout.strip() or "unknown") + (" and local changes" if dirty else "")
-    return f"commit {commit}, python {platform.python_version()}, torch {torch.__version__}"
+def sources_sha256(sources: dict[str, str]) -> str:
+    """One hash for all the code that runs."""
+    return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
+
+
+def environment(device: Device) -> dict[str, Any]:
+    """Where a run runs, for its log and its result."""
+    return {
+        "device": device.describe(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "peak_memory_bytes": device.peak_memory_bytes(),
+    }
+
+
+def provenance(where: dict[str, Any], compiled: bool, sources: dict[str, str], hashes: dict[str, str]) -> str:
+    """The lines of the log's head that follow the config: what runs, where, on what."""
+    return (
+        f"python {where['python']}, torch {where['torch']}, on {where['device']}, "
+        f"torch.compile {'on' if compiled else 'off'}\nsources {sources_sha256(sources)}\n"
+        f"data {hashes['data_sha256']} tokenizer {hashes['tokenizer_sha256']}"
+    )
+
+
+def trained_line(clock: Clock, peak_memory_bytes: int) -> str:
+    milliseconds = 1000 * clock.elapsed_s
+    return (
+        f"steps {clock.step} train_time:{milliseconds:.0f}ms step_avg:{milliseconds / max(clock.step, 1):.2f}ms "
+        f"peak_memory:{peak_memory_bytes >> 20}MiB"
+    )
+
+
+def scored_line(name: str, nats_per_token: float, bpb: float, seconds: float) -> str:
+    return f"{name} val_loss:{nats_per_token:.8f} val_bpb:{bpb:.8f} eval_time:{1000 * seconds:.0f}ms"
+
+
+def packed_lines(artifact_bytes: int, sha256: str, seconds: float, code_bytes: int) -> str:
+    return (
+        f"calibration_time:{1000 * seconds:.0f}ms artifact_bytes:{artifact_bytes} artifact_sha256:{sha256}\n"
+        f"code_bytes:{code_bytes} total_bytes:{artifact_bytes + code_bytes}"
+    )
 
 
 def live_line(
@@ -75,6 +111,13 @@ class RunLog:
         self.say(
             f"step {clock.step} val_bpb:{bpb:.4f} (no overlap, current weights), artifact about {artifact_bytes:,}{cap}"
         )
+
+    def finish(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """With the result beside it the run is finished."""
+        if self._folder is not None:
+            plot_losses(self._folder)
+            (self._folder / RESULT).write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+        return answer
 
     def truncate_metrics(self, step: int) -> None:
         """Forget what was measured after `step`: a resumed run will measure it again."""

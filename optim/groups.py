@@ -13,7 +13,7 @@ import torch
 from annotated_types import Ge, Gt, Lt
 
 from optim.muon import Muon
-from optim.schedule import Shape, learning_rate, momentum
+from optim.schedule import Fall, learning_rate, momentum
 
 Rate = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]  # of the run
@@ -43,7 +43,7 @@ class OptimConfig:
     warmup: Share = 0.0
     warmdown: Annotated[float, Ge(0)] = 0.5
     floor: Share = 0.0
-    shape: Shape = "linear"
+    shape: Fall = "linear"
 
     def __post_init__(self) -> None:
         if self.warmup + self.warmdown > 1:
@@ -84,6 +84,15 @@ def build_optimizers(kinds: Iterable[tuple[torch.Tensor, str]], config: OptimCon
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
     return optimizers
+
+
+def warm_up(config: OptimConfig, device: torch.device) -> None:
+    """A step of optimizers of their own: torch imports its compiler at the first one, which takes seconds."""
+    stand_ins = [torch.ones(2, 2, device=device, requires_grad=True) for _ in range(2)]
+    for optimizer in build_optimizers(zip(stand_ins, ("mlp", "embed"), strict=True), config):
+        for stand_in in stand_ins:
+            stand_in.grad = torch.ones_like(stand_in)
+        optimizer.step()
 
 
 def multiplier(config: OptimConfig, progress: float) -> float:

@@ -27,7 +27,7 @@ READABLE_BYTES = {  # of files that are read whole, by how their names end
     ".json": 4 << 20,
     ".md": 4 << 20,
     "requirements.txt": 1 << 18,
-    ".py": 4 << 20,
+    ".py": 2 << 20,
     ".log": 64 << 20,
     ".jsonl": 64 << 20,
     ".golf": 256 << 20,

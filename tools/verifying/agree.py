@@ -1,4 +1,4 @@
-"""Do two numbers agree? As exactly as the claim was written: half of its last digit, never laxer than a limit."""
+"""Do two numbers, or two configs, agree? Numbers as exactly as they were written: half of the last digit."""
 
 from decimal import Decimal
 from typing import Any
@@ -7,7 +7,9 @@ from tools.claims.verdict import Finding, Level
 
 EXACT = 1e-9  # what writing a float with ten digits or more may lose
 LOGGED = 6e-9  # the logs write eight digits
-RESCORED = 1e-6  # the same artifact scored again on another number of threads
+MAY_DIFFER = {("data", "path"), ("data", "source"), ("train", "checkpoint_s")}  # what no result hangs on
+SEED = ("seed",)
+RESCORED = 2e-6  # relative: the same artifact scored again on another number of threads
 
 
 def half_digit(claimed: float) -> float:
@@ -32,3 +34,10 @@ def _spelled(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.10g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value!s:.100}"
+
+
+def differing(a: Any, b: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Where two configs are not the same."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [found for key in {**a, **b} for found in differing(a.get(key), b.get(key), (*at, str(key)))]
+    return [] if a == b and type(a) is type(b) else [at]

@@ -159,7 +159,7 @@ def dotted(node: ast.expr) -> str:
     return ".".join(reversed(parts))
 
 
-def read_code(source: str) -> tuple[list[Seen], str]:
+def read_code(source: bytes) -> tuple[list[Seen], str]:
     """What the program and all that is packed inside it name; and why it cannot be read, or ""."""
     try:
         tree = ast.parse(source)
@@ -176,7 +176,7 @@ def read_code(source: str) -> tuple[list[Seen], str]:
 
 
 def code_findings(
-    name: str, source: str, requirements: str | None, unreadable: Level = "unverified"
+    name: str, source: bytes, requirements: str | None, unreadable: Level = "unverified"
 ) -> Iterator[Finding]:
     """`unreadable`: how bad it is that this Python cannot parse it, which may only be too old for it."""
     found, trouble = read_code(source)

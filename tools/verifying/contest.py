@@ -54,10 +54,12 @@ class Entry:
 
 
 def is_contest(folder: Folder) -> bool:
-    if MANIFEST in folder or ARTIFACT in folder:
+    if MANIFEST in folder:
         return False
     try:
-        return SUBMISSION not in folder or b'"bitgolf-record-' not in folder.read(SUBMISSION)
+        if SUBMISSION not in folder:
+            return ARTIFACT not in folder
+        return b'"bitgolf-record-' not in folder.read(SUBMISSION)
     except BadInput:
         return False  # of a size that no record of either kind has: the stricter reader says so
 
@@ -106,9 +108,12 @@ def _evidence(entry: Entry) -> Iterator[Finding]:
             yield Finding("files.required", "unverified", f"{what} is missing")
     if README not in entry.folder:
         yield Finding("files.wanted", "flag", f"{README} is missing")
-    yield Finding(
-        "artifact.missing", "unverified", "no model is shipped: its score and its size cannot be measured, only read"
-    )
+    if ARTIFACT in entry.folder:
+        message = f"a {ARTIFACT} of {entry.folder.files[ARTIFACT]:,} bytes is here; score it: python -m eval.bpb"
+        yield Finding("artifact.unscored", "unverified", message)
+    else:
+        message = "no model is shipped: its score and its size cannot be measured, only read"
+        yield Finding("artifact.missing", "unverified", message)
 
 
 def _number(value: Any) -> float | None:
@@ -253,7 +258,9 @@ def _data(entry: Entry) -> Iterator[Finding]:
             )
             yield from _denominator(log)
         if log.train_shards == LEAKED_SHARDS:
-            message = f"{log.name}: {LEAKED_SHARDS} training shards, as of an export that trains on 40,000 validation documents"
+            message = (
+                f"{log.name}: {LEAKED_SHARDS} training shards: such an export trains on 40,000 validation documents"
+            )
             yield Finding("data.overlap", "flag", message, {"train_shards": log.train_shards})
 
 

@@ -27,18 +27,18 @@ NOISY = {"code.environment", "code.requirements", "code.download", "code.packed"
 
 
 def contest_code(folder: Folder, logs: dict[str, str]) -> Iterator[Finding]:
-    programs: dict[str, str] = {}
+    programs: dict[str, bytes] = {}
     for name in sorted(folder.files):
         if name.endswith(".py"):
             try:
-                programs[name] = folder.text(name)
+                programs[name] = folder.read(name)
             except BadInput as bad:
                 yield Finding("code.syntax", "unverified", str(bad), {"file": name})
         elif name.endswith(CODE_ENDS) and not name.endswith((".gz", ".xz", ".zst", ".sh")):
             message = f"{name} ({folder.files[name]:,} bytes) is code that a reader of Python does not see into"
             yield Finding("files.code", "flag", message, {"file": name, "bytes": folder.files[name]})
     for name, source in programs.items():
-        yield from _patterns(name, "\n".join([source, *sources_inside(source)]))
+        yield from _patterns(name, "\n".join([source.decode("utf-8", "replace"), *sources_inside(source)]))
         quiet: dict[str, int] = {}
         for finding in code_findings(name, source, None):
             if finding.rule in NOISY:
@@ -49,7 +49,9 @@ def contest_code(folder: Folder, logs: dict[str, str]) -> Iterator[Finding]:
             yield Finding(rule, "note", f"{name}: {count} such place(s)", {"file": name, "count": count})
     for name, text in logs.items():
         if "\nimport torch" in text and "\ndef main(" in text and programs:
-            matching = [script for script, source in programs.items() if source.strip() in text]
+            matching = [
+                script for script, source in programs.items() if source.decode("utf-8", "replace").strip() in text
+            ]
             if matching:
                 yield Finding("hash.sources", "note", f"{name} holds the very source of {matching[0]}", {"file": name})
             else:

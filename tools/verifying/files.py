@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from base.errors import BadInput
 from quant.format import Contents, read_head
 from tools.claims.verdict import Finding
-from tools.verifying.agree import disagreement
+from tools.verifying.agree import MAY_DIFFER, differing, disagreement
 from tools.verifying.folder import is_inside
 from tools.verifying.record import (
     ARTIFACT,
@@ -152,7 +152,7 @@ def artifacts(record: Record) -> Iterator[Finding]:
 
 def _head(record: Record, seed: str, name: str, head: Contents) -> Iterator[Finding]:
     log = record.logs.get(int(seed)) if seed.isdecimal() else None
-    if log and log.config and log.config != head.header.get("config"):
+    if log and log.config and set(differing(log.config, head.header.get("config"))) - MAY_DIFFER:
         yield Finding(
             "artifact.config", "invalid", f"{name}: its config is not the one of seed {seed}'s log", {"seed": seed}
         )

@@ -5,19 +5,16 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from base.config import Layer, build
 from base.errors import BadInput
 from eval.stats import ENFORCED_P, Outcome, Rule, Seeds, nats_per_bpb, one_sample, seeds, welch
 from tools.claims.submission import Submission
 from tools.claims.verdict import Finding, Level
-from tools.verifying.agree import disagreement
+from tools.verifying.agree import MAY_DIFFER, SEED, differing, disagreement
 from tools.verifying.folder import Folder
 from tools.verifying.record import SUBMISSION, Options, Record
 from tools.verifying.strict import read_json
-
-MAY_DIFFER = {("seed",), ("data", "path"), ("data", "source"), ("train", "checkpoint_s")}
 
 
 def numbered(record: Record) -> Iterator[Finding]:
@@ -36,7 +33,7 @@ def numbered(record: Record) -> Iterator[Finding]:
         yield Finding("seed.results", "invalid", f"seeds and seed_results differ in {', '.join(sorted(missing)):.100}")
     if record.track and record.track.ranked and len(set(claim.seeds)) < record.track.seeds:
         yield Finding(
-            "seed.few", "unverified", f"{len(set(claim.seeds))} seeds of {record.track.seeds} that {record.track.name} asks for",
+            "seed.few", "unverified", f"{len(set(claim.seeds))} seeds; the track asks for {record.track.seeds}",
             {"seeds": claim.seeds, "asked": record.track.seeds},
         )  # fmt: skip
     if record.tracks.version != claim.track_version:
@@ -69,9 +66,9 @@ def one_configuration(record: Record) -> Iterator[Finding]:
     known = [(seed, log) for seed, log in record.logs.items() if log.config]
     for seed, log in known[1:]:
         first, config = known[0][0], known[0][1].config
-        differing = [path for path in _differing(config, log.config) if path not in MAY_DIFFER]
-        if differing:
-            names = ", ".join(".".join(path) for path in differing)
+        other = [path for path in differing(config, log.config) if path not in {*MAY_DIFFER, SEED}]
+        if other:
+            names = ", ".join(".".join(path) for path in other)
             yield Finding(
                 "seed.config",
                 "invalid",
@@ -90,12 +87,6 @@ def one_configuration(record: Record) -> Iterator[Finding]:
                 )
     elif len({log.sources_sha256 for log in record.logs.values()}) > 1:
         yield Finding("hash.sources", "invalid", "the seeds' logs name different sources: a mean is of one program")
-
-
-def _differing(a: Any, b: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [found for key in {**a, **b} for found in _differing(a.get(key), b.get(key), (*at, str(key)))]
-    return [] if a == b and type(a) is type(b) else [at]
 
 
 def lead(record: Record, options: Options) -> Iterator[Finding]:

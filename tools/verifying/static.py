@@ -37,6 +37,6 @@ def code(record: Record) -> Iterator[Finding]:
             continue
         try:
             listed = record.folder.text(REQUIREMENTS) if REQUIREMENTS in record.folder else None
-            yield from code_findings(name, record.folder.text(name), listed, unreadable)
+            yield from code_findings(name, record.folder.read(name), listed, unreadable)
         except BadInput as bad:
             yield Finding("code.syntax", unreadable, str(bad), {"file": name})

@@ -1,7 +1,7 @@
 """A packed single file -> its source, by reading alone: the compressed constant is found in the syntax tree and
 unpacked under a bound. Nothing is run, whatever the loader around it would do.
 
-Knows lzma, zlib, bz2 and zstd under base85 (both alphabets), base64 or plain bytes: what packed scripts use.
+Knows lzma, zlib, bz2 and zstd under base85 (both alphabets), base64 or byte for byte.
 """
 
 import ast
@@ -11,13 +11,14 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import zstandard
 
 SHORTEST = 1_000  # characters of a constant that may be a program
 UNPACKED_BYTES = 8 << 20
 DEEPEST = 3  # packs within packs
-RAW_LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
+RAW_LZMA = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 26}]
 
 
 def unpacked(tree: ast.AST) -> list[str]:
@@ -34,7 +35,7 @@ def unpacked(tree: ast.AST) -> list[str]:
     return found
 
 
-def sources_inside(source: str) -> list[str]:
+def sources_inside(source: bytes) -> list[str]:
     """The same, from text; what cannot be parsed holds nothing that could be found."""
     try:
         return unpacked(ast.parse(source))
@@ -46,10 +47,8 @@ def _constants(tree: ast.AST) -> Iterator[bytes]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and len(node.value) >= SHORTEST:
             value = node.value
-            if isinstance(value, bytes):
-                yield value
-            elif value.isascii():
-                yield value.encode()
+            with suppress(UnicodeEncodeError):  # a text that holds bytes holds them a character each
+                yield value if isinstance(value, bytes) else value.encode("latin-1")
 
 
 def _sources(data: bytes) -> Iterator[str]:

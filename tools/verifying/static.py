@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator
+from functools import partial
 
 from base.errors import BadInput
 from tools.claims.verdict import Finding, Level
@@ -21,10 +22,11 @@ RULES = (
 
 def static_findings(record: Record, options: Options) -> Iterator[Finding]:
     yield from record.troubles
-    for rule in RULES:
-        yield from rule(record)
-    yield from lead(record, options)
-    yield from code(record)
+    for rule in (*RULES, partial(lead, options=options), code):
+        try:
+            yield from rule(record)
+        except BadInput as bad:  # of a file that is too large, refused, or gone
+            yield Finding("files.readable", "unverified", str(bad))
 
 
 def code(record: Record) -> Iterator[Finding]:

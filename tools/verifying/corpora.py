@@ -1,0 +1,75 @@
+"""The dataset that a record was scored on: the one that is named, one that lies here, or one made.
+
+    found = find_dataset(submission.data, Path("tokenizer.model"), options.data)      a Dataset, or the Finding why not
+
+A dataset is the record's when its validation side has the hash that the record names: tokenizer and shards, byte for
+byte. Only the standard library is made here (by this very Python); nothing is downloaded.
+"""
+
+import platform
+import shutil
+from pathlib import Path
+
+from base.errors import BadInput
+from data.dataset import Dataset, open_dataset
+from data.manifest import MANIFEST, Manifest, read_manifest
+from data.prep import act, parser
+from tools.claims.submission import Data
+from tools.claims.verdict import Finding
+
+DATASETS = Path("data/datasets")
+STDLIB = "stdlib"
+
+
+def find_dataset(claimed: Data, tokenizer: Path, given: Path | None, datasets: Path = DATASETS) -> Dataset | Finding:
+    """`tokenizer`: the record's own, so that a corpus made here has its tokens."""
+    if given is not None:
+        dataset = open_dataset(given)  # a folder that is no dataset is bad usage, not the record's fault
+        return dataset if is_claimed(dataset.manifest, claimed) else _other(dataset, claimed)
+    for path in sorted(datasets.glob(f"*/{MANIFEST}")):
+        try:
+            if is_claimed(read_manifest(path.parent), claimed):
+                return open_dataset(path.parent)
+        except BadInput:  # somebody's unfinished or damaged dataset
+            continue
+    if claimed.source == STDLIB:
+        return _made(claimed, tokenizer, datasets)
+    why = (
+        f"no dataset here has the validation side {claimed.val_sha256[:12]}…; make {claimed.name} of "
+        f"{claimed.source!r} (python -m data.prep) and name it with --data DIR"
+    )
+    return Finding("data.missing", "unverified", why, {"val_sha256": claimed.val_sha256, "source": claimed.source})
+
+
+def is_claimed(manifest: Manifest, claimed: Data) -> bool:
+    return manifest.data_sha256("val") == claimed.val_sha256
+
+
+def _other(dataset: Dataset, claimed: Data) -> Finding:
+    here = dataset.manifest.data_sha256("val")
+    why = (
+        f"{dataset.path}: its validation side {here[:12]}… is not the {claimed.val_sha256[:12]}… that the record was "
+        f"scored on ({claimed.name}); name that dataset with --data"
+    )
+    return Finding("data.other", "unverified", why, {"here": here, "claimed": claimed.val_sha256})
+
+
+def _made(claimed: Data, tokenizer: Path, datasets: Path) -> Dataset | Finding:
+    here = platform.python_version()
+    out = datasets / f"{STDLIB}-{here}-{claimed.tokenizer_sha256[:12]}"
+    try:
+        act(parser().parse_args([STDLIB, "--tokenizer", str(tokenizer), "--out", str(out)]))
+        dataset = open_dataset(out)
+    except BadInput as bad:
+        return Finding("data.prepare", "unverified", f"the standard library cannot be prepared: {bad}")
+    if is_claimed(dataset.manifest, claimed):
+        return dataset
+    found = dataset.manifest.data_sha256("val")
+    shutil.rmtree(out)  # of no use to anybody
+    needed = claimed.python or "one that the record does not name"
+    why = (
+        f"the standard library of Python {here} gives the validation side {found[:12]}…, and the record was scored on "
+        f"{claimed.val_sha256[:12]}…: it needs Python {needed}"
+    )
+    why += "; run the verifier with that" if needed != here else ", as another distribution ships it, or other settings"
+    return Finding("data.python", "unverified", why, {"python": here, "needed": claimed.python, "val_sha256": found})

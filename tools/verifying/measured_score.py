@@ -1,0 +1,166 @@
+"""The score again, by our own scorer: of the whole validation side, or a bound on it from a sample.
+
+    score = whole_score(artifact, dataset, rule, device)             what eval.bpb would say
+    estimate = sampled_score(artifact, dataset, rule, device, rng)   bits a byte ± a standard error
+    finding = compared(seed, claimed_bpb, estimate, tolerance)
+
+A record cannot ship its losses, so a sample proves this much: which windows are looked at is drawn by the hash of the
+record itself, after it was made, and the claim must lie within SIGMAS standard errors of what they say. Two phases keep
+that bound tight: blocks without overlap are scored cheaply (all of them, up to COARSE_TOKENS), then the record's own
+sliding windows for a few of them, and only the difference of the two is extrapolated; it varies ten times less than a
+loss does. Both draws are simple random samples, so their errors follow from the drawing alone, whatever the text.
+"""
+
+import math
+import time
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from base.errors import CheckFailed
+from base.progress import counted_progress
+from data.dataset import Dataset
+from engine.device import Device
+from eval.adapt import ADAPTATIONS, Adapted
+from eval.bpb import counted
+from eval.score import EvalConfig, planned_losses
+from eval.tally import Score, bits_per_byte
+from eval.windows import Windows, plan_windows
+from model.gpt import GPT
+from quant.unpack import Artifact
+from tools.claims.verdict import Finding
+
+# Bits a byte that rounding may move a score by. Batches, threads and compilation on one kind of device: 1e-7 was seen.
+SAME_KIND, OTHER_KIND = 1e-5, 1e-3
+SIGMAS = 6.0  # an honest claim lies further off once in 10^9
+COARSE_TOKENS, FINE_TOKENS = 1 << 20, 1 << 16
+BATCH_TOKENS = EvalConfig().batch_tokens
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Rule(NamedTuple):
+    context: int
+    stride: int
+    adapt: str = ""
+
+
+class Estimate(NamedTuple):
+    bpb: float
+    error_bpb: float  # one standard error; 0: the whole was scored
+    tokens: int  # targets that were scored by the record's rule
+    seconds: float
+
+
+def whole_score(artifact: Artifact, dataset: Dataset, rule: Rule, device: Device) -> tuple[Score, float]:
+    """And its seconds. With adaptation there is no other way: what was learned depends on all that came before."""
+    tokens = dataset.val.read(0, len(dataset.val))
+    plan = plan_windows(len(tokens) - 1, rule.context, rule.stride)
+    model, started = artifact.model.to(device.torch), time.perf_counter()
+    pieces = planned_losses(model, tokens, plan, BATCH_TOKENS)
+    if rule.adapt:
+        shape = rule.context, rule.stride, BATCH_TOKENS
+        pieces = Adapted(ADAPTATIONS[rule.adapt], model, artifact.tokenizer, *shape).losses(tokens)
+        first = np.arange(len(tokens) - 1)
+        plan = Windows(first, first + 1, first)  # for the bar alone
+    return counted(pieces, plan, tokens, dataset, device).score(), time.perf_counter() - started
+
+
+def sampled_score(
+    artifact: Artifact,
+    dataset: Dataset,
+    rule: Rule,
+    device: Device,
+    rng: np.random.Generator,
+    coarse_tokens: int = COARSE_TOKENS,
+    fine_tokens: int = FINE_TOKENS,
+) -> Estimate:
+    tokens = dataset.val.read(0, len(dataset.val))
+    started, model = time.perf_counter(), artifact.model.to(device.torch)
+    blocks = plan_windows(len(tokens) - 1, rule.context, rule.context)
+    bounds = np.stack([blocks.score_from, blocks.end], -1)
+    seen = _draw(rng, np.arange(len(bounds)), coarse_tokens // rule.context)
+    rough = _nats(model, tokens, Windows(*(column[seen] for column in blocks)), "sampling roughly")
+    sizes = _sums(dataset.table.exact[tokens[1:]].astype(np.float64), bounds)
+    at_hand = _sums(rough, bounds[seen])
+    total, error = _ratio_total(at_hand, sizes[seen], sizes)
+    scored = int(np.diff(bounds[seen]).sum())
+    if rule.stride < rule.context:
+        chosen = _draw(rng, np.arange(len(seen)), fine_tokens // rule.context)
+        picked = bounds[seen[chosen]]
+        fine = _nats(model, tokens, _covering(plan_windows(len(tokens) - 1, *rule[:2]), picked), "sampling exactly")
+        gain = _sums(fine, picked) - at_hand[chosen]
+        total += len(bounds) * float(gain.mean())
+        error += len(bounds) * _mean_error(gain, len(bounds))
+        scored = int(np.diff(picked).sum())
+    if not math.isfinite(total + error):
+        raise CheckFailed(f"the losses of a sample add up to {total}: no text has such a length")
+    size_bytes = int(sizes.sum())
+    return Estimate(
+        bits_per_byte(total, size_bytes), error / math.log(2) / size_bytes, scored, time.perf_counter() - started
+    )
+
+
+def compared(seed: int, claimed: float, found: Estimate, tolerance: float) -> Finding:
+    """`tolerance`: what rounding may move; a sample's own error comes on top."""
+    bound = tolerance + SIGMAS * found.error_bpb
+    gap = claimed - found.bpb
+    evidence = {
+        "seed": seed, "claimed_bpb": claimed, "measured_bpb": found.bpb, "error_bpb": found.error_bpb,
+        "bound_bpb": bound, "tokens": found.tokens, "seconds": found.seconds,
+    }  # fmt: skip
+    if found.error_bpb:
+        z = gap / found.error_bpb
+        what = f"{found.tokens:,} targets drawn by the record's hash say {found.bpb:.5f} ± {found.error_bpb:.5f}"
+        said = f"seed {seed}: val_bpb {claimed:.6f} is claimed; {what} ({z:+.1f} standard errors)"
+        end = f"; a claim off by more than {bound:.5f} would not have passed"
+        if abs(gap) <= bound:
+            return Finding("score.measured", "note", said + end, evidence)
+        return Finding("score.sample", "invalid", f"{said}, beyond {SIGMAS:g} of them", evidence)
+    said = f"seed {seed}: val_bpb {claimed:.8f} is claimed and the artifact scores {found.bpb:.8f}"
+    if abs(gap) <= bound:
+        return Finding("score.measured", "note", f"{said}, within {tolerance:g}", evidence)
+    return Finding("score.val_bpb", "invalid", f"{said}, {gap:+.6f} off; {tolerance:g} is rounding", evidence)
+
+
+def _nats(model: GPT, tokens: npt.NDArray[np.integer], plan: Windows, label: str) -> Floats:
+    """By target; NaN where the plan has none."""
+    nats, done = np.full(len(tokens) - 1, np.nan), 0
+    with counted_progress(label, int((plan.end - plan.score_from).sum()), "targets") as tell:
+        for first, row in planned_losses(model, tokens, plan, BATCH_TOKENS):
+            nats[first : first + len(row)] = row
+            done += len(row)
+            tell(done, f"{row.mean():.3f} nats a token in the last window")
+    return nats
+
+
+def _covering(plan: Windows, blocks: Ints) -> Windows:
+    """The windows that score any target of these blocks."""
+    needed = np.zeros(len(plan.start), bool)
+    for begin, end in blocks.tolist():
+        needed |= (plan.end > begin) & (plan.score_from < end)
+    return Windows(*(column[needed] for column in plan))
+
+
+def _sums(values: Floats, bounds: Ints) -> Floats:
+    return np.array([values[begin:end].sum() for begin, end in bounds.tolist()])
+
+
+def _draw(rng: np.random.Generator, things: Ints, count: int) -> Ints:
+    """At most `count` of them, and two at the least for an error to be seen; in order."""
+    drawn: Ints = np.sort(rng.choice(things, min(len(things), max(2, count)), replace=False))
+    return drawn
+
+
+def _ratio_total(seen: Floats, sizes: Floats, every: Floats) -> tuple[float, float]:
+    """The total over all blocks by nats a byte of those seen, and its standard error (0 where all were seen)."""
+    rate = float(seen.sum() / sizes.sum())
+    return rate * float(every.sum()), len(every) * _mean_error(seen - rate * sizes, len(every))
+
+
+def _mean_error(values: Floats, of: int) -> float:
+    """The standard error of a mean, of values drawn without replacement from `of`."""
+    n = len(values)
+    return float(values.std(ddof=1)) * math.sqrt((1 - n / of) / n) if 1 < n < of else 0.0

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from data.dataset import Dataset
 from model.gpt import GPT
 from quant.format import read_artifact
-from quant.stored import put_into
+from quant.unpack import put_into
 
 ROWS = 16
 

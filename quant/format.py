@@ -82,6 +82,34 @@ def write_artifact(tensors: Sequence[Stored], header: dict[str, Any], tokenizer:
 
 
 def read_artifact(data: bytes) -> Contents:
+    try:
+        parts = _parts(data)
+        tensors = _tensors(parts.forms, parts.coded)
+        return Contents(parts.header, parts.tokenizer(), tensors, {n: len(c[2]) for n, c in parts.coded.items()})
+    except MALFORMED as error:
+        raise BadInput(f"the artifact is malformed: {error!r:.200}") from None
+
+
+def read_head(data: bytes) -> Contents:
+    """All but the tensors, which take the most time: for who asks only what the artifact says of itself."""
+    try:
+        parts = _parts(data)
+        return Contents(parts.header, parts.tokenizer(), [], {n: len(c[2]) for n, c in parts.coded.items()})
+    except MALFORMED as error:
+        raise BadInput(f"the artifact is malformed: {error!r:.200}") from None
+
+
+@dataclass(frozen=True)
+class _Parts:
+    header: dict[str, Any]
+    forms: list["_Form"]
+    coded: dict[str, tuple[str, int, bytes]]
+
+    def tokenizer(self) -> bytes:
+        return _plain(self.coded, "tokenizer", None)
+
+
+def _parts(data: bytes) -> _Parts:
     body = data[:-CHECKSUM_BYTES]
     if len(data) < PREFIX.size + CHECKSUM_BYTES:
         raise BadInput(f"an artifact of {len(data)} bytes is too short to be one")
@@ -92,13 +120,6 @@ def read_artifact(data: bytes) -> Contents:
         raise BadInput(f"an artifact of format version {version}; this reader knows versions up to {VERSION}")
     if hashlib.sha256(body).digest() != data[-CHECKSUM_BYTES:]:
         raise BadInput("the artifact is damaged: its checksum is not that of its bytes")
-    try:
-        return _contents(body, length, plain)
-    except MALFORMED as error:
-        raise BadInput(f"the artifact is malformed: {error!r:.200}") from None
-
-
-def _contents(body: bytes, length: int, plain: int) -> Contents:
     if length > len(body) - PREFIX.size or plain > LARGEST_HEADER:
         raise ValueError(f"a header of {length} bytes, {plain} unpacked, does not fit")
     text = decode_zstd(body[PREFIX.size : PREFIX.size + length], plain)
@@ -121,9 +142,7 @@ def _contents(body: bytes, length: int, plain: int) -> Contents:
         at += size
     if at != len(payload):
         raise ValueError(f"{len(payload) - at} bytes follow the last stream")
-    return Contents(
-        header, _plain(coded, "tokenizer", None), _tensors(forms, coded), {n: len(c[2]) for n, c in coded.items()}
-    )
+    return _Parts(header, forms, coded)
 
 
 @dataclass(frozen=True)

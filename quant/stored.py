@@ -1,14 +1,11 @@
-"""A tensor as the artifact holds it, and how it becomes weights again."""
+"""A tensor as the artifact holds it. Without torch, so that an artifact can be read where there is no model."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from base.errors import BadInput
 from quant.grid import Floats, Grid
 
 
@@ -26,20 +23,3 @@ class Stored:
     def weights(self) -> Floats:
         plain = self.values.astype(np.float32) if self.grid is None else self.grid.weights(self.values)
         return plain.reshape(self.shape)
-
-
-@torch.no_grad()
-def put_into(model: torch.nn.Module, tensors: Iterable[Stored]) -> None:
-    """The model as every reader of the artifact has it; the tensors must be exactly its own."""
-    parameters, put = dict(model.named_parameters()), set[str]()
-    for tensor in tensors:
-        own = parameters.get(tensor.name)
-        if own is None or tensor.name in put or tuple(own.shape) != tensor.shape:
-            raise BadInput(f"tensor {tensor.name!r:.60} of shape {tensor.shape} is not this model's")
-        weights = tensor.weights()
-        if not np.isfinite(weights).all():
-            raise BadInput(f"tensor {tensor.name!r:.60}: its steps make weights that are no numbers")
-        own.copy_(torch.from_numpy(weights))
-        put.add(tensor.name)
-    if missing := set(parameters) - put:
-        raise BadInput(f"tensor {min(missing)} is missing")

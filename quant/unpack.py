@@ -5,9 +5,13 @@ logits = artifact.model(tokens)
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from base.config import Layer, build
 from base.errors import BadInput
@@ -16,7 +20,7 @@ from model.config import ModelConfig
 from model.cost import parameters
 from model.gpt import GPT
 from quant.format import MALFORMED, Contents, read_artifact
-from quant.stored import put_into
+from quant.stored import Stored
 
 MOST_LAYERS = 10_000  # executed ones
 LARGEST_NUMBER = 1 << 31
@@ -73,3 +77,20 @@ def _config(contents: Contents) -> ModelConfig:
     if held != wanted:
         raise BadInput(f"its config describes {wanted:,} weights and it holds {held:,}")
     return config
+
+
+@torch.no_grad()
+def put_into(model: torch.nn.Module, tensors: Iterable[Stored]) -> None:
+    """The model as every reader of the artifact has it; the tensors must be exactly its own."""
+    parameters, put = dict(model.named_parameters()), set[str]()
+    for tensor in tensors:
+        own = parameters.get(tensor.name)
+        if own is None or tensor.name in put or tuple(own.shape) != tensor.shape:
+            raise BadInput(f"tensor {tensor.name!r:.60} of shape {tensor.shape} is not this model's")
+        weights = tensor.weights()
+        if not np.isfinite(weights).all():
+            raise BadInput(f"tensor {tensor.name!r:.60}: its steps make weights that are no numbers")
+        own.copy_(torch.from_numpy(weights))
+        put.add(tensor.name)
+    if missing := set(parameters) - put:
+        raise BadInput(f"tensor {min(missing)} is missing")

@@ -25,8 +25,7 @@ from quant.damage import Damage, damage
 from quant.hessian import measure
 from quant.packing import Packer, calibration_rows
 from quant.quantize import QuantConfig, quantize
-from quant.stored import put_into
-from quant.unpack import open_artifact
+from quant.unpack import open_artifact, put_into
 from tests.conftest import prep
 from tools import compare
 from train_gpt import RunConfig, whole_run

@@ -1,6 +1,7 @@
 """The dataset that a record was scored on: the one that is named, one that lies here, or one made.
 
     found = find_dataset(submission.data, Path("tokenizer.model"), options.data)      a Dataset, or the Finding why not
+    findings = data_findings(submission, dataset)           totals, tokenizer, texts on both sides
 
 A dataset is the record's when its validation side has the hash that the record names: tokenizer and shards, byte for
 byte. Only the standard library is made here (by this very Python); nothing is downloaded.
@@ -8,13 +9,15 @@ byte. Only the standard library is made here (by this very Python); nothing is d
 
 import platform
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from base.errors import BadInput
 from data.dataset import Dataset, open_dataset
 from data.manifest import MANIFEST, Manifest, read_manifest
+from data.overlap import find_overlap
 from data.prep import act, parser
-from tools.claims.submission import Data
+from tools.claims.submission import Data, Submission
 from tools.claims.verdict import Finding
 
 DATASETS = Path("data/datasets")
@@ -39,6 +42,37 @@ def find_dataset(claimed: Data, tokenizer: Path, given: Path | None, datasets: P
         f"{claimed.source!r} (python -m data.prep) and name it with --data DIR"
     )
     return Finding("data.missing", "unverified", why, {"val_sha256": claimed.val_sha256, "source": claimed.source})
+
+
+def data_findings(submission: Submission, dataset: Dataset) -> Iterator[Finding]:
+    """Totals and the two sides of the dataset that was found."""
+    claimed, manifest, evaluation = submission.data, dataset.manifest, submission.evaluation
+    if claimed.tokenizer_sha256 != manifest.tokenizer.sha256:
+        why = (
+            f"validation side {claimed.val_sha256[:12]}… is one of tokenizer {manifest.tokenizer.sha256[:12]}…; "
+            f"the record says {claimed.tokenizer_sha256[:12]}…"
+        )
+        yield Finding("data.tokenizer", "invalid", why, {"val": claimed.val_sha256})
+    tokens = dataset.val.read(0, len(dataset.val))
+    exact, contest = dataset.table.totals(tokens[1:], int(tokens[0]))
+    for name, found in (("val_tokens", len(tokens) - 1), ("val_bytes", exact), ("contest_bytes", contest)):
+        said = getattr(evaluation, name)
+        if said != found:
+            why = f"evaluation.{name} is {said:,}; the validation side has {found:,}"
+            yield Finding(f"data.{name}", "invalid", why, {"claimed": said, "measured": found})
+    if manifest.data_sha256() != claimed.sha256:
+        here = manifest.data_sha256()
+        why = f"the training side here is not that of {claimed.sha256[:12]}…; whether it shares a document is not known"
+        yield Finding("data.train", "unverified", why, {"here": here, "claimed": claimed.sha256})
+        return
+    overlap = find_overlap(dataset.documents("train"), dataset.documents("val"))
+    if overlap is None:
+        said = f"{manifest.train.documents:,} training and {manifest.val.documents:,} validation documents share none"
+        yield Finding("data.measured", "note", said, {"shared_documents": 0, "data": str(dataset.path)})
+    elif overlap.documents == manifest.shared_documents:  # a published dataset that says so
+        yield Finding("data.overlap", "flag", f"{overlap}, as its manifest admits", overlap._asdict())
+    else:
+        yield Finding("data.overlap", "invalid", str(overlap), overlap._asdict())
 
 
 def is_claimed(manifest: Manifest, claimed: Data) -> bool:

@@ -18,13 +18,12 @@ import torch
 
 from base.errors import BadInput, CheckFailed
 from data.dataset import Dataset
-from data.overlap import find_overlap
 from engine.device import Device, joined
 from eval.adapt import ADAPTATIONS
 from quant.unpack import Artifact
 from tools.claims.submission import Submission
 from tools.claims.verdict import Finding
-from tools.verifying.corpora import find_dataset
+from tools.verifying.corpora import data_findings, find_dataset
 from tools.verifying.measured_artifact import Opened, open_artifacts, too_dear
 from tools.verifying.measured_probes import codec_sample, probed
 from tools.verifying.measured_rerun import rerun_findings
@@ -53,7 +52,7 @@ def measured_findings(record: Record, options: Options) -> Iterator[Finding]:
         if isinstance(found, Finding):
             yield found
             return
-        yield from _data(submission, found)
+        yield from data_findings(submission, found)
         evaluation = submission.evaluation
         rule = Rule(evaluation.context, evaluation.stride, evaluation.adapt)
         bench = _Bench(record, submission, found, rule, options.sample and not rule.adapt, device)
@@ -73,37 +72,6 @@ def _dataset(record: Record, submission: Submission, folder: Path, options: Opti
         return Finding("data.tokenizer", "unverified", f"its tokens cannot be made: {bad}")
     _tell("looking for the dataset")
     return find_dataset(submission.data, tokenizer, options.data)
-
-
-def _data(submission: Submission, dataset: Dataset) -> Iterator[Finding]:
-    """Totals and the two sides of the dataset that was found."""
-    claimed, manifest, evaluation = submission.data, dataset.manifest, submission.evaluation
-    if claimed.tokenizer_sha256 != manifest.tokenizer.sha256:
-        why = (
-            f"validation side {claimed.val_sha256[:12]}… is one of tokenizer {manifest.tokenizer.sha256[:12]}…; "
-            f"the record says {claimed.tokenizer_sha256[:12]}…"
-        )
-        yield Finding("data.tokenizer", "invalid", why, {"val": claimed.val_sha256})
-    tokens = dataset.val.read(0, len(dataset.val))
-    exact, contest = dataset.table.totals(tokens[1:], int(tokens[0]))
-    for name, found in (("val_tokens", len(tokens) - 1), ("val_bytes", exact), ("contest_bytes", contest)):
-        said = getattr(evaluation, name)
-        if said != found:
-            why = f"evaluation.{name} is {said:,}; the validation side has {found:,}"
-            yield Finding(f"data.{name}", "invalid", why, {"claimed": said, "measured": found})
-    if manifest.data_sha256() != claimed.sha256:
-        here = manifest.data_sha256()
-        why = f"the training side here is not that of {claimed.sha256[:12]}…; whether it shares a document is not known"
-        yield Finding("data.train", "unverified", why, {"here": here, "claimed": claimed.sha256})
-        return
-    overlap = find_overlap(dataset.documents("train"), dataset.documents("val"))
-    if overlap is None:
-        said = f"{manifest.train.documents:,} training and {manifest.val.documents:,} validation documents share none"
-        yield Finding("data.measured", "note", said, {"shared_documents": 0, "data": str(dataset.path)})
-    elif overlap.documents == manifest.shared_documents:  # a published dataset that says so
-        yield Finding("data.overlap", "flag", f"{overlap}, as its manifest admits", overlap._asdict())
-    else:
-        yield Finding("data.overlap", "invalid", str(overlap), overlap._asdict())
 
 
 @dataclass

@@ -11,12 +11,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from tools.verifying.measured_confined import can_confine
 
@@ -25,7 +26,6 @@ CUT = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child")
 KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")  # of the environment
 CONFINED = str(Path(__file__).with_name("measured_confined.py").resolve())
 MOST_SAID = 1 << 24  # bytes of its stdout
-OUT, ERRORS = ".stdout", ".stderr"
 
 
 class Ran(NamedTuple):
@@ -46,7 +46,7 @@ def open_doors() -> list[str]:
 
 
 def run_boxed(words: Sequence[str], folder: Path, limit_s: float) -> Ran:
-    """`python -I WORDS` in `folder`; its output goes into files there, so that no flood of it needs memory."""
+    """`python -I WORDS` in `folder`; its output goes into files without a name, so that no flood needs memory."""
     for name in ("home", "tmp"):
         (folder / name).mkdir(exist_ok=True)
     confined = [sys.executable, "-I", CONFINED, str(folder)] if can_confine() else []
@@ -54,7 +54,7 @@ def run_boxed(words: Sequence[str], folder: Path, limit_s: float) -> Ran:
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "LANG": "C.UTF-8"}
     started = time.monotonic()
-    with (folder / OUT).open("wb") as out, (folder / ERRORS).open("wb") as errors:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=errors,
             process_group=0,
@@ -67,17 +67,14 @@ def run_boxed(words: Sequence[str], folder: Path, limit_s: float) -> Ran:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    seconds = time.monotonic() - started
-    return Ran(code, _end(folder / OUT, MOST_SAID), _last_line(folder / ERRORS), seconds)
+        return Ran(code, _end(out, MOST_SAID), _last_line(errors), time.monotonic() - started)
 
 
-def _end(path: Path, size: int) -> bytes:
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)  # the command may have put a link in its place
-    with os.fdopen(handle, "rb") as stream:
-        stream.seek(max(0, os.fstat(handle).st_size - size))
-        return stream.read(size)
+def _end(stream: IO[bytes], size: int) -> bytes:
+    stream.seek(max(0, stream.seek(0, os.SEEK_END) - size))
+    return stream.read(size)
 
 
-def _last_line(path: Path) -> str:
-    lines = _end(path, 4096).decode(errors="replace").strip().splitlines()
+def _last_line(stream: IO[bytes]) -> str:
+    lines = _end(stream, 4096).decode(errors="replace").strip().splitlines()
     return lines[-1][:200] if lines else "nothing"

@@ -15,7 +15,7 @@ from data.dataset import Dataset, open_dataset
 from engine.device import Device
 from eval.codec import compress
 from model.gpt import GPT
-from quant.unpack import from_bytes
+from quant.unpack import Artifact, from_bytes
 from tests.conftest import prep
 from tests.tools.measured_record import (
     CONTEXT,
@@ -32,7 +32,7 @@ from tools.verifying.corpora import data_findings, find_dataset
 from tools.verifying.measured import measured_findings
 from tools.verifying.measured_artifact import LONGEST_CONTEXT, open_artifacts, too_dear
 from tools.verifying.measured_probes import codec_sample, probed
-from tools.verifying.measured_score import SAME_KIND, Estimate, Rule, compared, sampled_score, whole_score
+from tools.verifying.measured_score import SAME_KIND, Estimate, Rule, compared, rough_ground, sampled_score, whole_score
 from tools.verifying.record import Options, Record
 
 CPU = Device(torch.device("cpu"))
@@ -284,13 +284,14 @@ def test_the_whole_way_finds_a_claim_that_is_off(dataset: Dataset, tmp_path: Pat
     assert rules(findings, "invalid") == {"score.val_bpb"}
 
 
-def test_a_samples_error_is_what_samples_of_the_record_really_miss_by(dataset: Dataset) -> None:
+@pytest.mark.parametrize("other", [1, 2])
+def test_a_samples_error_is_what_samples_of_the_record_really_miss_by(other: int, dataset: Dataset) -> None:
     """Over many draws, misses in units of the stated error have a spread near one, and the mean is the truth."""
-    data = make_artifact(dataset, run_config(dataset, 1), 1)
+    first, data = (make_artifact(dataset, run_config(dataset, 1), weights) for weights in (1, other))
     artifact, truth = from_bytes(data), true_bpb(dataset, data)
-    rule, blocks = Rule(CONTEXT, STRIDE), (len(dataset.val) - 1) // CONTEXT
+    blocks = (len(dataset.val) - 1) // CONTEXT
     found = [
-        sampled_score(artifact, dataset, rule, CPU, np.random.default_rng(draw), coarse, blocks * CONTEXT // 4)
+        sample(from_bytes(first), artifact, dataset, draw, coarse, blocks * CONTEXT // 4)
         for coarse in (1 << 20, blocks * CONTEXT // 2)
         for draw in range(20)
     ]
@@ -300,10 +301,15 @@ def test_a_samples_error_is_what_samples_of_the_record_really_miss_by(dataset: D
     assert np.abs(z).max() < 5
 
 
+def sample(first: Artifact, artifact: Artifact, dataset: Dataset, draw: int, coarse: int, fine: int) -> Estimate:
+    rule = Rule(CONTEXT, STRIDE)
+    ground = rough_ground(first, dataset, rule, CPU, np.random.default_rng(draw), coarse, fine)
+    return sampled_score(artifact, ground, rule, CPU)
+
+
 def test_a_sample_of_everything_is_the_score(dataset: Dataset) -> None:
-    data = make_artifact(dataset, run_config(dataset, 1), 1)
-    rng = np.random.default_rng(0)
-    found = sampled_score(from_bytes(data), dataset, Rule(CONTEXT, STRIDE), CPU, rng, 1 << 30, 1 << 30)
+    first, data = (make_artifact(dataset, run_config(dataset, 1), weights) for weights in (1, 2))
+    found = sample(from_bytes(first), from_bytes(data), dataset, 0, 1 << 30, 1 << 30)
     assert found.error_bpb == 0
     assert found.bpb == pytest.approx(true_bpb(dataset, data), abs=1e-7)
     assert found.tokens == len(dataset.val) - 1

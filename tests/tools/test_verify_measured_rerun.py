@@ -55,6 +55,10 @@ def rerun(dataset: Dataset, folder: Path, artifact: bytes, code: str) -> list[Fi
     return list(rerun_findings(record, dataset, 1, true_bpb(dataset, artifact), lambda made: scored(dataset, made)))
 
 
+def levels(findings: list[Finding]) -> dict[str, str]:
+    return {finding.rule: finding.level for finding in findings}
+
+
 @needs_box
 def test_an_honest_single_file_passes(dataset: Dataset, artifact: bytes, tmp_path: Path) -> None:
     code = CODE.format(told=told(true_bpb(dataset, artifact), artifact), before="")

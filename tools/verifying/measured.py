@@ -31,8 +31,10 @@ from tools.verifying.measured_score import (
     OTHER_KIND,
     SAME_KIND,
     Estimate,
+    Ground,
     Rule,
     compared,
+    rough_ground,
     sampled_score,
     whole_score,
 )
@@ -56,6 +58,7 @@ def measured_findings(record: Record, options: Options) -> Iterator[Finding]:
         evaluation = submission.evaluation
         rule = Rule(evaluation.context, evaluation.stride, evaluation.adapt)
         bench = _Bench(record, submission, found, rule, options.sample and not rule.adapt, device)
+        bench.coded = (int(bench.draws(2).choice(list(opened))),) if bench.sample and opened else tuple(opened)
         for seed, (data, artifact) in opened.items():
             path = Path(made) / f"{seed}.golf"
             path.write_bytes(data)
@@ -85,6 +88,8 @@ class _Bench:
     sample: bool
     device: Device
     scored: dict[int, Estimate] = field(default_factory=dict)  # by seed
+    ground: Ground | None = None  # of a sample: the first artifact's
+    coded: tuple[int, ...] = ()  # seeds whose artifacts compress text: of a sample, the one that chance names
 
     def measured(self, seed: int, artifact: Artifact, path: Path) -> Iterator[Finding]:
         """One artifact, and a copy of its file: score, probes, codec."""
@@ -100,8 +105,9 @@ class _Bench:
             artifact.model.to("cpu")
             _tell(f"seed {seed}: probes")
             yield from probed(seed, path, self.dataset, self.rule.adapt)
-            _tell(f"seed {seed}: codec")
-            yield from codec_sample(seed, path, artifact, self.dataset, self._draws(1 + seed))
+            if seed in self.coded:
+                _tell(f"seed {seed}: codec")
+                yield from codec_sample(seed, path, artifact, self.dataset, self.draws(1))
         except CheckFailed as failure:  # losses that are no numbers
             yield Finding("score.losses", "invalid", f"seed {seed}: {failure}", {"seed": seed})
         except (MemoryError, RuntimeError) as error:
@@ -130,7 +136,9 @@ class _Bench:
 
     def _estimate(self, artifact: Artifact) -> Estimate:
         if self.sample:
-            return sampled_score(artifact, self.dataset, self.rule, self.device, self._draws(0))
+            if self.ground is None:
+                self.ground = rough_ground(artifact, self.dataset, self.rule, self.device, self.draws(0))
+            return sampled_score(artifact, self.ground, self.rule, self.device)
         return self._whole(artifact)
 
     def _whole(self, artifact: Artifact) -> Estimate:
@@ -154,7 +162,7 @@ class _Bench:
         theirs = str(manifest.environment.get("device", "")) if manifest else ""
         return SAME_KIND if self.device.torch.type in theirs else OTHER_KIND
 
-    def _draws(self, stream: int) -> np.random.Generator:
+    def draws(self, stream: int) -> np.random.Generator:
         """Chance that nobody could know before the record was finished: its manifest's hash."""
         name = MANIFEST if MANIFEST in self.record.folder else SUBMISSION
         return np.random.default_rng([int(self.record.folder.sha256(name), 16), stream])

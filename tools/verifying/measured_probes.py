@@ -22,7 +22,7 @@ from tools.claims.verdict import Finding
 
 PROBES = [name for name in NAMES if name not in ("codec", "fresh")]  # the codec has a rule of its own, below
 TOKENS, COINS = 1024, 128
-CODEC_BYTES, DOCUMENT_BYTES = 12_000, 3_000
+CODEC_BYTES, DOCUMENT_BYTES = 8_000, 2_000
 SLACK, SLACK_BYTES = 1.001, 64  # what the codec promises over the model's bits
 LIMIT_S = 600.0
 ROOT = Path(__file__).parents[2]

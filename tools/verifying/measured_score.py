@@ -1,14 +1,16 @@
 """The score again, by our own scorer: of the whole validation side, or a bound on it from a sample.
 
     score = whole_score(artifact, dataset, rule, device)             what eval.bpb would say
-    estimate = sampled_score(artifact, dataset, rule, device, rng)   bits a byte ± a standard error
+    ground = rough_ground(artifact, dataset, rule, device, rng)      once a record
+    estimate = sampled_score(artifact, ground, rule, device)         bits a byte ± a standard error
     finding = compared(seed, claimed_bpb, estimate, tolerance)
 
 A record cannot ship its losses, so a sample proves this much: which windows are looked at is drawn by the hash of the
 record itself, after it was made, and the claim must lie within SIGMAS standard errors of what they say. Two phases keep
-that bound tight: blocks without overlap are scored cheaply (all of them, up to COARSE_TOKENS), then the record's own
-sliding windows for a few of them, and only the difference of the two is extrapolated; it varies ten times less than a
-loss does. Both draws are simple random samples, so their errors follow from the drawing alone, whatever the text.
+that bound tight. Blocks without overlap are scored cheaply (all of them, up to COARSE_TOKENS) by one artifact, the
+ground; then each artifact scores a few of them by the record's own sliding windows, and only the difference from the
+ground is extrapolated: it varies five to ten times less than a loss does, for other seeds of one model as well. Both
+draws are simple random samples, so the errors follow from the drawing alone, whatever the text and the models.
 """
 
 import math
@@ -68,7 +70,19 @@ def whole_score(artifact: Artifact, dataset: Dataset, rule: Rule, device: Device
     return counted(pieces, plan, tokens, dataset, device).score(), time.perf_counter() - started
 
 
-def sampled_score(
+class Ground(NamedTuple):
+    """What one artifact costs in blocks of the text without overlap, and the blocks that are looked at closely."""
+
+    dataset: Dataset
+    tokens: npt.NDArray[np.integer]
+    blocks: Ints  # (of all, 2) each block's first target and its end
+    total: float  # nats of all blocks
+    error: float  # … and their standard error; 0 where all were scored
+    chosen: Ints  # blocks, in order
+    nats: Floats  # of the chosen
+
+
+def rough_ground(
     artifact: Artifact,
     dataset: Dataset,
     rule: Rule,
@@ -76,31 +90,30 @@ def sampled_score(
     rng: np.random.Generator,
     coarse_tokens: int = COARSE_TOKENS,
     fine_tokens: int = FINE_TOKENS,
-) -> Estimate:
+) -> Ground:
     tokens = dataset.val.read(0, len(dataset.val))
-    started, model = time.perf_counter(), artifact.model.to(device.torch)
-    blocks = plan_windows(len(tokens) - 1, rule.context, rule.context)
-    bounds = np.stack([blocks.score_from, blocks.end], -1)
-    seen = _draw(rng, np.arange(len(bounds)), coarse_tokens // rule.context)
-    rough = _nats(model, tokens, Windows(*(column[seen] for column in blocks)), "sampling roughly")
-    sizes = _sums(dataset.table.exact[tokens[1:]].astype(np.float64), bounds)
-    at_hand = _sums(rough, bounds[seen])
-    total, error = _ratio_total(at_hand, sizes[seen], sizes)
-    scored = int(np.diff(bounds[seen]).sum())
-    if rule.stride < rule.context:
-        chosen = _draw(rng, np.arange(len(seen)), fine_tokens // rule.context)
-        picked = bounds[seen[chosen]]
-        fine = _nats(model, tokens, _covering(plan_windows(len(tokens) - 1, *rule[:2]), picked), "sampling exactly")
-        gain = _sums(fine, picked) - at_hand[chosen]
-        total += len(bounds) * float(gain.mean())
-        error += len(bounds) * _mean_error(gain, len(bounds))
-        scored = int(np.diff(picked).sum())
+    plan = plan_windows(len(tokens) - 1, rule.context, rule.context)
+    blocks = np.stack([plan.score_from, plan.end], -1)
+    seen = _draw(rng, np.arange(len(blocks)), coarse_tokens // rule.context)
+    rough = _nats(artifact.model.to(device.torch), tokens, Windows(*(column[seen] for column in plan)), "sampling")
+    sizes, nats = _sums(dataset.table.exact[tokens[1:]].astype(np.float64), blocks), _sums(rough, blocks[seen])
+    total, error = _ratio_total(nats, sizes[seen], sizes)
+    chosen = _draw(rng, np.arange(len(seen)), fine_tokens // rule.context)
+    return Ground(dataset, tokens, blocks, total, error, seen[chosen], nats[chosen])
+
+
+def sampled_score(artifact: Artifact, ground: Ground, rule: Rule, device: Device) -> Estimate:
+    started, tokens, picked = time.perf_counter(), ground.tokens, ground.blocks[ground.chosen]
+    plan = _covering(plan_windows(len(tokens) - 1, rule.context, rule.stride), picked)
+    nats = _sums(_nats(artifact.model.to(device.torch), tokens, plan, "sampling closely"), picked)
+    every, beyond = len(ground.blocks), nats - ground.nats
+    total = ground.total + every * float(beyond.mean())
+    error = ground.error + every * _mean_error(beyond, every)
     if not math.isfinite(total + error):
         raise CheckFailed(f"the losses of a sample add up to {total}: no text has such a length")
-    size_bytes = int(sizes.sum())
-    return Estimate(
-        bits_per_byte(total, size_bytes), error / math.log(2) / size_bytes, scored, time.perf_counter() - started
-    )
+    size_bytes = int(ground.dataset.table.exact[tokens[1:]].sum())
+    seconds, scored = time.perf_counter() - started, int(np.diff(picked).sum())
+    return Estimate(bits_per_byte(total, size_bytes), error / math.log(2) / size_bytes, scored, seconds)
 
 
 def compared(seed: int, claimed: float, found: Estimate, tolerance: float) -> Finding:

@@ -27,7 +27,7 @@ READABLE_BYTES = {  # of files that are read whole, by how their names end
     ".json": 4 << 20,
     ".md": 4 << 20,
     "requirements.txt": 1 << 18,
-    ".py": 4 << 20,
+    ".py": 2 << 20,
     ".log": 64 << 20,
     ".jsonl": 64 << 20,
     ".golf": 256 << 20,
@@ -58,6 +58,7 @@ class Folder:
         self.refused: dict[str, str] = {}
         self._list("", 0)
         self.sha256 = cache(self._sha256)
+        self._hashed_bytes = 0
 
     def __contains__(self, name: str) -> bool:
         return name in self.files
@@ -81,14 +82,12 @@ class Folder:
         except UnicodeDecodeError as error:
             raise BadInput(f"{name}: not UTF-8 text: byte {error.start} is {data[error.start]:#04x}") from None
 
-    @property
-    def size_bytes(self) -> int:
-        return sum(self.files.values())
-
     def _sha256(self, name: str) -> str:
-        if self.size_bytes > HASHED_BYTES:
-            raise BadInput(f"the folder holds {self.size_bytes:,} bytes; up to {HASHED_BYTES:,} are hashed")
-        self._size(name)
+        if self._size(name) > _limit(name):
+            raise BadInput(f"{name} is {self.files[name]:,} bytes; files like it are hashed up to {_limit(name):,}")
+        self._hashed_bytes += self.files[name]
+        if self._hashed_bytes > HASHED_BYTES:
+            raise BadInput(f"{name}: more than {HASHED_BYTES:,} bytes would have to be hashed")
         with self._open(name) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 

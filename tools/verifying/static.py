@@ -1,0 +1,44 @@
+"""The first tier on a record of ours: every rule that only reads, in the order in which a person would ask."""
+
+import platform
+from collections.abc import Iterator
+from functools import partial
+
+from base.errors import BadInput
+from tools.claims.verdict import Finding, Level
+from tools.verifying.code import code_findings
+from tools.verifying.files import artifacts, dropped_seeds, extra_files, extras, figures, files, manifest, sources
+from tools.verifying.logs import budgets, logs, metrics
+from tools.verifying.numbers import means, readme, seed_numbers
+from tools.verifying.record import CODE, REQUIREMENTS, Options, Record
+from tools.verifying.seeds import lead, numbered, one_configuration, own_runs
+from tools.verifying.sizes import cap, sizes
+
+RULES = (
+    files, extra_files, figures, dropped_seeds, manifest, artifacts, sources, sizes, cap, logs, metrics, budgets,
+    numbered, own_runs, one_configuration, seed_numbers, means, readme,
+)  # fmt: skip
+
+
+def static_findings(record: Record, options: Options) -> Iterator[Finding]:
+    yield from record.troubles
+    for rule in (*RULES, partial(lead, options=options), code):
+        try:
+            yield from rule(record)
+        except BadInput as bad:  # of a file that is too large, refused, or gone
+            yield Finding("files.readable", "unverified", str(bad))
+
+
+def code(record: Record) -> Iterator[Finding]:
+    """The single file, and every other that could be run."""
+    claim = record.submission
+    same = claim is not None and claim.python_version.split(".")[:2] == platform.python_version().split(".")[:2]
+    unreadable: Level = "invalid" if same else "unverified"
+    for name in [CODE, *(name for name in extras(record) if name.endswith(".py"))]:
+        if name not in record.folder:
+            continue
+        try:
+            listed = record.folder.text(REQUIREMENTS) if REQUIREMENTS in record.folder else None
+            yield from code_findings(name, record.folder.read(name), listed, unreadable)
+        except BadInput as bad:
+            yield Finding("code.syntax", unreadable, str(bad), {"file": name})

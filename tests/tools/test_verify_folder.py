@@ -56,7 +56,7 @@ def test_other_files_of_a_gigabyte_are_as_well(record: Path, tmp_path: Path, nam
 
 
 UNMEANT = (
-    "[" * 200_000, '{"a":' * 50_000, 
+    "[" * 200_000, '{"a":' * 50_000,
     "{}", "[]", "null", "", '{"schema": NaN}', '{"seeds": [' + "9" * 5000 + "]}", "\ud800",
     '{"val_bpb": 1e999}', '{"a": 1, "a": 2}', '{"seed_results": {"\u0661": {}}}', '{"schema": "bitgolf-record-1"}',
 )  # fmt: skip

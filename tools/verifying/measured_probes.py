@@ -50,7 +50,8 @@ def probed(seed: int, path: Path, dataset: Dataset, adapt: str) -> Iterator[Find
             yield Finding("probe.boundary", "note", f"seed {seed}: {found['detail']}", evidence)
     passed = sum(found["passed"] is True for found in answer["probes"].values())
     said = f"seed {seed}: {passed} of {len(answer['probes'])} probes passed"
-    yield Finding("probe.measured", "note", said, {"seed": seed, "passed": passed, "seconds": answer["seconds"]})
+    numbers = {"passed": passed, "seconds": answer["seconds"]}
+    yield Finding("probe.measured", "note", said, {f"probes_seed{seed}": numbers})
 
 
 def codec_sample(
@@ -64,7 +65,7 @@ def codec_sample(
         yield Finding("codec.compress", "invalid", f"seed {seed}: validation text cannot be coded: {error!s:.200}")
         return
     evidence = {
-        "seed": seed, "documents": documents, "text_bytes": len(text), "coded_bytes": len(data),
+        "documents": documents, "text_bytes": len(text), "coded_bytes": len(data),
         "model_bytes": coded["model_nats"] / math.log(2) / 8,
     }  # fmt: skip
     said = f"seed {seed}: {len(text):,} bytes of {documents} documents take {len(data):,}, the model says "
@@ -78,7 +79,9 @@ def codec_sample(
     elif given_back.read_bytes() != text:
         yield Finding("codec.decodes", "invalid", f"seed {seed}: the sample decodes to other bytes", evidence)
     else:
-        yield Finding("codec.measured", "note", f"{said}; another process gave them back", evidence)
+        yield Finding(
+            "codec.measured", "note", f"{said}; another process gave them back", {f"codec_seed{seed}": evidence}
+        )
 
 
 def _decompressed(artifact: Path, packed: Path, target: Path) -> str:

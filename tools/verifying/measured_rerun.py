@@ -82,7 +82,7 @@ def _scored_again(
             "score.single_file", "invalid", f"{words_}; they agree to {AGREES:g} of it or one is wrong", evidence
         )
     else:
-        yield Finding("rerun.score.measured", "note", f"{words_}, in {ran.seconds:.0f} s", evidence)
+        yield Finding("rerun.score.measured", "note", f"{words_}, in {ran.seconds:.0f} s", {"rerun_score": evidence})
 
 
 def _trained_again(
@@ -119,7 +119,7 @@ def _reproduced(submission: Submission, seed: int, bpb: float, seconds: float, s
     evidence = {"seed": seed, "rerun_bpb": bpb, "z": z, "seconds": seconds, "bytes_model": size_bytes}
     if z > SIGMAS:
         return Finding("rerun.val_bpb", "unverified", f"{said}; it does not reproduce here", evidence)
-    return Finding("rerun.measured", "note", said, evidence)
+    return Finding("rerun.measured", "note", said, {"rerun": evidence})
 
 
 def _size(submission: Submission, track: Track, total: int) -> Iterator[Finding]:

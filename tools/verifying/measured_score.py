@@ -121,7 +121,7 @@ def compared(seed: int, claimed: float, found: Estimate, tolerance: float) -> Fi
     bound = tolerance + SIGMAS * found.error_bpb
     gap = claimed - found.bpb
     evidence = {
-        "seed": seed, "claimed_bpb": claimed, "measured_bpb": found.bpb, "error_bpb": found.error_bpb,
+        "claimed_bpb": claimed, "measured_bpb": found.bpb, "error_bpb": found.error_bpb,
         "bound_bpb": bound, "tokens": found.tokens, "seconds": found.seconds,
     }  # fmt: skip
     if found.error_bpb:
@@ -130,11 +130,11 @@ def compared(seed: int, claimed: float, found: Estimate, tolerance: float) -> Fi
         said = f"seed {seed}: val_bpb {claimed:.6f} is claimed; {what} ({z:+.1f} standard errors)"
         end = f"; a claim off by more than {bound:.5f} would not have passed"
         if abs(gap) <= bound:
-            return Finding("score.measured", "note", said + end, evidence)
+            return Finding("score.measured", "note", said + end, {f"score_seed{seed}": evidence})
         return Finding("score.sample", "invalid", f"{said}, beyond {SIGMAS:g} of them", evidence)
     said = f"seed {seed}: val_bpb {claimed:.8f} is claimed and the artifact scores {found.bpb:.8f}"
     if abs(gap) <= bound:
-        return Finding("score.measured", "note", f"{said}, within {tolerance:g}", evidence)
+        return Finding("score.measured", "note", f"{said}, within {tolerance:g}", {f"score_seed{seed}": evidence})
     return Finding("score.val_bpb", "invalid", f"{said}, {gap:+.6f} off; {tolerance:g} is rounding", evidence)
 
 

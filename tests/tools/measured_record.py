@@ -1,7 +1,7 @@
 """A tiny record that is honest in everything that the second tier measures, and ways to spoil it.
 
-The dataset, its artifacts of random weights, their scores (by eval.score, not by the verifier), hashes: all real. It has no
-logs, which the first tier looks at.
+The dataset, its artifacts of random weights, their scores (by eval.score, not by the verifier), hashes are real.
+It has no logs, which the first tier looks at.
 """
 
 import hashlib

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from data.check import count_tokens
 from data.dataset import Dataset, open_dataset
+from data.overlap import find_overlap
 from data.tokenizer_training import train_tokenizer
 from engine.device import Device
 from eval.codec import compress
@@ -30,7 +32,7 @@ from tests.tools.measured_record import (
     write_record,
 )
 from tools.claims.verdict import Finding, verdict
-from tools.verifying.corpora import data_findings, find_dataset
+from tools.verifying.corpora import data_findings, find_dataset, withheld
 from tools.verifying.measured import measured_findings
 from tools.verifying.measured_artifact import LONGEST_CONTEXT, open_artifacts, too_dear
 from tools.verifying.measured_probes import codec_sample, probed
@@ -232,6 +234,16 @@ def leaking(dataset: Dataset, folder: Path) -> Dataset:
     manifest["train"] = manifest["val"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return open_dataset(folder)
+
+
+def test_a_dataset_to_train_on_has_the_training_side_and_none_of_the_validation_text(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    found = open_dataset(withheld(dataset, tmp_path))
+    assert found.manifest.data_sha256("train") == dataset.manifest.data_sha256("train")
+    assert len(dataset.val) <= len(found.val) < 2 * len(dataset.val)
+    assert find_overlap(found.documents("val"), dataset.documents("val")) is None
+    count_tokens(found)
 
 
 # -- scores ---------------------------------------------------------------------------------------------------------

@@ -3,10 +3,10 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from base.files import file_sha256
 from data.dataset import Dataset
 from tests.tools.measured_record import make_artifact, make_dataset, run_config, scored, true_bpb, write_record
 from tools.claims.verdict import Finding
@@ -20,15 +20,16 @@ needs_box = pytest.mark.skipif(
 
 # A single file that knows its score, and "trains" by writing an artifact that it was given as text.
 CODE = """
-import json, os, pathlib, sys
-bpb, artifact, result = {told}
-{before}
+import hashlib, json, os, pathlib, sys
+bpb, artifact, result, real = {told}
 if "--score" in sys.argv:
     assert pathlib.Path("model.golf").read_bytes() and sys.argv[-1] == "--json"
     print(json.dumps({{"bpb": bpb}}))
 else:
     assert sorted(os.listdir()) == ["home", "tmp", "train_gpt.py"], os.listdir()
     assert sys.argv[1] == "seed=1" and sys.argv[2].startswith("data.path=/")
+    data = pathlib.Path(sys.argv[2].partition("=")[2])
+    assert hashlib.sha256((data / "val_000000.bin").read_bytes()).hexdigest() != real
     run = pathlib.Path("runs/demo")
     run.mkdir(parents=True)
     (run / "model.golf").write_bytes(bytes.fromhex(artifact))
@@ -46,8 +47,8 @@ def artifact(dataset: Dataset) -> bytes:
     return make_artifact(dataset, run_config(dataset, 1), 1)
 
 
-def told(bpb: float, artifact: bytes, **result: Any) -> str:
-    return repr((bpb, artifact.hex(), {"train_seconds": 0.0, "calibration_seconds": 0.0, **result}))
+def told(bpb: float, artifact: bytes, validation_sha256: str = "") -> str:
+    return repr((bpb, artifact.hex(), {"train_seconds": 0.0, "calibration_seconds": 0.0}, validation_sha256))
 
 
 def rerun(dataset: Dataset, folder: Path, artifact: bytes, code: str) -> list[Finding]:
@@ -60,15 +61,17 @@ def levels(findings: list[Finding]) -> dict[str, str]:
 
 
 @needs_box
-def test_an_honest_single_file_passes(dataset: Dataset, artifact: bytes, tmp_path: Path) -> None:
-    code = CODE.format(told=told(true_bpb(dataset, artifact), artifact), before="")
+def test_an_honest_single_file_passes_and_trains_without_the_validation_text(
+    dataset: Dataset, artifact: bytes, tmp_path: Path
+) -> None:
+    code = CODE.format(told=told(true_bpb(dataset, artifact), artifact, file_sha256(dataset.path / "val_000000.bin")))
     found = rerun(dataset, tmp_path / "r", artifact, code)
     assert levels(found) == {"rerun.score.measured": "note", "rerun.measured": "note"}, found
 
 
 def test_a_single_file_that_prints_another_score_is_found(dataset: Dataset, artifact: bytes, tmp_path: Path) -> None:
     truth = true_bpb(dataset, artifact)
-    found = rerun(dataset, tmp_path / "r", artifact, CODE.format(told=told(truth - 0.01, artifact), before=""))
+    found = rerun(dataset, tmp_path / "r", artifact, CODE.format(told=told(truth - 0.01, artifact)))
     assert levels(found)["score.single_file"] == "invalid"
     assert f"{truth - 0.01:.8f}" in next(f for f in found if f.rule == "score.single_file").message
 
@@ -81,7 +84,7 @@ def test_a_rerun_that_scores_worse_is_not_reproduced_and_no_fraud(
     scores = {data: true_bpb(dataset, data) for data in (artifact, worse, better)}
     order = sorted(scores, key=lambda data: scores[data])
     for data in (order[0], order[-1]):
-        code = CODE.format(told=told(scores[artifact], data), before="")
+        code = CODE.format(told=told(scores[artifact], data))
         found = levels(rerun(dataset, tmp_path / f"{scores[data]}", artifact, code))
         if scores[data] > scores[artifact] + 0.02:
             assert found["rerun.val_bpb"] == "unverified"
@@ -161,7 +164,7 @@ def test_a_link_in_place_of_the_trained_artifact_is_not_followed(
 ) -> None:
     (tmp_path / "elsewhere.golf").write_bytes(artifact)
     link = f"pathlib.Path('runs/demo/model.golf').symlink_to({str(tmp_path / 'elsewhere.golf')!r})"
-    code = CODE.format(told=told(true_bpb(dataset, artifact), artifact), before="")
+    code = CODE.format(told=told(true_bpb(dataset, artifact), artifact))
     code = code.replace('(run / "model.golf").write_bytes(bytes.fromhex(artifact))', link)
     found = rerun(dataset, tmp_path / "r", artifact, code)
     assert levels(found)["rerun.train"] == "unverified"

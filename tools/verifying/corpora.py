@@ -7,16 +7,21 @@ A dataset is the record's when its validation side has the hash that the record 
 byte. Only the standard library is made here (by this very Python); nothing is downloaded.
 """
 
+import os
 import platform
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from base.errors import BadInput
 from data.dataset import Dataset, open_dataset
-from data.manifest import MANIFEST, Manifest, read_manifest
+from data.manifest import MANIFEST, TOKENIZER, Manifest, SplitEntry, read_manifest, write_manifest
 from data.overlap import find_overlap
 from data.prep import act, parser
+from data.shards import ShardWriter, Tokens
 from tools.claims.submission import Data, Submission
 from tools.claims.verdict import Finding
 
@@ -73,6 +78,38 @@ def data_findings(submission: Submission, dataset: Dataset) -> Iterator[Finding]
         yield Finding("data.overlap", "flag", f"{overlap}, as its manifest admits", overlap._asdict())
     else:
         yield Finding("data.overlap", "invalid", str(overlap), overlap._asdict())
+
+
+def withheld(dataset: Dataset, folder: Path) -> Path:
+    """`folder` made a dataset like this one, but for its validation side: as many tokens of training documents.
+
+    Whoever trains there has no validation text to learn from. An honest run is not changed by it: nothing that it
+    learns hangs on the validation side, and the batches' order is drawn by the training side's hash.
+    """
+    manifest, documents, tokens = dataset.manifest, list[Tokens](), 0
+    mark = np.array([dataset.mark], np.uint16)
+    for document in dataset.documents("train"):
+        if tokens >= len(dataset.val):
+            break
+        documents.append(np.concatenate([mark, document] if manifest.layout == "golf" else [document, mark]))
+        tokens += len(documents[-1])
+    stream = np.concatenate(documents)
+    with ShardWriter(folder, "val", manifest.layout, max(tokens, 1)) as writer:
+        writer.write(stream, np.array([len(document) for document in documents]))
+    exact, contest = dataset.table.totals(stream, dataset.mark)
+    side = SplitEntry(
+        documents=len(documents), tokens=tokens, bytes=exact, contest_bytes=contest, raw_bytes=None,
+        documents_sha256=None,
+    )  # fmt: skip
+    train = tuple(entry for entry in manifest.shards if entry.split == "train")
+    for name in (TOKENIZER, *(entry.file for entry in train)):
+        try:
+            os.link(dataset.path / name, folder / name)
+        except OSError:  # on another disk
+            shutil.copyfile(dataset.path / name, folder / name)
+    made = replace(manifest, val=side, shards=(*train, *writer.entries), shared_documents=len(documents))
+    write_manifest(made, folder)
+    return folder.resolve()
 
 
 def is_claimed(manifest: Manifest, claimed: Data) -> bool:

@@ -1,6 +1,7 @@
 """--rerun: the record's own single file scores its artifact and trains again, boxed (measured_box), by our clock.
 
-The file is alone with its artifact when it scores, and alone when it trains, so it cannot hand in what was shipped.
+The file is alone with its artifact when it scores, and alone when it trains, so it cannot hand in what was shipped; nor
+learn the validation text, which lies elsewhere: it is given a dataset that has other text in its place.
 Its own word counts only for the score that is compared with ours; what it trains is scored by our scorer.
 
 A time budget means fewer steps on a slower machine, so a rerun that comes out worse is "not reproduced" with its
@@ -23,6 +24,7 @@ from quant.unpack import Artifact, from_bytes
 from tools.claims.submission import Submission
 from tools.claims.tracks import Track
 from tools.claims.verdict import Finding
+from tools.verifying.corpora import withheld
 from tools.verifying.measured_box import Ran, open_doors, run_boxed
 from tools.verifying.record import ARTIFACT, CODE, Record
 
@@ -91,8 +93,8 @@ def _trained_again(
     claimed = submission.seed_results[str(seed)]
     budget_s = claimed.train_seconds + claimed.calibration_seconds + 2 * claimed.eval_seconds
     limit_s = SLOWER * budget_s + SETUP_S
-    with _box({CODE: code}) as folder:
-        ran = run_boxed([CODE, f"seed={seed}", f"data.path={dataset.path.resolve()}"], folder, limit_s)
+    with _box({}) as data_folder, _box({CODE: code}) as folder:
+        ran = run_boxed([CODE, f"seed={seed}", f"data.path={withheld(dataset, data_folder)}"], folder, limit_s)
         if trouble := _trouble(ran, limit_s):
             yield Finding("rerun.train", "unverified", f"{CODE} seed={seed} {trouble}", {"seconds": ran.seconds})
             return

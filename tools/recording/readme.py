@@ -29,8 +29,9 @@ CONDITIONS = (
 FILES = {
     "README.md": "this page", "submission.json": "every number of it, for programs",
     "manifest.json": "the hashes of all files, of the code's sources, of the data",
-    "requirements.txt": "what the code needs installed", "train_gpt.py": "the whole program in one file", "figures/loss.png": "losses of training and validation",
-    "figures/bytes.png": "the artifact's bytes by tensor", "figures/position.png": "loss by position",
+    "requirements.txt": "what the code needs installed", "train_gpt.py": "the whole program in one file",
+    "figures/loss.png": "losses of training and validation", "figures/bytes.png": "the artifact's bytes by tensor",
+    "figures/position.png": "loss by position in the document and in the window",
     "model.golf": "the artifact", "tokenizer.model": "the tokenizer, which the artifact contains, too",
 }  # fmt: skip
 TRAINED = {
@@ -78,8 +79,13 @@ def _results(submission: Submission) -> str:
     head = ("seed", "steps", "bpb before packing", "nats a token", "bits a byte", "artifact, bytes")
     middle = submission.notes["median_seed"]
     said = f"\n\n`model.golf` is seed {middle}'s, the {'lower of the two' if len(rows) == 2 else 'median'}." * many
-    picture = "![Losses of training and validation, and the final scores](figures/loss.png)"
-    return f"## Results\n\n{table(head, [*rows, *([mean, std] if many else [])])}{said}\n\n{picture}"
+    return (
+        f"## Results\n\n{table(head, [*rows, *([mean, std] if many else [])])}{said}\n\n{_picture('figures/loss.png')}"
+    )
+
+
+def _picture(name: str) -> str:
+    return f"![{FILES[name]}]({name})"
 
 
 def _significance(submission: Submission) -> str:
@@ -168,7 +174,7 @@ def _quantisation(submission: Submission) -> str:
     seed = submission.notes["median_seed"]
     return (
         f"## Quantisation\n\nMethod `{quant['method']}`, codec `{quant['codec']}`; the table is of seed {seed}'s "
-        f"artifact. What calibration there is read training text alone.\n\n{table(head, rows)}\n\n![The artifact's bytes by tensor](figures/bytes.png)"
+        f"artifact. What calibration there is read training text alone.\n\n{table(head, rows)}\n\n{_picture('figures/bytes.png')}"
     )
 
 
@@ -179,7 +185,7 @@ def _evaluation(submission: Submission) -> str:
         f"{', ' + rule.adapt if rule.adapt else ''}, over the whole validation side: {size(rule.val_tokens)} targets, "
         f"{size(rule.val_bytes)} bytes, {size(submission.notes['val_documents'])} documents. Bits a byte = nats / ln 2 "
         "/ bytes, sums in float64; a document's BOS is charged and has no bytes. The contest's way of counting finds "
-        f"{size(rule.contest_bytes)} bytes.\n\n![Loss by position in the document and in the window](figures/position.png)"
+        f"{size(rule.contest_bytes)} bytes.\n\n{_picture('figures/position.png')}"
     )
 
 

@@ -4,6 +4,7 @@
     python train_gpt.py configs/cpu10.yaml train.seconds=60     (section.key=value overrides)
     torchrun --nproc_per_node=8 train_gpt.py configs/golf465.yaml
     python train_gpt.py configs/d52.yaml --dry-run              (sizes and schedule; needs no data and no weights)
+    python train_gpt.py --score model.golf --data DIR           (an artifact under its own rule; trains nothing)
 
 A run lives in runs/NAME. The same command again goes on with a run that was killed, bit for bit where the budget is in
 steps; after a finished one, or under another config, it begins a new folder.
@@ -12,7 +13,9 @@ steps; after a finished one, or under another config, it begins a new folder.
 import argparse
 import json
 import math
+import platform
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,28 +24,29 @@ import torch
 import torch.nn.functional as F
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
+from base.code import OWN_CONFIG, OWN_NAME, OWN_SHA256, code_bytes, sources
 from base.config import load, to_dict, to_yaml
 from base.errors import BadInput, CheckFailed
 from base.runs import new_or_unfinished
 from data.dataset import Dataset, open_dataset
+from data.ensure import ensure_dataset
 from data.loader import DataConfig, Loader
-from data.prep import ensure_dataset
 from engine.checkpoint import CHECKPOINT, load_checkpoint, load_weights, restore_random, save_checkpoint
 from engine.clock import Clock
 from engine.config import TrainConfig, micro_rows
 from engine.device import Device, agree, average_gradients, gather, joined, mean, silence_other_ranks
-from engine.log import RunLog, live_line, provenance
+from engine.log import RunLog, live_line, packed_lines, provenance, scored_line, trained_line
 from engine.plot import plot_losses
 from engine.shard import gathered, placer, spread, spread_optimizer, whole
 from engine.stopping import sigterm
-from eval.score import EvalConfig, score_tokens
+from eval.own import own_score
+from eval.score import EvalConfig, score_tokens, total
 from eval.tally import Score
 from model.config import ModelConfig
 from model.cost import flops_per_token, parameters, summary
 from model.gpt import GPT, parameter_kind
 from optim.average import Average, AverageConfig
 from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates
-from quant.code import code_bytes
 from quant.packing import Packer, projected_bytes
 from quant.quantize import QuantConfig
 from quant.unpack import open_artifact
@@ -134,10 +138,7 @@ class Training:
         with whole(model):
             tally = score_tokens(model, tokens, table, context, stride or context, size, device.rank, device.ranks)
         model.order = order
-        for rank, state in enumerate(gather(tally.state(), device)):
-            if rank != device.rank:
-                tally.merge(state)
-        return tally.score()
+        return total(tally, device)
 
     def state_dict(self) -> dict[str, Any]:
         """Whole tensors; all ranks must ask together."""
@@ -201,13 +202,17 @@ def train(training: Training, log: RunLog, folder: Path | None, stopped: list[in
 
 
 def act(args: argparse.Namespace) -> Answer:
-    path, *words = args.words if args.words and "=" not in args.words[0] else [DEFAULT, *args.words]
-    config: RunConfig = load(RunConfig, path, words)
+    if args.score:
+        with joined() as device:
+            return own_score(Path(args.score), args.data, args.limit, device)
+    named = bool(args.words) and "=" not in args.words[0]
+    path = args.words[0] if named else None if OWN_CONFIG else DEFAULT
+    config: RunConfig = load(RunConfig, path, args.words[named:])
     if args.dry_run:
         return dry_run(config)
     try:
         with joined() as device:
-            return whole_run(config, args.name or Path(path).stem, device)
+            return whole_run(config, args.name or (Path(path).stem if path else OWN_NAME), device)
     except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's allocator raises it plainly
         if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
             raise
@@ -221,32 +226,50 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     dataset = open_dataset(config.data.path)
     dataset.require(config.model.vocab_size, config.model.bos_id)
     training = Training(config, dataset, device)  # whatever it refuses leaves no folder
-    Packer.require(training.model, config.quant, code_bytes(None))
+    clock, code, made_of = training.clock, code_bytes(None), sources()
+    Packer.require(training.model, config.quant, code)
     folder = Path(gather(str(new_or_unfinished(name, to_yaml(config), RESULT)) if device.main else "", device)[0])
     log = RunLog(folder if device.main else None)
+    data_sha256, tokenizer_sha256 = dataset.manifest.data_sha256(), dataset.manifest.tokenizer.sha256
     if state := load_checkpoint(folder, device.torch):
         training.load_state_dict(state, str(folder / CHECKPOINT))
-        log.truncate_metrics(training.clock.step)
-        log.say(f"going on at step {training.clock.step}")
+        log.truncate_metrics(clock.step)
+        log.say(f"going on at step {clock.step}")
     else:
-        hashes = f"data {dataset.manifest.data_sha256()} tokenizer {dataset.manifest.tokenizer.sha256}"
-        compiled = f"torch.compile {'on' if config.train.compiled(device.torch.type) else 'off'}"
-        log.say(f"{to_yaml(config)}{provenance()}, on {device.describe()}, {compiled}\n{hashes}")
+        compiled = config.train.compiled(device.torch.type)
+        log.say(to_yaml(config) + provenance(device, compiled, made_of, data_sha256, tokenizer_sha256))
     training.prime()
     with sigterm() as stopped:
         train(training, log, folder if device.main else None, stopped)
+    log.say(trained_line(clock, device.peak_memory_bytes()))
     training.average.swap(training.weights)
+    begun_s = time.perf_counter()
     score = training.score(config.eval.stride)
-    log.say(f"steps {training.clock.step} train_time:{training.clock.elapsed_s:.1f}s val_bpb:{score.bpb:.4f}")
+    log.say(scored_line("pre_quant", score.nats_per_token, score.bpb, time.perf_counter() - begun_s))
     answer = {
         "run": str(folder.resolve()),
         "params": sum(parameters(config.model).values()),
-        "steps": training.clock.step,
-        "train_seconds": training.clock.elapsed_s,
+        "steps": clock.step,
+        "train_seconds": clock.elapsed_s,
         "val_bpb": score.bpb,
         "val_nats_per_token": score.nats_per_token,
-        "tokens_per_second": training.clock.step * config.train.batch_tokens / training.clock.elapsed_s,
-        **pack_and_score(training, folder, log),
+        "tokens_per_second": clock.step * config.train.batch_tokens / clock.elapsed_s,
+        **pack_and_score(training, folder, code, log),
+        "seed": config.seed,
+        "val_tokens": score.tokens,
+        "val_bytes": score.bytes,
+        "contest_bytes": score.contest_bytes,
+        "stride": config.eval.stride,
+        "context": training.context,
+        "data_sha256": data_sha256,
+        "val_sha256": dataset.manifest.data_sha256("val"),
+        "tokenizer_sha256": tokenizer_sha256,
+        "sources": made_of,
+        "bundle_sha256": OWN_SHA256,
+        "device": device.describe(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "peak_memory_bytes": device.peak_memory_bytes(),
     }
     if device.main:
         plot_losses(folder)
@@ -254,10 +277,10 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     return answer
 
 
-def pack_and_score(training: Training, folder: Path, log: RunLog) -> Answer:
+def pack_and_score(training: Training, folder: Path, code: int, log: RunLog) -> Answer:
     """The artifact, and the score of what every reader of it will have."""
-    config, device, artifact = training.config, training.device, folder / ARTIFACT
-    weights, code = gathered(training.model.state_dict()), code_bytes(None)
+    config, device, artifact, begun_s = training.config, training.device, folder / ARTIFACT, time.perf_counter()
+    weights = gathered(training.model.state_dict())
     if device.main:
         save_checkpoint(folder, {"config": to_dict(config), "weights": weights}, FINAL)
         model = GPT(config.model)
@@ -265,11 +288,22 @@ def pack_and_score(training: Training, folder: Path, log: RunLog) -> Answer:
         packer = Packer(model.to(device.torch), to_dict(config), training.dataset)
         artifact.write_bytes(packer.packed(config.quant, code).data)
     gather(0, device)  # the other ranks read it, too
-    packed = open_artifact(artifact)
-    bpb, size = training.score(config.eval.stride, packed.model.to(device.torch)).bpb, packed.size_bytes
-    log.say(f"artifact {size:,} + code {code:,} (estimate) = {size + code:,} bytes; packed val_bpb:{bpb:.4f}")
-    sizes = {"artifact_bytes": size, "code_bytes": code, "total_bytes": size + code}
-    return {"packed_bpb": bpb, "artifact": str(artifact.resolve()), **sizes}
+    packed, packed_s = open_artifact(artifact), time.perf_counter()
+    log.say(packed_lines(packed.size_bytes, packed.sha256, packed_s - begun_s, code))
+    score = training.score(config.eval.stride, packed.model.to(device.torch))
+    eval_seconds = time.perf_counter() - packed_s
+    log.say(scored_line("final", score.nats_per_token, score.bpb, eval_seconds))
+    return {
+        "packed_bpb": score.bpb,
+        "packed_nats_per_token": score.nats_per_token,
+        "artifact": str(artifact.resolve()),
+        "artifact_sha256": packed.sha256,
+        "artifact_bytes": packed.size_bytes,
+        "code_bytes": code,
+        "total_bytes": packed.size_bytes + code,
+        "calibration_seconds": packed_s - begun_s,
+        "eval_seconds": eval_seconds,
+    }
 
 
 def dry_run(config: RunConfig) -> Answer:
@@ -291,6 +325,9 @@ def parser() -> OneLineParser:
     flags.add_argument("words", nargs="*", metavar="CONFIG.yaml section.key=value", help=f"default: {DEFAULT}")
     flags.add_argument("--name", help="the folder in runs/ (default: the config's name)")
     flags.add_argument("--dry-run", action="store_true", help="sizes and schedule only")
+    flags.add_argument("--score", metavar="ARTIFACT", help="score it under its own rule, and do nothing else")
+    flags.add_argument("--data", metavar="DIR", help="with --score: the dataset (default: the artifact's own)")
+    flags.add_argument("--limit", type=int, metavar="TOKENS", help="with --score: the first so many targets")
     return flags
 
 

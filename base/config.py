@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from base.code import OWN_CONFIG
 from base.errors import BadInput
 
 T = TypeVar("T")
@@ -36,8 +37,10 @@ class Layer(NamedTuple):
 
 
 def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
-    """The whole way from a file (or none) and overrides to a checked `cls`."""
+    """The whole way from a file (none: what a single file carries) and overrides to a checked `cls`."""
     layers = read_layers(Path(path)) if path is not None else []
+    if path is None and OWN_CONFIG:
+        layers = [Layer("this file's own config", parse_yaml(OWN_CONFIG, "this file's own config"))]
     return build(cls, [*layers, *map(parse_override, overrides)])
 
 
@@ -81,10 +84,31 @@ def require_divisible(name: str, value: int, by_name: str, by: int) -> None:
 # -- reading --------------------------------------------------------------------------------------------------------
 
 
-class _Yaml12(yaml.SafeLoader):
-    """YAML 1.2's core scalars: `off` is a word and 1e-3 a number (YAML 1.1 has them the other way round)."""
+def _yaml12_resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    """YAML 1.2's core scalars by their first letters: `off` is a word and 1e-3 a number (1.1 has them otherwise)."""
+    found: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    for tag, pattern, firsts in (
+        ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+        ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+        ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ):
+        for first in firsts:
+            found.setdefault(first, []).append((f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$")))
+    return found
 
-    yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+
+def _yaml12_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))  # 010 is ten
+
+
+class _Yaml12(yaml.SafeLoader):
+    yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = _yaml12_resolvers()  # type: ignore[misc]
+    yaml_constructors: typing.ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        **yaml.SafeLoader.yaml_constructors,
+        "tag:yaml.org,2002:int": _yaml12_int,
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -94,20 +118,6 @@ class _Yaml12(yaml.SafeLoader):
             if key in keys[:at]:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
-
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        text = str(self.construct_scalar(node))
-        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))  # 010 is ten
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-):
-    _Yaml12.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
-_Yaml12.add_constructor("tag:yaml.org,2002:int", _Yaml12.construct_yaml_int)
 
 
 def parse_yaml(text: str, source: str) -> Any:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from data.tokenizer import Ids, Tokenizer
 
-BLOCK = 1 << 20  # tokens at a time: a book in one document must not need its size many times over
+COUNTED_BLOCK = 1 << 20  # tokens at a time: a book in one document must not need its size many times over
 
 
 class ByteTable:
@@ -35,8 +35,8 @@ class ByteTable:
     def totals(self, tokens: Ids | npt.NDArray[np.integer], before: int) -> tuple[int, int]:
         """(exact, contest) bytes of a run of tokens that follows the token `before`, a block at a time."""
         exact = contest = 0
-        for start in range(0, len(tokens), BLOCK):
-            targets = np.asarray(tokens[start : start + BLOCK])
+        for start in range(0, len(tokens), COUNTED_BLOCK):
+            targets = np.asarray(tokens[start : start + COUNTED_BLOCK])
             previous = np.concatenate([[before], targets[:-1]])
             exact += int(self.exact_bytes(targets).sum())
             contest += int(self.contest_bytes(previous, targets).sum())
@@ -46,7 +46,7 @@ class ByteTable:
     def join(self, ids: Sequence[int] | Ids) -> bytes:
         """The bytes these tokens stand for: what `exact` counts, there to be compared with the text itself."""
         array = np.asarray(ids)
-        blocks = (array[start : start + BLOCK].tolist() for start in range(0, len(array), BLOCK))
+        blocks = (array[start : start + COUNTED_BLOCK].tolist() for start in range(0, len(array), COUNTED_BLOCK))
         return b"".join(b"".join(map(self._data.__getitem__, block)) for block in blocks)
 
     def exact_bytes(self, targets: npt.ArrayLike) -> npt.NDArray[np.int64]:

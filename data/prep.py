@@ -62,12 +62,6 @@ def act(args: argparse.Namespace) -> Answer:
     }
 
 
-def ensure_dataset(source: str, vocab: int, out: Path) -> None:
-    """Make the dataset with this command's defaults, unless there is one: for a run that names its source."""
-    if not (out / MANIFEST).is_file():
-        act(parser().parse_args([source, "--vocab", str(vocab), "--out", str(out)]))
-
-
 def show(answer: Answer) -> str:
     size = answer["train_bytes"] + answer["val_bytes"]
     tokens = answer["train_tokens"] + answer["val_tokens"]

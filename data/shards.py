@@ -19,7 +19,7 @@ from base.files import file_sha256
 from data.bytes import ByteTable
 from data.manifest import Layout, ShardEntry, SplitName
 
-MAGIC, VERSION = 20240520, 1
+SHARD_MAGIC, SHARD_VERSION = 20240520, 1
 HEADER_INTS = 256
 HEADER_BYTES = 4 * HEADER_INTS
 BLOCK_TOKENS = 1 << 22
@@ -31,7 +31,7 @@ DTYPES: dict[Layout, np.dtype[Any]] = {"golf": np.dtype("<u2"), "rscalm": np.dty
 
 def header(count: int) -> bytes:
     ints = np.zeros(HEADER_INTS, "<i4")
-    ints[:3] = MAGIC, VERSION, count
+    ints[:3] = SHARD_MAGIC, SHARD_VERSION, count
     return ints.tobytes()
 
 
@@ -48,10 +48,10 @@ def open_shard(path: Path, layout: Layout = "golf") -> Tokens:
         if len(head) < HEADER_BYTES:
             raise BadInput(f"{path}: {size} bytes, shorter than a shard's {HEADER_BYTES}-byte header")
         magic, version, count = (int(i) for i in np.frombuffer(head, "<i4")[:3])
-        if magic != MAGIC:
-            raise BadInput(f"{path}: magic {magic} is not {MAGIC}; this is not a token shard")
-        if version != VERSION:
-            raise BadInput(f"{path}: shard version {version}; this reader knows version {VERSION}")
+        if magic != SHARD_MAGIC:
+            raise BadInput(f"{path}: magic {magic} is not {SHARD_MAGIC}; this is not a token shard")
+        if version != SHARD_VERSION:
+            raise BadInput(f"{path}: shard version {version}; this reader knows version {SHARD_VERSION}")
         if count < 0 or size != HEADER_BYTES + width * count:
             raise BadInput(f"{path}: header says {count} tokens, the file holds {(size - HEADER_BYTES) / width:g}")
     elif size % width:
@@ -125,18 +125,18 @@ class TokenStream:
             start = 0
             for at in np.flatnonzero(block == mark).tolist():
                 if begun:
-                    yield _joined([*parts, block[start:at]])
+                    yield _one_array([*parts, block[start:at]])
                 elif at:
                     raise BadInput(f"the stream begins with {at} tokens before its first document's mark {mark}")
                 parts, start, begun = [], at + 1, True
             parts.append(block[start:])
         if begun and not mark_ends:
-            yield _joined(parts)
+            yield _one_array(parts)
         elif sum(map(len, parts)):
             raise BadInput(f"the stream has {sum(map(len, parts))} tokens outside any document (mark {mark})")
 
 
-def _joined(parts: list[Tokens]) -> Tokens:
+def _one_array(parts: list[Tokens]) -> Tokens:
     return np.asarray(parts[0]) if len(parts) == 1 else np.concatenate(parts)
 
 

@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt
 
 from base.errors import BadInput
 
-Amount = Annotated[int, Ge(0)]
+Natural = Annotated[int, Ge(0)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,11 +15,11 @@ class TrainConfig:
     """The `train` section: how long, on how much at a time."""
 
     seconds: Annotated[float, Ge(0)] = 90.0  # of training; 0: no such limit
-    steps: Amount = 0  # 0: no such limit
+    steps: Natural = 0  # 0: no such limit
     reserve_s: Annotated[float, Ge(0)] = 0.0  # of the seconds, kept for what must follow inside them
     seq_len: Annotated[int, Ge(1)] = 256
     batch_tokens: Annotated[int, Gt(0)] = 8192  # a step, over all ranks
-    micro_tokens: Amount = 0  # at a time on one rank; 0: the rank's whole share
+    micro_tokens: Natural = 0  # at a time on one rank; 0: the rank's whole share
     checkpoint_s: Annotated[float, Gt(0)] = 60.0  # seconds of training between two checkpoints
     shard: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights and optimizer state split over ranks
     checkpointing: bool = False  # activations are computed again instead of kept

@@ -4,6 +4,7 @@ torchrun's own variables (RANK, WORLD_SIZE, LOCAL_RANK) are the only environment
 """
 
 import os
+import resource
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,7 +21,7 @@ from torch.distributed.tensor import DTensor
 PEAK_FLOPS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
 
 
-T = TypeVar("T")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class Device:
             return None
         name = torch.cuda.get_device_name(self.torch)
         return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+
+    def peak_memory_bytes(self) -> int:
+        """The most that this process ever held: of the GPU's memory, or of the machine's."""
+        if self.torch.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.torch)
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def describe(self) -> str:
         kind = (
@@ -122,7 +129,7 @@ def mean(value: float, device: Device) -> float:
     return float(total) / device.ranks
 
 
-def gather(value: T, device: Device) -> list[T]:
+def gather(value: Value, device: Device) -> list[Value]:
     """Every rank's value, on every rank, in rank order; a meeting point as well."""
     if device.ranks == 1:
         return [value]

@@ -3,10 +3,10 @@
 `train.log` begins with everything needed to run it again; `metrics.jsonl` has one object a line, written at once.
 """
 
+import hashlib
 import json
 import math
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,13 +20,37 @@ from engine.device import Device
 PLAIN_EVERY_S = 10.0
 
 
-def provenance() -> str:
-    """Versions and the commit of the code that runs, as one line of the log's head."""
-    here = Path(__file__).parent
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True)
-    dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True).stdout.strip()
-    commit = (git.stdout.strip() or "unknown") + (" and local changes" if dirty else "")
-    return f"commit {commit}, python {platform.python_version()}, torch {torch.__version__}"
+def sources_sha256(sources: dict[str, str]) -> str:
+    """One hash for all the code that runs."""
+    return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
+
+
+def provenance(device: Device, compiled: bool, sources: dict[str, str], data: str, tokenizer: str) -> str:
+    """The lines of the log's head that follow the config: what runs, where, on what."""
+    versions = f"python {platform.python_version()}, torch {torch.__version__}"
+    return (
+        f"{versions}, on {device.describe()}, torch.compile {'on' if compiled else 'off'}\n"
+        f"sources {sources_sha256(sources)}\ndata {data} tokenizer {tokenizer}"
+    )
+
+
+def trained_line(clock: Clock, peak_memory_bytes: int) -> str:
+    milliseconds = 1000 * clock.elapsed_s
+    return (
+        f"steps {clock.step} train_time:{milliseconds:.0f}ms step_avg:{milliseconds / max(clock.step, 1):.2f}ms "
+        f"peak_memory:{peak_memory_bytes >> 20}MiB"
+    )
+
+
+def scored_line(name: str, nats_per_token: float, bpb: float, seconds: float) -> str:
+    return f"{name} val_loss:{nats_per_token:.8f} val_bpb:{bpb:.8f} eval_time:{1000 * seconds:.0f}ms"
+
+
+def packed_lines(artifact_bytes: int, sha256: str, seconds: float, code_bytes: int) -> str:
+    return (
+        f"calibration_time:{1000 * seconds:.0f}ms artifact_bytes:{artifact_bytes} artifact_sha256:{sha256}\n"
+        f"code_bytes:{code_bytes} total_bytes:{artifact_bytes + code_bytes}"
+    )
 
 
 def live_line(

@@ -36,7 +36,7 @@ from engine.device import Device, gather, joined, silence_other_ranks
 from eval.adapt import ADAPTATIONS, Adapted
 from eval.plot import plot_positions
 from eval.rule import checked_context, checked_stride, matching_dataset, own_stride
-from eval.score import EvalConfig, planned_losses
+from eval.score import EvalConfig, planned_losses, total
 from eval.stats import nats_per_bpb
 from eval.tally import Score, Tally, bits_per_byte
 from eval.windows import Windows, plan_documents
@@ -113,10 +113,7 @@ def scored(
     def timed(pieces: Iterable[tuple[int, Floats]], found: Losses | None) -> tuple[Score, float]:
         started = time.perf_counter()
         tally = counted(pieces, share, tokens, dataset, device, found)
-        for rank, state in enumerate(gather(tally.state(), device)):
-            if rank != device.rank:
-                tally.merge(state)
-        score = tally.score(partial=targets < len(tokens) - 1)
+        score = total(tally, device, partial=targets < len(tokens) - 1)
         if score.tokens != targets:
             raise CheckFailed(f"{score.tokens} targets were scored, and {targets} were to be")
         return score, time.perf_counter() - started

@@ -7,10 +7,10 @@ from base.errors import BadInput
 from data.dataset import Dataset, open_dataset
 from quant.unpack import Artifact
 
-T = TypeVar("T")
+Said = TypeVar("Said")
 
 
-def said(artifact: Artifact, section: str, name: str, kind: type[T]) -> T:
+def said(artifact: Artifact, section: str, name: str, kind: type[Said]) -> Said:
     """A value of the run's config, from the header; an artifact that was not made by a run may lack it."""
     config = artifact.header.get("config")
     values = config.get(section) if isinstance(config, dict) else None

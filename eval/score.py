@@ -22,7 +22,8 @@ from torch.distributed.fsdp import FSDPModule
 
 from base.errors import BadInput
 from data.bytes import ByteTable
-from eval.tally import Tally
+from engine.device import Device, gather
+from eval.tally import Score, Tally
 from eval.windows import Windows, plan_windows
 from model.cost import scoring_flops
 from model.gpt import GPT
@@ -32,7 +33,7 @@ CACHED_TOKENS = 512  # of windows, a CPU thread at a time: what stays in its cac
 # 0.8 ms a window of 0.57 GFLOP, even at 8e12. On a GPU it is a guess: a minute against a third of the time.
 COMPILE_FLOPS = {"cpu": 1e13, "cuda": 4e15}
 
-Floats = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,14 @@ def score_tokens(
     return tally
 
 
+def total(tally: Tally, device: Device, partial: bool = False) -> Score:
+    """All ranks' tallies as one score; they must ask together."""
+    for rank, state in enumerate(gather(tally.state(), device)):
+        if rank != device.rank:
+            tally.merge(state)
+    return tally.score(partial)
+
+
 def losses(
     model: GPT,
     tokens: npt.NDArray[np.integer],
@@ -77,7 +86,7 @@ def losses(
     batch_tokens: int,
     rank: int = 0,
     ranks: int = 1,
-) -> Iterator[tuple[int, Floats]]:
+) -> Iterator[tuple[int, Doubles]]:
     """(first, nats): what targets first, first + 1, … cost; all targets of this rank's windows, each once."""
     plan = plan_windows(len(tokens) - 1, context, stride)
     share = Windows(*(column[rank::ranks] for column in plan))
@@ -87,7 +96,7 @@ def losses(
 @torch.inference_mode()
 def planned_losses(
     model: GPT, tokens: npt.NDArray[np.integer], plan: Windows, batch_tokens: int, compiled: bool | None = None
-) -> Iterator[tuple[int, Floats]]:
+) -> Iterator[tuple[int, Doubles]]:
     """The same for any plan, in an order of its own; `compiled` None: where that saves time."""
     device = next(model.parameters()).device
     batches = [*_batches(plan, fitting(batch_tokens, device))]
@@ -117,7 +126,7 @@ def fitting(batch_tokens: int, device: torch.device) -> int:
     return min(batch_tokens, CACHED_TOKENS * torch.get_num_threads()) if device.type == "cpu" else batch_tokens
 
 
-class Shape(NamedTuple):
+class BatchShape(NamedTuple):
     rows: int
     width: int  # tokens that each window feeds
     last: int  # of its positions, that are scored
@@ -125,7 +134,7 @@ class Shape(NamedTuple):
 
 class Batch(NamedTuple):
     windows: npt.NDArray[np.int64]  # numbers in the plan, at most shape.rows of them
-    shape: Shape
+    shape: BatchShape
 
 
 def _batches(plan: Windows, batch_tokens: int) -> Iterator[Batch]:
@@ -137,7 +146,7 @@ def _batches(plan: Windows, batch_tokens: int) -> Iterator[Batch]:
         while len(group):
             width = int(lengths[group[0]])
             rows = max(1, batch_tokens // width)
-            yield Batch(group[:rows], Shape(rows, width, width - begin))
+            yield Batch(group[:rows], BatchShape(rows, width, width - begin))
             group = group[rows:]
 
 
@@ -147,7 +156,7 @@ def score_windows(model: GPT, rows: torch.Tensor, last: int) -> torch.Tensor:
     return F.cross_entropy(logits.flatten(0, 1), rows[:, -last:].flatten(), reduction="none").view(len(rows), last)
 
 
-def _worth_compiling(model: GPT, shape: Shape, times: int) -> bool:
+def _worth_compiling(model: GPT, shape: BatchShape, times: int) -> bool:
     flops = times * shape.rows * scoring_flops(model.config, shape.width, shape.last)
     split = any(isinstance(part, FSDPModule) for part in model.modules())
     enough = flops >= COMPILE_FLOPS[next(model.parameters()).device.type]
@@ -157,7 +166,7 @@ def _worth_compiling(model: GPT, shape: Shape, times: int) -> bool:
 @torch.no_grad()
 def distributions(
     model: GPT, tokens: npt.NDArray[np.integer], targets: Sequence[int], context: int, stride: int
-) -> Floats:
+) -> Doubles:
     """(len(targets), V) probabilities behind the losses of these targets, from the windows that score them."""
     plan, asked = plan_windows(len(tokens) - 1, context, stride), np.asarray(targets)
     context = min(context, len(tokens))

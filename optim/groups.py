@@ -13,7 +13,7 @@ import torch
 from annotated_types import Ge, Gt, Lt
 
 from optim.muon import Muon
-from optim.schedule import Shape, learning_rate, momentum
+from optim.schedule import Fall, learning_rate, momentum
 
 Rate = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]  # of the run
@@ -43,7 +43,7 @@ class OptimConfig:
     warmup: Share = 0.0
     warmdown: Annotated[float, Ge(0)] = 0.5
     floor: Share = 0.0
-    shape: Shape = "linear"
+    shape: Fall = "linear"
 
     def __post_init__(self) -> None:
         if self.warmup + self.warmdown > 1:

@@ -3,11 +3,11 @@
 import math
 from typing import Literal
 
-Shape = Literal["linear", "cosine"]
+Fall = Literal["linear", "cosine"]
 
 
 def learning_rate(
-    progress: float, warmup: float = 0.0, warmdown: float = 0.0, floor: float = 0.0, shape: Shape = "linear"
+    progress: float, warmup: float = 0.0, warmdown: float = 0.0, floor: float = 0.0, shape: Fall = "linear"
 ) -> float:
     """The multiplier: up over the first `warmup` of the run, 1, down to `floor` over the last `warmdown` of it."""
     if progress < warmup:
@@ -23,5 +23,5 @@ def momentum(progress: float, start: float, end: float, warmup: float) -> float:
     return end if progress >= warmup else start + (end - start) * progress / warmup
 
 
-def _eased(share: float, shape: Shape) -> float:
+def _eased(share: float, shape: Fall) -> float:
     return share if shape == "linear" else 0.5 - 0.5 * math.cos(math.pi * share)

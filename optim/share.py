@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-Turn = Callable[[list[torch.Tensor]], list[torch.Tensor]]
+Turned = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 
 
 def held(tensor: torch.Tensor) -> torch.Tensor:
@@ -19,7 +19,7 @@ def held(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def turned(updates: list[torch.Tensor], parameters: Sequence[torch.Tensor], turn: Turn) -> list[torch.Tensor]:
+def turned(updates: list[torch.Tensor], parameters: Sequence[torch.Tensor], turn: Turned) -> list[torch.Tensor]:
     """`turn` of the whole matrices; `updates` and the result are what this rank holds of them."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return turn(updates)
@@ -28,7 +28,7 @@ def turned(updates: list[torch.Tensor], parameters: Sequence[torch.Tensor], turn
     return _replicated(updates, turn)
 
 
-def _replicated(updates: list[torch.Tensor], turn: Turn) -> list[torch.Tensor]:
+def _replicated(updates: list[torch.Tensor], turn: Turned) -> list[torch.Tensor]:
     flat = torch.zeros(sum(u.numel() for u in updates), dtype=updates[0].dtype, device=updates[0].device)
     slots = [slot.view_as(u) for slot, u in zip(torch.split(flat, [u.numel() for u in updates]), updates, strict=True)]
     mine = slice(dist.get_rank(), None, dist.get_world_size())
@@ -38,7 +38,7 @@ def _replicated(updates: list[torch.Tensor], turn: Turn) -> list[torch.Tensor]:
     return slots
 
 
-def _sharded(shards: list[torch.Tensor], shapes: list[tuple[int, ...]], turn: Turn) -> list[torch.Tensor]:
+def _sharded(shards: list[torch.Tensor], shapes: list[tuple[int, ...]], turn: Turned) -> list[torch.Tensor]:
     rank, ranks = dist.get_rank(), dist.get_world_size()
     owned = [range(owner, len(shards), ranks) for owner in range(ranks)]  # owner -> its matrices
     rows = [_rows(shape[0], ranks) for shape in shapes]  # matrix -> rows that each rank holds

@@ -26,7 +26,7 @@ GAIN, START = 192, 8192  # what one symbol adds to its table, and what a table b
 
 FULL = 1 << 26  # a table's total before it forgets half: no frequency falls below what the coder can tell from 0
 
-Table = npt.NDArray[np.int64]
+Frequencies = npt.NDArray[np.int64]
 
 
 def _quarter(exponent: int, scale_bits: int) -> int:
@@ -48,9 +48,9 @@ class Contexts:
         width = np.append(EDGES, EDGES[-1]).astype(np.float64)[:, None]  # (contexts, 1)
         heavy = 1 / (1 + (symbol / width) ** 2) ** 2  # a bell with thick tails, from + * / alone
         tables = np.floor(START * heavy / heavy.sum(1, keepdims=True)).astype(np.int64) + 1
-        self.tables: Table = np.concatenate([tables, tables])  # of the plain grid, of the staggered one
-        self.factors: Table = np.full(FACTORS, 16, np.int64)
-        self.columns: Table = np.empty(0, np.int64)
+        self.tables: Frequencies = np.concatenate([tables, tables])  # of the plain grid, of the staggered one
+        self.factors: Frequencies = np.full(FACTORS, 16, np.int64)
+        self.columns: Frequencies = np.empty(0, np.int64)
         self.states: States | None = None
         self.rows = 0
 
@@ -62,7 +62,7 @@ class Contexts:
 
     def expected(self, factor: int) -> npt.NDArray[np.int64]:
         """The context of each column in a row of this factor."""
-        contexts: Table = np.searchsorted(EDGES, (self.columns >> 8) * FACTOR[factor] >> 8, side="right")
+        contexts: Frequencies = np.searchsorted(EDGES, (self.columns >> 8) * FACTOR[factor] >> 8, side="right")
         return contexts if self.states is None else contexts + (len(EDGES) + 1) * self.states.staggered
 
     def best_factor(self, row: npt.NDArray[np.int64]) -> int:
@@ -85,7 +85,7 @@ class Contexts:
             table -= table // 2
 
 
-def _model(frequencies: Table) -> constriction.stream.model.Categorical:
+def _model(frequencies: Frequencies) -> constriction.stream.model.Categorical:
     # In fp32 its cumulative sums round, and a rare symbol beside frequent ones loses its whole range.
     return constriction.stream.model.Categorical(frequencies.astype(np.float64), perfect=False)
 

@@ -18,6 +18,7 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 
+from base.code import code_bytes
 from base.cli import Answer, OneLineParser, command, run
 from base.config import Layer, build
 from base.errors import BadInput
@@ -27,7 +28,6 @@ from data.dataset import Dataset, open_dataset
 from engine.checkpoint import load_weights
 from model.config import ModelConfig
 from model.gpt import GPT
-from quant.code import code_bytes
 from quant.damage import damage_of
 from quant.format import Codec
 from quant.packing import Packed, Packer

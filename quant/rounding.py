@@ -16,7 +16,7 @@ from quant.trellis import search
 
 DAMPING = 0.01  # of the Hessian's mean diagonal
 CLIPS = np.linspace(1.0, 0.5, 26)  # of the row's maximum, that the search tries
-BLOCK = 128  # columns between two updates of all that follow
+FEEDBACK_BLOCK = 128  # columns between two updates of all that follow
 
 
 def limits(bits: int) -> tuple[int, int]:
@@ -48,10 +48,10 @@ def sigma(weight: Floats, bits: int, k: float) -> tuple[Integers, Grid]:
 def nearest(weight: Floats, grid: Grid, bits: int) -> Integers:
     rows, columns = weight.shape
     steps = grid.row_steps(rows)[:, None] * grid.column_steps(columns)
-    return _whole(np.divide(weight, steps, out=np.zeros_like(weight), where=steps > 0), grid.trellis, bits)
+    return _whole_steps(np.divide(weight, steps, out=np.zeros_like(weight), where=steps > 0), grid.trellis, bits)
 
 
-def _whole(steps: Floats, trellis: bool, bits: int) -> Integers:
+def _whole_steps(steps: Floats, trellis: bool, bits: int) -> Integers:
     """(rows, columns) weights in steps -> the closest integers of so many bits."""
     if trellis:
         return search(2 * steps, limits(bits)[1]).astype(np.int8)
@@ -92,13 +92,13 @@ def feedbacks(
     )
     safe_rows = torch.where(row_steps > 0, row_steps, torch.ones(()))  # a row of zeros has step 0
     integers = torch.zeros(left.shape, dtype=torch.int8)
-    for begin in range(0, columns, BLOCK):
-        end = min(begin + BLOCK, columns)
+    for begin in range(0, columns, FEEDBACK_BLOCK):
+        end = min(begin + FEEDBACK_BLOCK, columns)
         block, errors = left[:, :, begin:end].clone(), torch.empty(len(weights), rows, end - begin)
         for at in range(end - begin):
             column, width = begin + at, column_steps[:, begin + at, None]
             wanted = block[:, :, at] / (safe_rows * width)  # (N, rows), in steps
-            whole = _whole(wanted.T.numpy(), grids[0].trellis, bits)  # (rows, N)
+            whole = _whole_steps(wanted.T.numpy(), grids[0].trellis, bits)  # (rows, N)
             integers[:, :, column] = torch.from_numpy(whole.T)
             value = torch.from_numpy(grids[0].values(whole)).T
             errors[:, :, at] = (block[:, :, at] - value * (row_steps * width)) / upper[:, column, column, None]

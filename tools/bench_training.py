@@ -14,7 +14,7 @@ import torch
 
 from base.config import load
 from data.dataset import open_dataset
-from data.prep import ensure_dataset
+from data.ensure import ensure_dataset
 from engine.device import Device
 from model.cost import flops_per_token
 from tools.bench_row import Row, since

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import BadInput
-from data.shards import MAGIC, ShardWriter, TokenStream, header, open_shard
+from data.shards import SHARD_MAGIC, ShardWriter, TokenStream, header, open_shard
 
 BOS, EOS = 1, 2
 
@@ -52,8 +52,8 @@ def test_a_shard_still_being_written_does_not_pass_for_a_whole_one(tmp_path: Pat
     [
         (b"", "shorter than a shard's 1024-byte header"),
         (header(2)[:1000], "shorter than"),
-        (b"\0" * 1024, f"magic 0 is not {MAGIC}"),
-        (struct.pack(">i", MAGIC) + header(0)[4:], "is not a token shard"),
+        (b"\0" * 1024, f"magic 0 is not {SHARD_MAGIC}"),
+        (struct.pack(">i", SHARD_MAGIC) + header(0)[4:], "is not a token shard"),
         (header(0)[:4] + struct.pack("<i", 2) + header(0)[8:], "shard version 2"),
         (header(2) + b"\0\0", "header says 2 tokens, the file holds 1"),
         (header(2) + b"\0" * 5, "the file holds 2.5"),

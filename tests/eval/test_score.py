@@ -11,7 +11,7 @@ from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer
 from eval.score import (
     COMPILE_FLOPS,
-    Shape,
+    BatchShape,
     _worth_compiling,
     distributions,
     losses,
@@ -77,7 +77,7 @@ def test_a_compiled_scoring_is_the_plain_one_and_only_long_ones_are_compiled(tok
     assert plain.keys() == fast.keys()
     for first, nats in plain.items():
         np.testing.assert_allclose(fast[first], nats, rtol=1e-5)
-    shape = Shape(8, 32, 8)
+    shape = BatchShape(8, 32, 8)
     times = int(COMPILE_FLOPS["cpu"] / scoring_flops(model.config, 32, 8) / 8)
     assert not _worth_compiling(model, shape, times)
     assert _worth_compiling(model, shape, times + 1)

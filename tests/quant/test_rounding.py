@@ -119,7 +119,7 @@ def test_feedback_in_blocks_is_feedback_column_by_column(monkeypatch: pytest.Mon
     weight, h = weights(), hessian(64)
     grid = Grid(step=0.01, columns=np.arange(-32, 32).astype(np.int8) // 4)
     whole = feedback(weight, grid, 8, h)
-    monkeypatch.setattr("quant.rounding.BLOCK", 7)
+    monkeypatch.setattr("quant.rounding.FEEDBACK_BLOCK", 7)
     assert (feedback(weight, grid, 8, h) != whole).mean() < 0.005  # ties within rounding
 
 

@@ -1,0 +1,80 @@
+"""The code that runs: its sources, and what it counts against the cap. Here it is modules.
+
+From modules the count is an estimate of what `python -m tools.bundle --packed` would make of them: the sources without
+comments and annotations, compressed. In a generated single file this module is another, with the same names: there the
+code is the file as it lies on disk, and it carries its sources' hashes and its run's config.
+"""
+
+import ast
+import hashlib
+import lzma
+from importlib.util import find_spec
+from pathlib import Path
+
+from base.errors import BadInput
+
+ENTRY = "train_gpt"
+OWN_CONFIG = ""  # a single file's: the run that it repeats, as YAML
+OWN_NAME = ""  # of that run
+OWN_SHA256 = ""
+
+
+def code_bytes(file: str | None) -> int:
+    if file is not None:
+        if not Path(file).is_file():
+            raise BadInput(f"--code {file}: no such file")
+        return Path(file).stat().st_size
+    return len(lzma.compress("\n".join(map(bare, _reached().values())).encode()))
+
+
+def sources() -> dict[str, str]:
+    """Repository path -> sha256 of every file of ours that a run reaches."""
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in _reached().items()}
+
+
+def _reached() -> dict[str, str]:
+    """The entry and every file that it imports, directly or not: name -> text."""
+    spec = find_spec(ENTRY)
+    if spec is None or spec.origin is None:
+        raise BadInput(f"{ENTRY}.py is not to be found; run this from the repository, or name the counted code: --code")
+    root, found, waiting = Path(spec.origin).parent, dict[str, str](), [f"{ENTRY}.py"]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found[name] = (root / name).read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(found[name])):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = f"{node.module.replace('.', '/')}.py"
+                waiting += [module] if (root / module).is_file() else []
+    return dict(sorted(found.items()))
+
+
+def bare(text: str) -> str:
+    """Without comments, docstrings and the annotations of functions and variables; classes keep theirs."""
+    return ast.unparse(ast.fix_missing_locations(_Bare().visit(ast.parse(text))))
+
+
+class _Bare(ast.NodeTransformer):
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        for argument in ast.walk(node.args):
+            if isinstance(argument, ast.arg):
+                argument.annotation = None
+        node.returns = None
+        _without_docstring(node)
+        self.generic_visit(node)
+        node.body = node.body or [ast.Pass()]
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        _without_docstring(node)
+        node.body = [s if isinstance(s, ast.AnnAssign) else self.visit(s) for s in node.body]  # fields are annotations
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.Assign | None:
+        return ast.Assign([node.target], node.value) if node.value is not None else None
+
+
+def _without_docstring(node: ast.FunctionDef | ast.ClassDef) -> None:
+    if ast.get_docstring(node) is not None:
+        node.body = node.body[1:] or [ast.Pass()]

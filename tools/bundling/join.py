@@ -1,0 +1,45 @@
+"""Kept definitions -> one text, comments kept, a banner before each section.
+
+Imports from elsewhere are hoisted and deduplicated, sections stand in import order, and each begins with its
+repository path and the sha256 of the whole file that it was taken from.
+"""
+
+import ast
+from pathlib import Path
+
+from tools.bundling.modules import Module
+from tools.bundling.tree import Tree, shaken
+
+RULE = "# " + 118 * "-"
+
+
+def readable(root: Path, modules: list[Module]) -> str:
+    tree, entry = shaken(root, modules), modules[-1]
+    parts = [f'"""{ast.get_docstring(entry.tree, clean=False) or ""}"""\n\n', imports(tree)]
+    for module in modules:
+        section = "".join(_with_comments(module, tree.kept[module.path])).strip()
+        if section:
+            parts.append(f"\n{RULE}\n# {module.path}  sha256 {module.sha256}\n\n{section}\n\n")
+    return "".join(parts)
+
+
+def imports(tree: Tree) -> str:
+    whole, taken = set[str](), dict[str, list[str]]()
+    for name, (module, inner) in tree.outside.items():
+        if not inner:
+            whole.add(f"import {module}" + (f" as {name}" if name != module.split(".")[0] else ""))
+        else:
+            taken.setdefault(module, []).append(inner + (f" as {name}" if name != inner else ""))
+    lines = sorted(whole) + [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(taken.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _with_comments(module: Module, kept: list[ast.stmt]) -> list[str]:
+    """Each kept statement's lines, with the comments and blank lines above it."""
+    lines, texts, end = module.text.splitlines(keepends=True), [], 0
+    live = {id(statement) for statement in kept}
+    for statement in module.tree.body:
+        begin, end = end, statement.end_lineno or statement.lineno
+        if id(statement) in live:
+            texts.append("".join(lines[begin:end]))
+    return texts

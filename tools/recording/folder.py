@@ -72,7 +72,7 @@ def fill_contest(part: Path, submission: Submission, found: Sequence[Seed], code
 def shared_files(part: Path, submission: Submission, found: Sequence[Seed], code: Code, dataset: Dataset) -> None:
     """What both layouts have."""
     (part / CODE).write_bytes(code.data)
-    (part / REQUIREMENTS).write_text(requirements(code.sources), encoding="utf-8")
+    (part / REQUIREMENTS).write_text(requirements(code), encoding="utf-8")
     (part / TOKENIZER).write_bytes(dataset.tokenizer.model)
     for seed in found:
         shutil.copyfile(seed.run.folder / LOG, part / f"train_seed{seed.number}.log")

@@ -174,7 +174,8 @@ def _quantisation(submission: Submission) -> str:
     seed = submission.notes["median_seed"]
     return (
         f"## Quantisation\n\nMethod `{quant['method']}`, codec `{quant['codec']}`; the table is of seed {seed}'s "
-        f"artifact. What calibration there is read training text alone.\n\n{table(head, rows)}\n\n{_picture('figures/bytes.png')}"
+        f"artifact. What calibration there is read training text alone.\n\n{table(head, rows)}\n\n"
+        f"{_picture('figures/bytes.png')}"
     )
 
 

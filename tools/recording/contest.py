@@ -96,7 +96,7 @@ def _unproved(submission: Submission, track: Track) -> list[str]:
             return []
         if tested["rule"] == "written":
             more = tested["seeds_needed"]
-            hope = f"; {more} more seeds like these would do" if more else ""
+            hope = f"; more seeds like these that it takes: {more}" if more else ""
             return [f"significance: a lead of {bpb(against['lead_bpb'])} has p = {tested['p']:.3g}, not {rule}{hope}"]
     return [f"significance: one seed has no spread; the lead must be {rule}"]
 

@@ -13,10 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from base.errors import BadInput, CheckFailed
 
@@ -24,8 +23,7 @@ CODE, ARTIFACT = "train_gpt.py", "model.golf"
 CUT = ("unshare", "--map-root-user", "--net")  # a network namespace of its own, which has no way out
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     bpb: float
     nats_per_token: float
     tokens: int
@@ -52,7 +50,7 @@ def score_shipped(code: bytes, artifact: Path, data: Path) -> Scored:
         seconds = time.perf_counter() - began
     if answer["partial"] or answer["coverage"] != 1.0:
         raise CheckFailed(f"{artifact}: {answer['coverage']:.2%} of the targets were scored; a record has them all")
-    kept = {name: answer[name] for name in Scored.__dataclass_fields__ if name != "seconds"}
+    kept = {name: answer[name] for name in Scored._fields if name != "seconds"}
     return Scored(**kept, seconds=seconds)
 
 

@@ -6,14 +6,12 @@
     python train_gpt.py configs/d52.yaml --dry-run              (sizes and schedule; needs no data and no weights)
     python train_gpt.py --score model.golf --data DIR           (an artifact under its own rule; trains nothing)
 
-A run lives in runs/NAME. The same command again goes on with a run that was killed, bit for bit where the budget is in
-steps; after a finished one, or under another config, it begins a new folder.
+A run lives in runs/NAME. The same command again goes on with a run that was killed, bit for bit under a budget in steps;
+after a finished one, or under another config, it begins a new folder. Its single-file form: python -m tools.bundle.
 """
 
 import argparse
-import json
 import math
-import platform
 import sys
 import time
 from dataclasses import dataclass, field
@@ -26,17 +24,15 @@ import torch.nn.functional as F
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.code import OWN_CONFIG, OWN_NAME, OWN_SHA256, code_bytes, sources
 from base.config import load, to_dict, to_yaml
-from base.errors import BadInput, CheckFailed
 from base.runs import new_or_unfinished
 from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
 from data.loader import DataConfig, Loader
-from engine.checkpoint import CHECKPOINT, load_checkpoint, load_weights, restore_random, save_checkpoint
+from engine.checkpoint import CHECKPOINT, diverged, load_checkpoint, load_weights, restore_random, save_checkpoint
 from engine.clock import Clock
 from engine.config import TrainConfig, micro_rows
-from engine.device import Device, agree, average_gradients, gather, joined, mean, silence_other_ranks
-from engine.log import RunLog, live_line, packed_lines, provenance, scored_line, trained_line
-from engine.plot import plot_losses
+from engine.device import Device, agree, average_gradients, gather, joined, mean, memory_told, silence_other_ranks
+from engine.log import RESULT, RunLog, environment, live_line, packed_lines, provenance, scored_line, trained_line
 from engine.shard import gathered, placer, spread, spread_optimizer, whole
 from engine.stopping import sigterm
 from eval.own import own_score
@@ -46,12 +42,12 @@ from model.config import ModelConfig
 from model.cost import flops_per_token, parameters, summary
 from model.gpt import GPT, parameter_kind
 from optim.average import Average, AverageConfig
-from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates
+from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates, warm_up
 from quant.packing import Packer, projected_bytes
 from quant.quantize import QuantConfig
 from quant.unpack import open_artifact
 
-DEFAULT, FINAL, ARTIFACT, RESULT = "configs/demo.yaml", "model.pt", "model.golf", "result.json"
+DEFAULT, FINAL, ARTIFACT = "configs/demo.yaml", "model.pt", "model.golf"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,14 +115,15 @@ class Training:
 
     def prime(self) -> None:
         """Compile and warm up on random tokens, outside the clock: no weight, no state and no data position moves."""
-        shape = (self.rows, self.config.train.seq_len)
-        random = torch.randint(self.config.model.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+        shape, draw = (2, self.rows, self.config.train.seq_len), torch.Generator().manual_seed(0)
+        random = torch.randint(self.config.model.vocab_size, shape, generator=draw).to(self.device.torch)
         for progress in (0.0, 1.0):  # with loops off and on
             self.model.order = self.config.model.order(progress)
-            with self.device.autocast():
-                torch.autograd.backward(self.losses(*2 * (random.to(self.device.torch),)))
+            with self.device.autocast():  # two tensors: for one in both places it would be compiled anew
+                torch.autograd.backward(self.losses(random[0].clone(), random[1].clone()))
         for weight in self.weights:
             weight.grad = None
+        warm_up(self.config.optim, self.device.torch)
         self.device.synchronize()
 
     def score(self, stride: int = 0, model: GPT | None = None) -> Score:
@@ -194,9 +191,7 @@ def train(training: Training, log: RunLog, folder: Path | None, stopped: list[in
             device.synchronize()
         took_s = clock.elapsed_s - begun_s
         if math.isnan(norm):
-            saved = folder is not None and (folder / CHECKPOINT).exists()
-            kept = f"the last good checkpoint is {folder}/{CHECKPOINT}" if saved else "nothing was saved yet"
-            raise CheckFailed(f"step {clock.step}: loss {loss:.4g} has diverged; {kept}; lower the learning rates")
+            raise diverged(clock.step, loss, folder)
         log.metrics(step=clock.step, elapsed_s=clock.elapsed_s, loss=loss, grad_norm=norm, step_s=took_s)
         log.progress(live_line(clock, loss, bytes_, config.train.batch_tokens / took_s, flops, device))
 
@@ -210,13 +205,8 @@ def act(args: argparse.Namespace) -> Answer:
     config: RunConfig = load(RunConfig, path, args.words[named:])
     if args.dry_run:
         return dry_run(config)
-    try:
-        with joined() as device:
-            return whole_run(config, args.name or (Path(path).stem if path else OWN_NAME), device)
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's allocator raises it plainly
-        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
-            raise
-        raise BadInput(f"out of memory; lower train.micro_tokens or set train.checkpointing=true ({error})") from None
+    with joined() as device, memory_told("lower train.micro_tokens or set train.checkpointing=true"):
+        return whole_run(config, args.name or (Path(path).stem if path else OWN_NAME), device)
 
 
 def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
@@ -230,51 +220,36 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     Packer.require(training.model, config.quant, code)
     folder = Path(gather(str(new_or_unfinished(name, to_yaml(config), RESULT)) if device.main else "", device)[0])
     log = RunLog(folder if device.main else None)
-    data_sha256, tokenizer_sha256 = dataset.manifest.data_sha256(), dataset.manifest.tokenizer.sha256
+    hashes = dataset.manifest.hashes()
     if state := load_checkpoint(folder, device.torch):
         training.load_state_dict(state, str(folder / CHECKPOINT))
         log.truncate_metrics(clock.step)
         log.say(f"going on at step {clock.step}")
     else:
         compiled = config.train.compiled(device.torch.type)
-        log.say(to_yaml(config) + provenance(device, compiled, made_of, data_sha256, tokenizer_sha256))
+        log.say(to_yaml(config) + provenance(environment(device), compiled, made_of, hashes))
     training.prime()
     with sigterm() as stopped:
         train(training, log, folder if device.main else None, stopped)
     log.say(trained_line(clock, device.peak_memory_bytes()))
     training.average.swap(training.weights)
+    score, _ = scored("pre_quant", training, log)
+    how = {"seed": config.seed, "stride": config.eval.stride, "context": training.context}
+    what = {"run": str(folder.resolve()), "params": sum(parameters(config.model).values()), "steps": clock.step}
+    speed = clock.step * config.train.batch_tokens / clock.elapsed_s
+    measured = {"train_seconds": clock.elapsed_s, "tokens_per_second": speed, **score.named("val")}
+    packed = pack_and_score(training, folder, code, log)
+    made = {"sources": made_of, "bundle_sha256": OWN_SHA256, **environment(device)}
+    return log.finish({**what, **measured, **packed, **how, **hashes, **made})
+
+
+def scored(name: str, training: Training, log: RunLog, model: GPT | None = None) -> tuple[Score, float]:
+    """The score as the config says, and its seconds, both logged."""
     begun_s = time.perf_counter()
-    score = training.score(config.eval.stride)
-    log.say(scored_line("pre_quant", score.nats_per_token, score.bpb, time.perf_counter() - begun_s))
-    answer = {
-        "run": str(folder.resolve()),
-        "params": sum(parameters(config.model).values()),
-        "steps": clock.step,
-        "train_seconds": clock.elapsed_s,
-        "val_bpb": score.bpb,
-        "val_nats_per_token": score.nats_per_token,
-        "tokens_per_second": clock.step * config.train.batch_tokens / clock.elapsed_s,
-        **pack_and_score(training, folder, code, log),
-        "seed": config.seed,
-        "val_tokens": score.tokens,
-        "val_bytes": score.bytes,
-        "contest_bytes": score.contest_bytes,
-        "stride": config.eval.stride,
-        "context": training.context,
-        "data_sha256": data_sha256,
-        "val_sha256": dataset.manifest.data_sha256("val"),
-        "tokenizer_sha256": tokenizer_sha256,
-        "sources": made_of,
-        "bundle_sha256": OWN_SHA256,
-        "device": device.describe(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "peak_memory_bytes": device.peak_memory_bytes(),
-    }
-    if device.main:
-        plot_losses(folder)
-        (folder / RESULT).write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")  # the run is finished
-    return answer
+    score = training.score(training.config.eval.stride, model)
+    took_s = time.perf_counter() - begun_s
+    log.say(scored_line(name, score.nats_per_token, score.bpb, took_s))
+    return score, took_s
 
 
 def pack_and_score(training: Training, folder: Path, code: int, log: RunLog) -> Answer:
@@ -288,22 +263,13 @@ def pack_and_score(training: Training, folder: Path, code: int, log: RunLog) -> 
         packer = Packer(model.to(device.torch), to_dict(config), training.dataset)
         artifact.write_bytes(packer.packed(config.quant, code).data)
     gather(0, device)  # the other ranks read it, too
-    packed, packed_s = open_artifact(artifact), time.perf_counter()
-    log.say(packed_lines(packed.size_bytes, packed.sha256, packed_s - begun_s, code))
-    score = training.score(config.eval.stride, packed.model.to(device.torch))
-    eval_seconds = time.perf_counter() - packed_s
-    log.say(scored_line("final", score.nats_per_token, score.bpb, eval_seconds))
-    return {
-        "packed_bpb": score.bpb,
-        "packed_nats_per_token": score.nats_per_token,
-        "artifact": str(artifact.resolve()),
-        "artifact_sha256": packed.sha256,
-        "artifact_bytes": packed.size_bytes,
-        "code_bytes": code,
-        "total_bytes": packed.size_bytes + code,
-        "calibration_seconds": packed_s - begun_s,
-        "eval_seconds": eval_seconds,
-    }
+    packed, packed_s = open_artifact(artifact), time.perf_counter() - begun_s
+    log.say(packed_lines(packed.size_bytes, packed.sha256, packed_s, code))
+    score, eval_s = scored("final", training, log, packed.model.to(device.torch))
+    sizes = {"artifact_bytes": packed.size_bytes, "code_bytes": code, "total_bytes": packed.size_bytes + code}
+    files = {"artifact": str(artifact.resolve()), "artifact_sha256": packed.sha256, **sizes}
+    seconds = {"calibration_seconds": packed_s, "eval_seconds": eval_s}
+    return {"packed_bpb": score.bpb, "packed_nats_per_token": score.nats_per_token, **files, **seconds}
 
 
 def dry_run(config: RunConfig) -> Answer:
@@ -311,12 +277,10 @@ def dry_run(config: RunConfig) -> Answer:
     rows, micro_batches = micro_rows(config.train, 1)
     length, value_bytes = config.train.seq_len, 2 if torch.cuda.is_available() else 4
     muon, again = config.optim.matrix == "muon", config.train.checkpointing
-    return {
-        **summary(config.model, length, rows * length, value_bytes, muon, again),
-        "tokens_per_step": config.train.batch_tokens,
-        "micro_batches": micro_batches,
-        "rate_multiplier": {str(share): multiplier(config.optim, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)},
-    }
+    costs = summary(config.model, length, rows * length, value_bytes, muon, again)
+    batch = {"tokens_per_step": config.train.batch_tokens, "micro_batches": micro_batches}
+    rates = {str(share): multiplier(config.optim, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)}
+    return {**costs, **batch, "rate_multiplier": rates}
 
 
 def parser() -> OneLineParser:

@@ -105,7 +105,7 @@ def _yaml12_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 
 class _Yaml12(yaml.SafeLoader):
     yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = _yaml12_resolvers()  # type: ignore[misc]
-    yaml_constructors: typing.ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+    yaml_constructors: typing.ClassVar[dict[str | None, Any]] = {
         **yaml.SafeLoader.yaml_constructors,
         "tag:yaml.org,2002:int": _yaml12_int,
     }

@@ -82,6 +82,14 @@ class Manifest:
         named = [[s.split, s.sha256] for s in self.shards if split in (None, s.split)]
         return hashlib.sha256(json.dumps([self.layout, self.tokenizer.sha256, named]).encode()).hexdigest()
 
+    def hashes(self) -> dict[str, str]:
+        """By the names that runs and records answer with."""
+        return {
+            "data_sha256": self.data_sha256(),
+            "val_sha256": self.data_sha256("val"),
+            "tokenizer_sha256": self.tokenizer.sha256,
+        }
+
 
 def describe_tokenizer(tokenizer: Tokenizer) -> TokenizerEntry:
     return TokenizerEntry(

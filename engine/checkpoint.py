@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from base.errors import BadInput
+from base.errors import BadInput, CheckFailed
 from engine.shard import spread
 
 CHECKPOINT = "checkpoint.pt"
@@ -35,6 +35,12 @@ def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None
     except Exception as error:  # torch raises whatever its zip and pickle readers do
         raise BadInput(f"{path}: not a checkpoint that can be read: {error!s:.200}") from None
     return state
+
+
+def diverged(step: int, loss: float, folder: Path | None) -> CheckFailed:
+    saved = folder is not None and (folder / CHECKPOINT).exists()
+    kept = f"the last good checkpoint is {folder}/{CHECKPOINT}" if saved else "nothing was saved yet"
+    return CheckFailed(f"step {step}: loss {loss:.4g} has diverged; {kept}; lower the learning rates")
 
 
 def restore_random(state: dict[str, Any]) -> None:

@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
+from base.errors import BadInput
+
 # Dense bf16 peaks by a part of the device's name, for model-FLOPs utilisation.
 PEAK_FLOPS = {"B200": 2250e12, "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
 
@@ -86,6 +88,17 @@ def joined() -> Iterator[Device]:
         yield Device(device, rank, ranks)
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def memory_told(way_out: str) -> Iterator[None]:
+    """Running out of memory is the input's fault, and there is something to be done about it."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's allocator raises it plainly
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
+        raise BadInput(f"out of memory; {way_out} ({error})") from None
 
 
 def silence_other_ranks() -> None:

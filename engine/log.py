@@ -16,8 +16,10 @@ import torch
 
 from engine.clock import Clock
 from engine.device import Device
+from engine.plot import plot_losses
 
 PLAIN_EVERY_S = 10.0
+RESULT = "result.json"
 
 
 def sources_sha256(sources: dict[str, str]) -> str:
@@ -25,12 +27,22 @@ def sources_sha256(sources: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
 
 
-def provenance(device: Device, compiled: bool, sources: dict[str, str], data: str, tokenizer: str) -> str:
+def environment(device: Device) -> dict[str, Any]:
+    """Where a run runs, for its log and its result."""
+    return {
+        "device": device.describe(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "peak_memory_bytes": device.peak_memory_bytes(),
+    }
+
+
+def provenance(where: dict[str, Any], compiled: bool, sources: dict[str, str], hashes: dict[str, str]) -> str:
     """The lines of the log's head that follow the config: what runs, where, on what."""
-    versions = f"python {platform.python_version()}, torch {torch.__version__}"
     return (
-        f"{versions}, on {device.describe()}, torch.compile {'on' if compiled else 'off'}\n"
-        f"sources {sources_sha256(sources)}\ndata {data} tokenizer {tokenizer}"
+        f"python {where['python']}, torch {where['torch']}, on {where['device']}, "
+        f"torch.compile {'on' if compiled else 'off'}\nsources {sources_sha256(sources)}\n"
+        f"data {hashes['data_sha256']} tokenizer {hashes['tokenizer_sha256']}"
     )
 
 
@@ -99,6 +111,13 @@ class RunLog:
         self.say(
             f"step {clock.step} val_bpb:{bpb:.4f} (no overlap, current weights), artifact about {artifact_bytes:,}{cap}"
         )
+
+    def finish(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """With the result beside it the run is finished."""
+        if self._folder is not None:
+            plot_losses(self._folder)
+            (self._folder / RESULT).write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+        return answer
 
     def truncate_metrics(self, step: int) -> None:
         """Forget what was measured after `step`: a resumed run will measure it again."""

@@ -27,6 +27,16 @@ class Score(NamedTuple):
     coverage: float  # of all targets, 1.0 unless partial
     partial: bool
 
+    def named(self, side: str) -> dict[str, float]:
+        """As a run's result calls it."""
+        return {
+            f"{side}_bpb": self.bpb,
+            f"{side}_nats_per_token": self.nats_per_token,
+            f"{side}_tokens": self.tokens,
+            f"{side}_bytes": self.bytes,
+            "contest_bytes": self.contest_bytes,
+        }
+
 
 class TallyState(NamedTuple):
     identity: str

@@ -86,6 +86,15 @@ def build_optimizers(kinds: Iterable[tuple[torch.Tensor, str]], config: OptimCon
     return optimizers
 
 
+def warm_up(config: OptimConfig, device: torch.device) -> None:
+    """A step of optimizers of their own: torch imports its compiler at the first one, which takes seconds."""
+    stand_ins = [torch.ones(2, 2, device=device, requires_grad=True) for _ in range(2)]
+    for optimizer in build_optimizers(zip(stand_ins, ("mlp", "embed"), strict=True), config):
+        for stand_in in stand_ins:
+            stand_in.grad = torch.ones_like(stand_in)
+        optimizer.step()
+
+
 def multiplier(config: OptimConfig, progress: float) -> float:
     """What the schedule makes of every peak rate at this moment of the run."""
     return learning_rate(progress, config.warmup, config.warmdown, config.floor, config.shape)

@@ -18,8 +18,8 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 
-from base.code import code_bytes
 from base.cli import Answer, OneLineParser, command, run
+from base.code import code_bytes
 from base.config import Layer, build
 from base.errors import BadInput
 from base.files import require_folder_of, write_whole

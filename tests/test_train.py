@@ -1,6 +1,7 @@
 """train_gpt.py end to end on small data: what a run leaves, and that neither ranks, cuts nor kills change it."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,12 +15,15 @@ import torch
 from base.cli import run, show_pairs
 from base.config import load
 from base.errors import BadInput, CheckFailed
+from base.files import file_sha256
 from data.dataset import open_dataset
+from data.ensure import ensure_dataset
 from data.loader import Loader
 from engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from engine.clock import Clock
 from engine.config import TrainConfig, micro_rows
 from engine.device import Device
+from engine.log import sources_sha256
 from model.config import ModelConfig
 from model.gpt import GPT
 from tests.conftest import prep
@@ -33,6 +37,15 @@ SMALL = [
     "model.bigram_buckets=64", "model.bigram_dim=8", "model.skips=plain", "model.embed_norm=true", "train.seconds=0",
     "train.steps=12", "train.seq_len=32", "train.batch_tokens=256", "train.checkpoint_s=1e-9", "eval.stride=16",
 ]  # fmt: skip
+
+
+RESULT_KEYS = {
+    "run", "params", "steps", "train_seconds", "val_bpb", "val_nats_per_token", "tokens_per_second", "packed_bpb",
+    "packed_nats_per_token", "artifact", "artifact_bytes", "artifact_sha256", "code_bytes", "total_bytes", "seed",
+    "calibration_seconds", "eval_seconds", "val_tokens", "val_bytes", "contest_bytes", "stride", "context",
+    "data_sha256", "val_sha256", "tokenizer_sha256", "sources", "bundle_sha256", "device", "torch", "python",
+    "peak_memory_bytes",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -65,10 +78,29 @@ def test_a_run_leaves_what_is_needed_to_check_and_repeat_it(work: Path) -> None:
     assert load(RunConfig, run / "config.yaml") == small()
     log = (run / "train.log").read_text()
     dataset = open_dataset("data")
-    for said in ("torch.compile off", "commit ", dataset.manifest.data_sha256(), dataset.manifest.tokenizer.sha256):
+    hashes = dataset.manifest.hashes()
+    for said in (
+        "torch.compile off\n",
+        f"\nsources {sources_sha256(answer['sources'])}\n",
+        f"\ndata {hashes['data_sha256']} tokenizer {hashes['tokenizer_sha256']}\n",
+    ):
         assert said in log
-    assert log.splitlines()[-2].endswith(f"val_bpb:{answer['val_bpb']:.4f}")
-    assert log.splitlines()[-1].endswith(f"val_bpb:{answer['packed_bpb']:.4f}")
+    number = r"\d+\.\d{8}"
+    shapes = (
+        r"steps 12 train_time:\d+ms step_avg:\d+\.\d\dms peak_memory:\d+MiB",
+        rf"pre_quant val_loss:{number} val_bpb:{answer['val_bpb']:.8f} eval_time:\d+ms",
+        rf"calibration_time:\d+ms artifact_bytes:{answer['artifact_bytes']} artifact_sha256:[0-9a-f]{{64}}",
+        rf"code_bytes:{answer['code_bytes']} total_bytes:{answer['total_bytes']}",
+        rf"final val_loss:{answer['packed_nats_per_token']:.8f} val_bpb:{answer['packed_bpb']:.8f} eval_time:\d+ms",
+    )
+    for shape, line in zip(shapes, log.splitlines()[-5:], strict=True):
+        assert re.fullmatch(shape, line), line
+    assert json.loads((run / "result.json").read_text()) == answer
+    assert set(answer) == RESULT_KEYS
+    assert answer["sources"]["train_gpt.py"] == file_sha256(ROOT / "train_gpt.py")
+    assert not [path for path in answer["sources"] if path.startswith(("tools/", "data/prep"))]
+    assert answer["artifact_sha256"] == file_sha256(run / "model.golf")
+    assert (answer["bundle_sha256"], answer["val_sha256"]) == ("", hashes["val_sha256"])
     losses = [row["loss"] for row in metrics(run) if "loss" in row]
     assert len(losses) == 12
     assert losses[-1] < losses[0] - 0.3
@@ -285,6 +317,14 @@ def test_a_dry_run_needs_no_data_and_no_memory_even_for_seven_billion() -> None:
     assert answer["params"] == 7_347_372_032
     assert answer["memory_bytes"] > 80e9
     assert answer["rate_multiplier"]["1.0"] == 0.0
+
+
+def test_a_run_makes_the_dataset_that_it_names_in_another_process(jsonl: Path, tmp_path: Path) -> None:
+    ensure_dataset(str(jsonl), 400, tmp_path / "made")
+    assert open_dataset(tmp_path / "made").manifest.tokenizer.vocab_size == 400
+    ensure_dataset("there is no such source", 400, tmp_path / "made")  # it is there: nothing is asked
+    with pytest.raises(BadInput, match=r"could not make it from nothing\.jsonl \(exit code 2"):
+        ensure_dataset("nothing.jsonl", 400, tmp_path / "other")
 
 
 def test_the_loader_that_training_uses_is_the_datasets_own(work: Path) -> None:

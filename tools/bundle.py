@@ -24,7 +24,12 @@ def act(args: argparse.Namespace) -> Answer:
     path, *words = args.words if args.words and "=" not in args.words[0] else [DEFAULT, *args.words]
     built = bundle(load(RunConfig, path, words), args.packed, Path(path).stem)
     write_whole(Path(args.output), built.data)
-    return {"path": str(Path(args.output).resolve()), "bytes": len(built.data), "packed": args.packed, "modules": len(built.sources)}
+    return {
+        "path": str(Path(args.output).resolve()),
+        "bytes": len(built.data),
+        "packed": args.packed,
+        "modules": len(built.sources),
+    }
 
 
 def parser() -> OneLineParser:

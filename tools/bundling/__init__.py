@@ -1,1 +1,1 @@
-"""Modules -> the single file of a submission: rules, tree, sections, and the packed form. `tools.bundle` is its command."""
+"""Modules -> the single file of a submission: rules, tree, sections, the packed form. Its command is tools.bundle."""

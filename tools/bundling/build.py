@@ -1,6 +1,6 @@
 """The single file of a run: what train_gpt.py reaches, with the run's config as its default.
 
-    built = bundle(config, packed=True)        built.data is the file; built.sources: path -> sha256 of what it is made of
+built = bundle(config, packed=True)        built.data is the file; built.sources: path -> sha256 of what it is made of
 """
 
 from dataclasses import dataclass, replace
@@ -57,7 +57,7 @@ def bundle(config: RunConfig | None, packed: bool, name: str = "train_gpt", root
     own = OWN_TEXT.format(
         name=name, config=repr(said) if plain else f'"""\\\n{said}"""', sources=pformat(sources, width=118)
     )
-    modules = [replace(module, text=own) if module.path == OWN else module for module in modules]
+    modules = [replace(module, text=own, replaced=True) if module.path == OWN else module for module in modules]
     if not packed:
         return Bundle(readable(root, modules).encode(), sources)
     readable(root, modules)  # so that broken rules are told with the lines of the real files

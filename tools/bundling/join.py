@@ -10,8 +10,6 @@ from pathlib import Path
 from tools.bundling.modules import Module
 from tools.bundling.tree import Tree, shaken
 
-RULE = "# " + 118 * "-"
-
 
 def readable(root: Path, modules: list[Module]) -> str:
     tree, entry = shaken(root, modules), modules[-1]
@@ -19,7 +17,7 @@ def readable(root: Path, modules: list[Module]) -> str:
     for module in modules:
         section = "".join(_with_comments(module, tree.kept[module.path])).strip()
         if section:
-            parts.append(f"\n{RULE}\n# {module.path}  sha256 {module.sha256}\n\n{section}\n\n")
+            parts.append(f"\n# == {module.path} sha256 {module.sha256} ==\n\n{section}\n\n")
     return "".join(parts)
 
 
@@ -30,7 +28,9 @@ def imports(tree: Tree) -> str:
             whole.add(f"import {module}" + (f" as {name}" if name != module.split(".")[0] else ""))
         else:
             taken.setdefault(module, []).append(inner + (f" as {name}" if name != inner else ""))
-    lines = sorted(whole) + [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(taken.items())]
+    lines = sorted(whole) + [
+        f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(taken.items())
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,6 @@ it is known which are kept.
 
 import ast
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +26,7 @@ class Module:
     text: str
     sha256: str  # of the whole file, whatever `text` has become
     entry: bool
+    replaced: bool = False  # `text` is the single file's own
 
     @cached_property
     def tree(self) -> ast.Module:
@@ -109,14 +109,3 @@ def _check_statements(module: Module) -> None:
             continue
         said = ast.unparse(statement).splitlines()[0]
         raise module.refuse(statement, f"`{said:.60}` works at import; a module only defines: put it into a function")
-    if module.entry:
-        return
-    for node in special_names(module):
-        raise module.refuse(node, f"{node.id} is another in a single file; only the entry knows where it lies")
-
-
-def special_names(module: Module) -> Iterator[ast.Name]:
-    for statement in module.statements:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Name) and node.id == "__file__":
-                yield node

@@ -23,7 +23,9 @@ s=lzma.decompress('%s'.encode('L1'),3,None,[%s]).decode()
 l.cache[__file__]=len(s),None,s.splitlines(1),__file__
 exec(compile(s,__file__,'exec'))
 """
-MARK = re.compile(rb"\A#coding:L1\nimport lzma,linecache as l\ns=lzma\.decompress\((.*)\.encode\('L1'\),3,None,\[(.*)\]\)", re.S)
+MARK = re.compile(
+    rb"\A#coding:L1\nimport lzma,linecache as l\ns=lzma\.decompress\((.*)\.encode\('L1'\),3,None,\[(.*)\]\)", re.S
+)
 
 
 def minified(source: str) -> str:
@@ -41,7 +43,9 @@ def minified(source: str) -> str:
 
 def self_extracting(source: str) -> bytes:
     plain = source.encode()
-    tried = [_compressed(plain, lc, pb, nice) for lc in (2, 3, 4) for pb in (0, 1) for nice in (32, 48, 64, 96, 128, 273)]
+    tried = [
+        _compressed(plain, lc, pb, nice) for lc in (2, 3, 4) for pb in (0, 1) for nice in (32, 48, 64, 96, 128, 273)
+    ]
     coded, spelled = min(tried, key=lambda pair: len(pair[0]))
     text = "".join(ESCAPED.get(byte, chr(byte)) for byte in coded)
     text = re.sub(r"(?<!\\)((?:\\\\)*)\\0(?=[0-7])", r"\1\\x00", text)  # "\\0" before a digit is another character

@@ -105,6 +105,9 @@ def _check_names(modules: list[Module], tree: Tree, users: dict[str, str]) -> No
     first: dict[str, str] = {}
     for module in modules:
         for statement in tree.kept[module.path]:
+            for node in () if module.entry or module.replaced else ast.walk(statement):
+                if isinstance(node, ast.Name) and node.id in ("__file__", "__doc__", "__name__"):
+                    raise module.refuse(statement, f"{node.id} is another in a single file; only the entry may use it")
             for name in defined_names(statement):
                 other = first.setdefault(name, module.path)
                 if other != module.path:

@@ -1,0 +1,204 @@
+"""tools.bundle: the single file does what the modules do, bit for bit; alone, in either form, within its size."""
+
+import importlib.util
+import inspect
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from base.cli import run, show_pairs
+from base.config import load
+from base.files import file_sha256
+from base.progress import byte_progress
+from engine.device import Device
+from tests.conftest import prep
+from tools import bundle as command
+from tools.bundling.build import ROOT, bundle
+from tools.bundling.packed import minified, self_extracting, unpacked
+from train_gpt import RunConfig, whole_run
+
+PACKED_BYTES, READABLE_BYTES = 30_000, 150_000
+SMALL = [
+    "model.vocab_size=400", "model.layers=2", "model.dim=32", "model.heads=2", "model.kv_heads=1", "model.smear=static",
+    "model.bigram_buckets=64", "model.bigram_dim=8", "model.skips=plain", "train.seconds=0", "train.steps=5",
+    "train.seq_len=32", "train.batch_tokens=256", "train.compile=off", "eval.stride=16", "quant.method=rate",
+    "quant.codec=best", "quant.calibration_tokens=4096", "data.path=data",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(jsonl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset, and both single files, each in a directory that has nothing else of ours."""
+    place = tmp_path_factory.mktemp("bundles")
+    prep(jsonl, "--vocab", 400, "--val-fraction", 0.2, "--out", place / "data", "--workers", 1)
+    for form in ("readable", "packed"):
+        (place / form).mkdir()
+        (place / form / "data").symlink_to(place / "data")
+        built = bundle(load(RunConfig, None, SMALL), form == "packed", "tiny")
+        (place / form / "train_gpt.py").write_bytes(built.data)
+    return place
+
+
+def alone(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "train_gpt.py", *words]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True)
+
+
+def answered(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def of_modules(folder: Path) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return whole_run(load(RunConfig, None, SMALL), "tiny", Device(torch.device("cpu")))
+
+
+def losses(answer: dict[str, Any]) -> list[tuple[float, float]]:
+    rows = map(json.loads, (Path(answer["run"]) / "metrics.jsonl").read_text().splitlines())
+    return [(row["loss"], row["grad_norm"]) for row in rows if "loss" in row]
+
+
+@pytest.mark.parametrize("form", ["readable", "packed"])
+def test_the_single_file_alone_repeats_the_run_bit_for_bit(folder: Path, of_modules: dict[str, Any], form: str) -> None:
+    answer = answered(alone(folder / form, "--json"))
+    assert Path(answer["run"]).name == "tiny"
+    assert len(losses(answer)) == 5
+    assert losses(answer) == losses(of_modules)
+    assert Path(answer["artifact"]).read_bytes() == Path(of_modules["artifact"]).read_bytes()
+    for key in ("val_bpb", "packed_bpb", "sources", "val_bytes", "params"):
+        assert answer[key] == of_modules[key], key
+    assert (Path(answer["run"]) / "config.yaml").read_text() == (Path(of_modules["run"]) / "config.yaml").read_text()
+    file = folder / form / "train_gpt.py"
+    assert answer["code_bytes"] == file.stat().st_size
+    assert answer["bundle_sha256"] == file_sha256(file)
+    scored = answered(alone(folder / form, "--score", answer["artifact"], "--data", "data", "--json"))
+    assert scored["bpb"] == pytest.approx(answer["packed_bpb"], rel=1e-6)
+    assert scored["artifact_sha256"] == answer["artifact_sha256"]
+
+
+def test_an_override_is_an_override_and_a_wrong_one_is_one_line(folder: Path) -> None:
+    answer = answered(alone(folder / "packed", "seed=42", "train.steps=1", "--name", "other", "--json"))
+    assert (answer["seed"], answer["steps"], Path(answer["run"]).name) == (42, 1, "other")
+    done = alone(folder / "packed", "train.sedonds=1")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "train_gpt.py: 'train.sedonds=1': unknown key train.sedonds; nearest: train.seconds"
+    ]
+
+
+def test_without_its_dataset_a_single_file_says_how_to_make_one(folder: Path) -> None:
+    done = alone(folder / "packed", "data.path=nowhere", "data.source=stdlib")
+    assert done.returncode == 2
+    assert "in the repository: python -m data.prep stdlib --vocab 400 --out nowhere" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_score_is_that_of_eval_bpb(folder: Path, of_modules: dict[str, Any]) -> None:
+    words = [of_modules["artifact"], "--data", str(folder / "data"), "--limit", "300", "--json"]
+    done = subprocess.run([sys.executable, "-m", "eval.bpb", *words], cwd=ROOT, capture_output=True, text=True)
+    theirs, own = answered(done), answered(alone(folder / "packed", "--score", *words))
+    assert own["bpb"] == pytest.approx(theirs["bpb"], rel=1e-6)
+    assert own["partial"]
+    same = ("tokens", "bytes", "contest_bytes", "coverage", "stride", "context", "artifact_sha256", "data_sha256")
+    assert {key: own[key] for key in same} == {key: theirs[key] for key in same}
+    done = alone(folder / "packed", "--score", "nothing.golf", "--data", "data")
+    assert (done.returncode, done.stderr) == (2, "train_gpt.py: nothing.golf: no such artifact\n")
+
+
+def test_a_traceback_out_of_the_packed_file_shows_its_lines(folder: Path, tmp_path: Path) -> None:
+    source = '"""Doc."""\nimport sys\ndef inner(value):\n    return 1 / value\nprint(inner.__name__)\n'
+    source += "try:\n    inner(0)\nexcept ZeroDivisionError:\n    import traceback\n    traceback.print_exc()\n"
+    source += (
+        "import inspect\nprint(inspect.getsource(inner))\nclass Shape:\n    '''A.'''\nprint(inspect.getsource(Shape))\n"
+    )
+    (tmp_path / "train_gpt.py").write_bytes(self_extracting(source))
+    done = alone(tmp_path)
+    assert "line 4, in inner\n    return 1 / value" in done.stderr
+    assert "def inner(value):\n    return 1 / value\n" in done.stdout
+    assert "class Shape:\n    '''A.'''" in done.stdout
+    code = "import runpy, torch; torch.manual_seed = None; runpy.run_path('train_gpt.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder / "packed", capture_output=True, text=True)
+    assert done.returncode == 70
+    assert "manual_seed(" in done.stderr  # the line that failed, out of the packed source
+    assert "TypeError: 'NoneType' object is not callable" in done.stderr
+
+
+def test_torchrun_takes_the_single_file(folder: Path) -> None:
+    words = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "train_gpt.py",
+        "--name",
+        "two",
+        "--json",
+    ]
+    done = subprocess.run([sys.executable, *words], cwd=folder / "packed", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[0])["steps"] == 5
+
+
+def test_what_is_packed_can_be_read_without_running_it(folder: Path) -> None:
+    data = (folder / "packed" / "train_gpt.py").read_bytes()
+    source = unpacked(data)
+    assert source is not None
+    assert "OneLineParser" not in source  # names are short
+    assert all(name in source for name in ("vocab_size", "batch_tokens", "data/loader.py"))  # fields are not
+    assert unpacked((folder / "readable" / "train_gpt.py").read_bytes()) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x = 1\n", "s = '\\x00\\n' * 3  # é ▁ 🙂\n", "".join(f"a{n} = '{n:o}'\n" for n in range(3000))]
+)
+def test_any_source_comes_back_out_of_the_packed_file(text: str) -> None:
+    assert unpacked(self_extracting(text)) == text
+
+
+def test_minifying_keeps_fields_and_their_annotations() -> None:
+    source = "from dataclasses import dataclass\n@dataclass\nclass Config:\n"
+    source += "    width: int = 3\n    names: 'list[str] | None' = None\n"
+    short: dict[str, Any] = {"__name__": "short"}
+    sys.modules["short"] = types.ModuleType("short")
+    exec(minified(source), short)
+    made = next(value for value in short.values() if inspect.isclass(value))
+    assert list(made.__annotations__) == ["width", "names"]
+
+
+def test_the_readable_file_keeps_comments_and_says_where_each_section_is_from(folder: Path) -> None:
+    text = (folder / "readable" / "train_gpt.py").read_text()
+    assert "# before the weights are touched" in text
+    banners = [line.split() for line in text.splitlines() if line.startswith("# ==")]
+    assert all(file_sha256(ROOT / path) == sha256 for _, _, path, _, sha256, *_ in banners)
+    assert [words[2] for words in banners][-1] == "train_gpt.py"
+    assert byte_progress.__name__ not in text  # nothing needs it
+
+
+@pytest.mark.parametrize(("packed", "limit"), [(True, PACKED_BYTES), (False, READABLE_BYTES)])
+def test_the_sizes_of_the_cpu_tracks_file_are_within_their_targets(packed: bool, limit: int) -> None:
+    assert len(bundle(load(RunConfig, ROOT / "configs" / "cpu10.yaml"), packed).data) <= limit
+
+
+def test_the_estimate_from_modules_is_near_and_never_below(folder: Path, of_modules: dict[str, Any]) -> None:
+    size = (folder / "packed" / "train_gpt.py").stat().st_size
+    assert size <= of_modules["code_bytes"] <= 1.1 * size
+
+
+def test_the_command_writes_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "one.py"
+    words = [str(ROOT / "configs" / "demo.yaml"), "seed=7", "-o", str(file), "--json"]
+    assert run(command.parser(), command.act, show_pairs, words) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["path"], answer["bytes"]) == (str(file), file.stat().st_size)
+    assert importlib.util.spec_from_file_location("one", file) is not None
+    assert "seed: 7" in file.read_text()

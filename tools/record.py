@@ -22,6 +22,7 @@ from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput
 from base.runs import newest
 from data.dataset import Dataset, open_dataset
+from engine.log import RESULT
 from tools.claims.submission import Submission
 from tools.claims.tracks import Track, load_tracks
 from tools.recording.claim import Circumstances, Seed, agreed, claim, require_budget
@@ -31,7 +32,6 @@ from tools.recording.describe import neutral
 from tools.recording.folder import fill, fill_contest, require_free, written_whole
 from tools.recording.runs import Run, read_run, require_one_configuration, require_one_source, require_sources
 from tools.recording.scoring import network_is_cut, score_shipped, train_again
-from train_gpt import RESULT
 
 RECORDS, CONTEST = "records", "contest"
 RERUNS = Path("runs")

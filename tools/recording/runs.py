@@ -16,7 +16,8 @@ from base.config import Layer, build, load, to_dict
 from base.errors import BadInput
 from base.files import file_sha256
 from base.runs import CONFIG
-from train_gpt import RESULT, RunConfig
+from engine.log import RESULT
+from train_gpt import RunConfig
 
 LOG, METRICS = "train.log", "metrics.jsonl"
 FREE = {"seed", "data.path"}  # what seeds of one configuration may differ in

@@ -12,7 +12,6 @@ directory with the network cut, and these scores are the record's; they must be 
 
 import argparse
 import datetime
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -28,7 +27,7 @@ from tools.claims.tracks import Track, load_tracks
 from tools.recording.claim import Circumstances, Seed, agreed, claim, require_budget
 from tools.recording.code import Code, generated, given
 from tools.recording.contest import misses, pull_request, require_contest_track
-from tools.recording.describe import neutral
+from tools.recording.describe import folder_name, neutral
 from tools.recording.folder import fill, fill_contest, require_free, written_whole
 from tools.recording.runs import Run, read_run, require_one_configuration, require_one_source, require_sources
 from tools.recording.scoring import network_is_cut, score_shipped, train_again
@@ -45,7 +44,7 @@ def act(args: argparse.Namespace) -> Answer:
     contest = args.layout == CONTEST
     if contest:
         require_contest_track(track.name)
-    name = f"{date}_{plain_name(args.name)}"
+    name = folder_name(date, args.name)
     root = Path(args.output or (CONTEST if contest else RECORDS))
     target = root / name if contest else root / track.name / name
     require_free(target)
@@ -136,14 +135,6 @@ def checked_date(given: str | None) -> str:
         return datetime.datetime.strptime(given, "%Y-%m-%d").date().isoformat()
     except ValueError:
         raise BadInput(f"--date {given}: write it as 2026-11-21") from None
-
-
-def plain_name(given: str) -> str:
-    """As a folder's name."""
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", given).strip("-")
-    if not plain or len(plain) > 80:
-        raise BadInput(f"--name {given!r:.100}: give it 1 to 80 letters and digits; it names the record's folder")
-    return plain
 
 
 def show(answer: Answer) -> str:

@@ -58,6 +58,10 @@ def other_data(runs: Path) -> None:
     edited(runs / "seed42" / "result.json", data_sha256="1" * 64)
 
 
+def no_metrics(runs: Path) -> None:
+    (runs / "seed42" / "metrics.jsonl").write_text("{}\n")
+
+
 def no_json(runs: Path) -> None:
     (runs / "seed42" / "result.json").write_text("[")
 
@@ -76,6 +80,7 @@ def no_json(runs: Path) -> None:
         (older_result, "does not say calibration_seconds; this train_gpt.py would"),
         (other_data, "data_sha256 .* trained on different data"),
         (no_json, "not a run's result"),
+        (no_metrics, "not what a run measures"),
     ],
 )
 def test_runs_that_cannot_stand_in_one_record_are_refused(quick: Path, tmp_path: Path, edit: Edit, said: str) -> None:

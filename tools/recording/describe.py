@@ -1,11 +1,13 @@
 """What a record says of itself beside its scores: the configuration against its preset, the data, the kinds. Pure."""
 
+import re
 import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from base.config import load, to_dict
+from base.errors import BadInput
 from data.building import Recipe
 from data.manifest import Manifest
 from model.cost import flops_per_token, parameters
@@ -16,6 +18,15 @@ from train_gpt import RunConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DEFAULTS, STDLIB, HUB = "the defaults", "stdlib", "hf:"
+LONGEST_NAME = 80
+
+
+def folder_name(date: str, name: str) -> str:
+    """DATE_NAME, with nothing in it that a shell or a file system could take amiss."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+    if not plain or len(plain) > LONGEST_NAME:
+        raise BadInput(f"--name {name!r:.100}: give it 1 to {LONGEST_NAME} letters and digits; it names the folder")
+    return f"{date}_{plain}"
 
 
 def neutral(config: RunConfig) -> RunConfig:

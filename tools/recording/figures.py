@@ -1,14 +1,13 @@
 """The three pictures of a record: the losses of all seeds, the bytes of the artifact, the loss by position."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from engine.plot import smoothed
 from eval.bpb import act, parser
 from quant.format import read_artifact
 from quant.treemap import plot_bytes
+from tools.recording.runs import metric_rows
 
 POSITION_TARGETS = 131_072  # enough for the curve; the score is of all
 LOSS, BYTES, POSITION = "loss.png", "bytes.png", "position.png"
@@ -36,7 +35,7 @@ def draw_losses(path: Path, title: str, metrics: Mapping[int, Path], scores: Map
     seen = list[float]()
     for number, (seed, file) in enumerate(sorted(metrics.items())):
         color = f"C{number}"
-        rows: list[dict[str, Any]] = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        rows = metric_rows(file)
         steps = [(row["step"], row["loss"]) for row in rows if "loss" in row]
         left.plot(*zip(*steps, strict=True), linewidth=0.5, alpha=0.25, color=color)
         left.plot(*zip(*smoothed(steps), strict=True), linewidth=1.2, color=color, label=f"seed {seed}")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tools.claims.submission import SeedResult, Submission
+from tools.recording.describe import folder_name
 from tools.recording.markdown import bpb, seconds, size, spread, table, value
 
 KINDS = {
@@ -248,25 +249,22 @@ def _bytes(submission: Submission) -> str:
 
 def _reproduce(submission: Submission, files: Mapping[str, int | None]) -> str:
     path, python = submission.notes["config"]["data"]["path"], submission.data.python
-    need = f"  # Python {python}: another version is another corpus" if python else ""
-    runs = [f"python -I train_gpt.py seed={seed} data.path={path} --name seed{seed}" for seed in submission.seeds]
+    folder = f"records/{submission.track}/{folder_name(submission.date, submission.name)}"
     artifacts = [r.artifact for _, r in _seeds(submission) if r.artifact in files]
-    scores = [f"python -I train_gpt.py --score {artifact} --data {path} --json" for artifact in artifacts]
-    commands = [
-        "pip install -r requirements.txt",
-        submission.notes["prep"] + need,
-        "\n# train, about the same again",
-        *runs,
-        "\n# score the shipped artifacts",
-        *scores,
-        "\n# check all of it",
-        "python -m tools.verify .",
+    lines = [
+        "# in a checkout of the project: the data, and a check of all that is here",
+        submission.notes["prep"] + (f"  # Python {python}: another version is another corpus" if python else ""),
+        f"python -m tools.verify {folder} --data {path}",
+        "",
+        "# in this folder, with nothing else of the project: score what is shipped",
+        f"pip install -r requirements.txt && DATA=../../../{path}",
+        *(f'python -I train_gpt.py --score {artifact} --data "$DATA" --json' for artifact in artifacts),
+        "",
+        "# train, about the same again",
+        *(f'python -I train_gpt.py seed={seed} data.path="$DATA" --name seed{seed}' for seed in submission.seeds),
     ]
-    return (
-        "## Reproduce\n\nThe data and the verifier need a checkout of the project; the other commands run in this "
-        f"folder, with `data.path` where the data lies, and need nothing but `requirements.txt`. "
-        f"{TRAINED[submission.notes['code']['trained']]}\n\n```sh\n" + "\n".join(commands) + "\n```"
-    )
+    ran = TRAINED[submission.notes["code"]["trained"]]
+    return f"## Reproduce\n\n{ran}\n\n```sh\n" + "\n".join(lines) + "\n```"
 
 
 def _files(files: Mapping[str, int | None]) -> str:

@@ -60,8 +60,7 @@ class Run:
     @property
     def last_step_seconds(self) -> float:
         """A run may overrun its time by the step that it was in."""
-        rows = map(json.loads, (self.folder / METRICS).read_text(encoding="utf-8").splitlines())
-        return float(max((row for row in rows if "step_s" in row), key=lambda row: row["step"])["step_s"])
+        return float([row["step_s"] for row in metric_rows(self.folder / METRICS) if "step_s" in row][-1])
 
 
 def read_run(folder: Path) -> Run:
@@ -91,6 +90,17 @@ def read_run(folder: Path) -> Run:
     if run.result.seed != config.seed:
         raise BadInput(f"{path}: seed {run.result.seed} is not the {config.seed} of {CONFIG}; one of them was changed")
     return run
+
+
+def metric_rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl: at least one step's."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if any("loss" in row and "step_s" in row for row in rows):
+            return rows
+    except (ValueError, TypeError):
+        pass
+    raise BadInput(f"{path}: not what a run measures, a JSON object a line with step, loss, step_s; train it again")
 
 
 def flat(values: Mapping[str, Any], at: str = "") -> dict[str, Any]:

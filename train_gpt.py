@@ -6,8 +6,8 @@
     python train_gpt.py configs/d52.yaml --dry-run              (sizes and schedule; needs no data and no weights)
     python train_gpt.py --score model.golf --data DIR           (an artifact under its own rule; trains nothing)
 
-A run lives in runs/NAME. The same command again goes on with a run that was killed, bit for bit under a budget in steps;
-after a finished one, or under another config, it begins a new folder. Its single-file form: python -m tools.bundle.
+A run lives in runs/NAME. The same command again goes on with a run that was killed, bit for bit where the budget is in
+steps; after a finished one, or under another config, it begins a new folder.
 """
 
 import argparse
@@ -219,8 +219,7 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     clock, code, made_of = training.clock, code_bytes(None), sources()
     Packer.require(training.model, config.quant, code)
     folder = Path(gather(str(new_or_unfinished(name, to_yaml(config), RESULT)) if device.main else "", device)[0])
-    log = RunLog(folder if device.main else None)
-    hashes = dataset.manifest.hashes()
+    log, hashes = RunLog(folder if device.main else None), dataset.manifest.hashes()
     if state := load_checkpoint(folder, device.torch):
         training.load_state_dict(state, str(folder / CHECKPOINT))
         log.truncate_metrics(clock.step)

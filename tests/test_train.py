@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from base.cli import run, show_pairs
 from base.config import load
@@ -223,6 +225,20 @@ def test_priming_moves_nothing(work: Path) -> None:
     assert all(weight.grad is None for weight in training.weights)
     assert training.loader.position == training.clock.step == training.average.count == 0
     assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize("words", [(), ("model.loop_first=0", "model.loop_last=1", "model.loop_repeats=1")])
+def test_nothing_is_compiled_inside_the_clock(
+    work: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # what matters is when, not how
+    training = Training(small("train.compile=on", "optim.warmdown=0", *words), open_dataset("data"), CPU)
+    training.prime()
+    compiled = counters["stats"]["unique_graphs"]
+    assert compiled
+    for progress in (0.0, 0.5, 1.0):
+        training.step(progress)
+    assert counters["stats"]["unique_graphs"] == compiled
 
 
 def test_a_run_that_diverges_stops_with_the_last_good_checkpoint_named(work: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_tree_that_keeps_the_rules_is_joined_in_import_order(tree: Path) -> No
         ("print(1)\n", r"model/part\.py:1: `print\(1\)` works at import"),
         (
             "def part():\n    return __file__\n",
-            r"model/part\.py:1: __file__ is another in a single file; only the entry",
+            r"model/part\.py:1: __file__ is another in a single file",
         ),
         ("def part():\n    return __doc__\n", r"model/part\.py:1: __doc__ is another in a single file; only the entry"),
         ("def (\n", r"model/part\.py:1: not Python"),

@@ -62,7 +62,7 @@ def bundle(config: RunConfig | None, packed: bool, name: str = "train_gpt", root
         return Bundle(readable(root, modules).encode(), sources)
     readable(root, modules)  # so that broken rules are told with the lines of the real files
     modules = [replace(module, text=bare(module.text)) for module in modules]
-    return Bundle(self_extracting(minified(readable(root, modules))), sources)
+    return Bundle(self_extracting(minified(readable(root, modules, docstring=False))), sources)
 
 
 def _differing(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

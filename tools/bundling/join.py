@@ -11,9 +11,10 @@ from tools.bundling.modules import Module
 from tools.bundling.tree import Tree, shaken
 
 
-def readable(root: Path, modules: list[Module]) -> str:
-    tree, entry = shaken(root, modules), modules[-1]
-    parts = [f'"""{ast.get_docstring(entry.tree, clean=False) or ""}"""\n\n', imports(tree)]
+def readable(root: Path, modules: list[Module], docstring: bool = True) -> str:
+    """`docstring`: the entry's whole one, or its first line, which is what `--help` says then."""
+    tree, said = shaken(root, modules), ast.get_docstring(modules[-1].tree, clean=False) or ""
+    parts = [f'"""{said if docstring else said.partition(chr(10))[0]}"""\n\n', imports(tree)]
     for module in modules:
         section = "".join(_with_comments(module, tree.kept[module.path])).strip()
         if section:

@@ -29,16 +29,48 @@ MARK = re.compile(
 
 
 def minified(source: str) -> str:
-    """Names shortened, but for fields of classes and what is reached by attribute; every annotation of a class kept."""
+    """Names shortened, but for what is reached by attribute or keyword; a class keeps its fields and annotations."""
+    tree = ast.parse(source)
+    said = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)}
+    if None in said and (found := _unpacking(tree)):
+        raise BadInput(f"`{found:.60}` calls by names that only a run knows; write the arguments out")
     short: str = python_minifier.minify(
-        source,
+        ast.unparse(_Positional(said).visit(tree)),
         rename_globals=True,
-        preserve_globals=["main"],
         hoist_literals=False,
         remove_annotations=python_minifier.RemoveAnnotationsOptions(remove_class_attribute_annotations=False),
-        remove_literal_statements=False,
     )
     return short
+
+
+class _Positional(ast.NodeTransformer):
+    """Parameters that no call anywhere names are made positional: only then may they have other names."""
+
+    def __init__(self, said: set[str | None]) -> None:
+        self._said = said
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        if {ast.unparse(base) for base in node.bases} <= {"nn.Module"}:  # what others call, they may call by name
+            self.generic_visit(node)
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.generic_visit(node)
+        named = [number for number, argument in enumerate(node.args.args) if argument.arg in self._said]
+        first = min(named, default=len(node.args.args))
+        node.args.posonlyargs, node.args.args = node.args.args[:first], node.args.args[first:]
+        return node
+
+
+def _unpacking(tree: ast.AST) -> str | None:
+    """The first call of a function of ours with `**`."""
+    ours = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and any(word.arg is None for word in node.keywords):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in ours:
+                return ast.unparse(node)
+    return None
 
 
 def self_extracting(source: str) -> bytes:

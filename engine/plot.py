@@ -19,7 +19,7 @@ def plot_losses(folder: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.plot(*zip(*steps, strict=True), linewidth=0.6, alpha=0.4, color="tab:blue")
-    axes.plot(*zip(*_smoothed(steps), strict=True), color="tab:blue", label="training loss")
+    axes.plot(*zip(*smoothed(steps), strict=True), color="tab:blue", label="training loss")
     axes.set(xlabel="step", ylabel="nats a token", title=folder.name)
     top = sorted(loss for _, loss in steps)[int(0.98 * (len(steps) - 1))]
     axes.set_ylim(min(loss for _, loss in steps) * 0.97, top * 1.03)
@@ -32,9 +32,10 @@ def plot_losses(folder: Path) -> None:
     figure.savefig(folder / PICTURE, dpi=120)
 
 
-def _smoothed(steps: list[tuple[int, float]], share: float = 0.95) -> list[tuple[int, float]]:
-    found, mean = [], steps[0][1]
+def smoothed(steps: list[tuple[int, float]], share: float = 0.95) -> list[tuple[int, float]]:
+    """A running mean whose first values are means of fewer, not of a zero or of the first one."""
+    found, total, weight = [], 0.0, 0.0
     for step, loss in steps:
-        mean = share * mean + (1 - share) * loss
-        found.append((step, mean))
+        total, weight = share * total + (1 - share) * loss, share * weight + (1 - share)
+        found.append((step, total / weight))
     return found

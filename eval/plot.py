@@ -48,7 +48,7 @@ def curve(known: Ints, bins: Ints, nats: Floats) -> Curve:
 def plot_positions(path: Path, title: str, nats: Floats, in_document: Ints, in_window: Ints) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second to import, once, at the end
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullLocator, ScalarFormatter
+    from matplotlib.ticker import NullLocator
 
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -69,6 +69,6 @@ def plot_positions(path: Path, title: str, nats: Floats, in_document: Ints, in_w
         axes.legend(frameon=False, fontsize=8)
     panels[0].set_ylabel("nats a token")
     panels[0].set_xscale("log", base=2)
-    panels[0].xaxis.set_major_formatter(ScalarFormatter())
+    panels[0].xaxis.set_major_formatter("{x:g}")
     panels[0].xaxis.set_minor_locator(NullLocator())
     figure.savefig(path, dpi=120)

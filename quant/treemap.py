@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from quant.stored import Stored
 from quant.table import entropy_bits
 
+LETTER_WIDTH, KIND_HEIGHT = 0.0048, 0.03  # of the picture: a letter of a tensor's name, a line with a kind's
 Box = tuple[float, float, float, float]  # left, bottom, width, height
 
 
@@ -35,10 +36,14 @@ def plot_bytes(tensors: Sequence[Stored], stream_bytes: Mapping[str, int], path:
             axes.add_patch(
                 Rectangle((x, y), width, height, facecolor=colours(number), edgecolor="white", linewidth=0.8)
             )
-            if width > 0.06 and height > 0.025:
-                label = f"{name.removesuffix('.weight')}\n{shares[kind][name]:,.0f}"
-                axes.text(x + width / 2, y + height / 2, label, ha="center", va="center", fontsize=6, color="white")
-        axes.text(box[0] + 0.004, box[1] + box[3] - 0.004, kind, ha="left", va="top", fontsize=9, weight="bold")
+            label, corner = name.removesuffix(".weight"), x - box[0] < 1e-9 and box[1] + box[3] - y - height < 1e-9
+            free = height - KIND_HEIGHT * corner  # below the kind's own name
+            if width > LETTER_WIDTH * max(len(label), 7) and free > 0.03:
+                said = f"{label}\n{shares[kind][name]:,.0f}"
+                axes.text(x + width / 2, y + free / 2, said, ha="center", va="center", fontsize=6, color="white")
+        if box[2] > LETTER_WIDTH * 2 * len(kind) and box[3] > 0.02:
+            said = f"{kind} {sum(shares[kind].values()):,.0f}" if box[2] > 0.12 else kind
+            axes.text(box[0] + 0.004, box[1] + box[3] - 0.004, said, ha="left", va="top", fontsize=9, weight="bold")
     axes.set_title(f"{sum(stream_bytes.values()):,} bytes by tensor")
     figure.savefig(path, dpi=130)
 

@@ -37,8 +37,8 @@ class Layer(NamedTuple):
 
 def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
     """The whole way from a file (or none) and overrides to a checked `cls`."""
-    layers = read_layers(Path(path)) if path is not None else []
-    return build(cls, [*layers, *map(parse_override, overrides)])
+    files = [[layer] for layer in (read_layers(Path(path)) if path is not None else [])]
+    return build(cls, _with_implied(cls, [*files, [*map(parse_override, overrides)]]))
 
 
 def build(cls: type[T], layers: Sequence[Layer]) -> T:
@@ -161,6 +161,29 @@ def parse_override(text: str) -> Layer:
     for key in reversed(dotted.strip().split(".")):
         nested = {key: nested}
     return Layer(f"'{text}'", nested)
+
+
+def _with_implied(cls: Any, together: Sequence[Sequence[Layer]]) -> list[Layer]:
+    """What a section says about all others (`implied`, such as a depth about widths): it stands under everything in
+    the same file, or beside it on the command line, and over what came before."""
+    whole: dict[str, Any] = {}
+    for layers in together:
+        for layer in layers:
+            _check_keys(cls, layer.values, "", layer.source)
+            _merge(whole, layer.values)
+    found: list[Layer] = []
+    for layers in together:
+        for layer in layers:
+            for key, written in layer.values.items():
+                implied = getattr(_section(typing.get_type_hints(cls)[key]), "implied", None)
+                if implied is None or written is None:
+                    continue
+                try:
+                    found.append(Layer(layer.source, implied(written, whole[key])))
+                except ValueError as error:
+                    raise BadInput(f"{layer.source}: {key}: {error}") from None
+        found += layers
+    return found
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:

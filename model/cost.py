@@ -41,7 +41,6 @@ class Trainer:
     mixed: bool = True  # bf16 products beside fp32 weights; else all fp32
     table_bytes: int = FP32  # of a number of the token table, of its gradient and of each of its two moments
     kept_widths: float = 0.0  # bytes over D that a block keeps a token, where somebody measured; 0: counted
-    gathers: bool = True  # gradients averaged and matrices turned in whole copies, beside what stays
 
     @property
     def value_bytes(self) -> int:
@@ -55,7 +54,7 @@ class Trainer:
 
 # The layout that seed 004 trains with (optimizer state alone is split; a bf16 table), and 44.6·D bytes a token and
 # layer, which foretells its one measured run (depth 32, batch 8 on 80 GB: 79.8 of 78 GB).
-NANOCHAT = Trainer(shard="zero1", table_bytes=BF16, kept_widths=44.6, gathers=False)
+NANOCHAT = Trainer(shard="zero1", table_bytes=BF16, kept_widths=44.6)
 
 
 def parameters(config: ModelConfig) -> dict[str, int]:
@@ -112,6 +111,7 @@ def training_parts(config: ModelConfig, trainer: Trainer, rows: int, seq_len: in
         2 * (FP32 * (others - matrices) + trainer.table_bytes * table) + (1 + (not trainer.muon)) * FP32 * matrices
     )
     chunk = min(tokens, trainer.loss_chunk or tokens)
+    capped = FP32 * (config.softcap > 0 and not trainer.kept_widths)  # what tanh keeps, unless it was fused away
     again = 2 * tokens * config.dim * trainer.stream_bytes if chunk < tokens else 0  # the head's input, its gradient
     return {
         "weights": held // split["weights"],
@@ -120,8 +120,8 @@ def training_parts(config: ModelConfig, trainer: Trainer, rows: int, seq_len: in
         "average": FP32 * total // split["average"] if trainer.average else 0,
         "copies": _copies(config, trainer),
         "activations": _activations(config, trainer, tokens, seq_len),
-        "logits": chunk * config.vocab_size * (LOGIT_BYTES + FP32 * (config.softcap > 0)) + again,
-        "step": _step(config, trainer) if trainer.gathers else 0,
+        "logits": chunk * config.vocab_size * (LOGIT_BYTES + capped) + again,
+        "step": _step(config, trainer) if trainer.shard in ("ddp", "fsdp") else 0,
     }
 
 

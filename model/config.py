@@ -114,7 +114,7 @@ class ModelConfig:
     def implied(written: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
         """For base.config.load: what a depth that is written says about all sections; `model` is the whole section."""
         depth, vocab_size = written.get("depth"), model.get("vocab_size", ModelConfig.vocab_size)
-        right = all(isinstance(value, int) and value > 0 for value in (depth, vocab_size))  # else refused by its type
+        right = all(type(value) is int and value > 0 for value in (depth, vocab_size))  # else refused by its type
         return dial(depth, vocab_size) if right and depth is not None else {}
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 
 ASPECT, HEAD = 64, 128  # width over depth, width of a head
 TOKENS_PER_PARAM = 12
+DEEPEST = 1024
 TUNED_DEPTH, TUNED_BATCH, TUNED_WIDTH = 12, 2**19, 768
 MATRIX_LR, EMBED_LR, HEAD_LR, MATRIX_DECAY = 0.02, 0.3, 0.008, 0.28
 WARMUP_STEPS, MOMENTUM_STEPS = 40, 400
@@ -20,10 +21,12 @@ WARMUP_STEPS, MOMENTUM_STEPS = 40, 400
 
 def dial(depth: int, vocab_size: int) -> dict[str, dict[str, Any]]:
     """Values by section; ValueError where no such model is."""
+    if depth > DEEPEST:
+        raise ValueError(f"depth {depth} is beyond all rules that were ever tried; use {DEEPEST} or less")
     if ASPECT * depth % HEAD:
         raise ValueError(
             f"depth {depth}: width {ASPECT} x {depth} = {ASPECT * depth} is not divisible by head width {HEAD}; "
-            f"use {depth - 1 or depth + 1} or {depth + 1}, or set layers={depth} beside the depth"
+            f"use {f'{depth - 1} or ' if depth > 1 else ''}{depth + 1} (layers={depth} may stand beside it)"
         )
     width, tokens, tuned = ASPECT * depth, _tokens(depth, vocab_size), _tokens(TUNED_DEPTH, vocab_size)
     batch = 2 ** round(math.log2(TUNED_BATCH * (tokens / tuned) ** 0.383))

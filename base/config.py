@@ -10,6 +10,7 @@ where the value came from and the nearest thing that would be right.
 import copy
 import dataclasses
 import difflib
+import itertools
 import json
 import math
 import re
@@ -38,7 +39,7 @@ class Layer(NamedTuple):
 def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
     """The whole way from a file (or none) and overrides to a checked `cls`."""
     files = [[layer] for layer in (read_layers(Path(path)) if path is not None else [])]
-    return build(cls, _with_implied(cls, [*files, [*map(parse_override, overrides)]]))
+    return build(cls, _dialled(cls, [*files, [*map(parse_override, overrides)]]))
 
 
 def build(cls: type[T], layers: Sequence[Layer]) -> T:
@@ -163,26 +164,31 @@ def parse_override(text: str) -> Layer:
     return Layer(f"'{text}'", nested)
 
 
-def _with_implied(cls: Any, together: Sequence[Sequence[Layer]]) -> list[Layer]:
-    """What a section says about all others (`implied`, such as a depth about widths): it stands under everything in
-    the same file, or beside it on the command line, and over what came before."""
+def _dialled(cls: Any, together: Sequence[Sequence[Layer]]) -> list[Layer]:
+    """A section's `dials` (such as model.depth) turned into what they say about all sections: that stands under
+    everything in the same file, or beside it on the command line, and over what came before."""
+    hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+    dials = {key: getattr(_section(hint), "dials", {}) for key, hint in hints.items()}
     whole: dict[str, Any] = {}
-    for layers in together:
-        for layer in layers:
-            _check_keys(cls, layer.values, "", layer.source)
-            _merge(whole, layer.values)
+    for layer in itertools.chain(*together):
+        _merge(whole, layer.values)
     found: list[Layer] = []
     for layers in together:
+        plain: list[Layer] = []
         for layer in layers:
+            values = dict(layer.values)
             for key, written in layer.values.items():
-                implied = getattr(_section(typing.get_type_hints(cls)[key]), "implied", None)
-                if implied is None or written is None:
-                    continue
-                try:
-                    found.append(Layer(layer.source, implied(written, whole[key])))
-                except ValueError as error:
-                    raise BadInput(f"{layer.source}: {key}: {error}") from None
-        found += layers
+                if not isinstance(written, dict):
+                    continue  # refused where sections are checked
+                section = whole[key] if isinstance(whole[key], dict) else written
+                values[key] = {name: value for name, value in written.items() if name not in dials.get(key, {})}
+                for name in written.keys() - values[key].keys():
+                    try:
+                        found.append(Layer(layer.source, dials[key][name](written[name], section)))
+                    except ValueError as error:
+                        raise BadInput(f"{layer.source}: {key}.{error}") from None
+            plain.append(Layer(layer.source, values))
+        found += plain
     return found
 
 

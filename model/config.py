@@ -7,9 +7,9 @@ The legend for shapes, here and in all of model/:
 Rules are checked here, before a tensor exists; a broken one names the value, the rule and the nearest legal values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 
@@ -22,8 +22,10 @@ Amount = Annotated[int, Ge(0)]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
+    # Keys that may be written beside the fields, and turn into values of many (base.config.load); none of them is kept.
+    dials: ClassVar[Mapping[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]]] = {"depth": dial}
+
     # size
-    depth: Amount = 0  # the dial: sizes, batch and rates that are not written beside it; 0: off
     vocab_size: Count = 1024
     layers: Count = 8
     dim: Count = 256
@@ -109,13 +111,6 @@ class ModelConfig:
             raise ValueError("bigram_buckets 1 leaves no bucket beside the reserved one; use 0 (off) or at least 2")
         if self.norm_order == "post" and self.parallel_from is not None:
             raise ValueError("parallel_from needs norm_order pre: a parallel block has one norm before both branches")
-
-    @staticmethod
-    def implied(written: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
-        """For base.config.load: what a depth that is written says about all sections; `model` is the whole section."""
-        depth, vocab_size = written.get("depth"), model.get("vocab_size", ModelConfig.vocab_size)
-        right = all(type(value) is int and value > 0 for value in (depth, vocab_size))  # else refused by its type
-        return dial(depth, vocab_size) if right and depth is not None else {}
 
     @property
     def head_width(self) -> int:

@@ -94,6 +94,9 @@ def test_speed_causal_flops_and_batches_are_the_audits() -> None:
     assert three["tokens_per_second"] == pytest.approx(203.8e3, rel=1e-3)
     assert seven["tokens_per_second"] == pytest.approx(84.1e3, rel=1e-3)
     assert three["flops_per_token_causal"] == pytest.approx(1.827e10, rel=1e-3)
+    assert planned("d38", "--gpu", "h100", "--gpus", "8", "--shards", "1200")["epochs"] == pytest.approx(
+        0.97, abs=0.006
+    )
     whole = planned("d38", "--gpu", "1.5TB/8", "--gpus", "8", "train.micro_tokens=0")
     assert (whole["rows"], whole["micro_batches"], whole["sequences_per_step"]) == (48, 1, 384)
 

@@ -10,6 +10,7 @@ where the value came from and the nearest thing that would be right.
 import copy
 import dataclasses
 import difflib
+import itertools
 import json
 import math
 import re
@@ -41,7 +42,7 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] 
     layers = read_layers(Path(path)) if path is not None else []
     if path is None and OWN_CONFIG:
         layers = [Layer("this file's own config", parse_yaml(OWN_CONFIG, "this file's own config"))]
-    return build(cls, [*layers, *map(parse_override, overrides)])
+    return build(cls, _dialled(cls, [*([layer] for layer in layers), [*map(parse_override, overrides)]]))
 
 
 def build(cls: type[T], layers: Sequence[Layer]) -> T:
@@ -171,6 +172,34 @@ def parse_override(text: str) -> Layer:
     for key in reversed(dotted.strip().split(".")):
         nested = {key: nested}
     return Layer(f"'{text}'", nested)
+
+
+def _dialled(cls: Any, together: Sequence[Sequence[Layer]]) -> list[Layer]:
+    """A section's `dials` (such as model.depth) turned into what they say about all sections: that stands under
+    everything in the same file, or beside it on the command line, and over what came before."""
+    hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+    dials = {key: getattr(_section(hint), "dials", {}) for key, hint in hints.items()}
+    whole: dict[str, Any] = {}
+    for layer in itertools.chain(*together):
+        _merge(whole, layer.values)
+    found: list[Layer] = []
+    for layers in together:
+        plain: list[Layer] = []
+        for layer in layers:
+            values = dict(layer.values)
+            for key, written in layer.values.items():
+                if not isinstance(written, dict):
+                    continue  # refused where sections are checked
+                section = whole[key] if isinstance(whole[key], dict) else written
+                values[key] = {name: value for name, value in written.items() if name not in dials.get(key, {})}
+                for name in written.keys() - values[key].keys():
+                    try:
+                        found.append(Layer(layer.source, dials[key][name](written[name], section)))
+                    except ValueError as error:
+                        raise BadInput(f"{layer.source}: {key}.{error}") from None
+            plain.append(Layer(layer.source, values))
+        found += plain
+    return found
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:

@@ -7,12 +7,14 @@ The legend for shapes, here and in all of model/:
 Rules are checked here, before a tensor exists; a broken one names the value, the rule and the nearest legal values.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 
 from base.config import require_divisible
+from model.dial import dial
 
 Count = Annotated[int, Ge(1)]
 Amount = Annotated[int, Ge(0)]
@@ -20,6 +22,9 @@ Amount = Annotated[int, Ge(0)]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
+    # Keys that may be written beside the fields, and turn into values of many (base.config.load); none of them is kept.
+    dials: ClassVar[Mapping[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]]] = {"depth": dial}
+
     # size
     vocab_size: Count = 1024
     layers: Count = 8

@@ -15,7 +15,7 @@ from typing import Any
 
 ASPECT, HEAD = 64, 128  # width over depth, width of a head
 TOKENS_PER_PARAM = 12
-DEEPEST = 1024
+DIAL_END = 1024
 USUAL_VOCAB = 32_768
 TUNED_DEPTH, TUNED_BATCH, TUNED_WIDTH = 12, 2**19, 768
 MATRIX_LR, EMBED_LR, HEAD_LR, MATRIX_DECAY = 0.02, 0.3, 0.008, 0.28
@@ -24,8 +24,8 @@ WARMUP_STEPS, MOMENTUM_STEPS = 40, 400
 
 def dial(depth: Any, model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Values by section; ValueError where no such model is. `model` is the section that the depth is written in."""
-    if type(depth) is not int or not 1 <= depth <= DEEPEST:
-        raise ValueError(f"depth {depth!r:.30}: not a number of layers; use an even one from 2 to {DEEPEST}")
+    if type(depth) is not int or not 1 <= depth <= DIAL_END:
+        raise ValueError(f"depth {depth!r:.30}: not a number of layers; use an even one from 2 to {DIAL_END}")
     if ASPECT * depth % HEAD:
         raise ValueError(
             f"depth {depth}: width {ASPECT} x {depth} = {ASPECT * depth} is not divisible by head width {HEAD}; "

@@ -29,7 +29,7 @@ from tools.bundling.build import ROOT, bundle
 from tools.bundling.packed import minified, self_extracting, unpacked
 from train_gpt import RunConfig, whole_run
 
-PACKED_BYTES, READABLE_BYTES = 36_500, 217_000  # what was reached; docs/bundle.md has the targets
+PACKED_BYTES, READABLE_BYTES = 39_000, 232_000  # what was reached; docs/bundle.md has the targets
 SMALL = [
     "model.vocab_size=400", "model.layers=2", "model.dim=32", "model.heads=2", "model.kv_heads=1", "model.smear=static",
     "model.bigram_buckets=64", "model.bigram_dim=8", "model.skips=plain", "train.seconds=0", "train.steps=5",

@@ -17,16 +17,21 @@ $(STAMP): requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
+# A finished demo makes room for the next; an unfinished one goes on where it stopped.
 demo: $(STAMP)
+	@if [ -e runs/demo/result.json ]; then rm -rf runs/demo; fi
 	$(BIN)/python -m data.prep stdlib --vocab 1024 --out data/datasets/stdlib
 	$(BIN)/python -m data.check data/datasets/stdlib
 	$(BIN)/python train_gpt.py configs/demo.yaml
-	$(BIN)/python -m quant.inspect
-	$(BIN)/python -m eval.bpb --stride 64
-	$(BIN)/python -m eval.codec compress README.md runs/README.glz
-	$(BIN)/python -m eval.codec decompress runs/README.glz runs/README.back
-	cmp README.md runs/README.back
-	$(BIN)/python -m eval.probe --tokens 1024
+	$(BIN)/python -m quant.inspect runs/demo
+	$(BIN)/python -m eval.bpb --stride 64 runs/demo
+	$(BIN)/python -m eval.codec compress runs/demo README.md runs/demo/README.glz
+	$(BIN)/python -m eval.codec decompress runs/demo runs/demo/README.glz runs/demo/README.back
+	cmp README.md runs/demo/README.back
+	$(BIN)/python -m tools.record runs/demo --track track_non_record_16mb --name demo -o runs/demo/records
+	$(BIN)/python -m tools.verify --sample --keep --records runs/demo/records runs/demo/records/*/*_demo
+	$(BIN)/python -m tools.leaderboard runs/demo/records
+	$(BIN)/python -m tools.tour runs/demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

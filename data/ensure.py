@@ -1,6 +1,7 @@
 """A run's dataset, made where it is not there yet: by `python -m data.prep` in a process of its own.
 
-So nothing that reads corpora and trains tokenizers is in the trainer's process, nor in a generated single file.
+So nothing that reads corpora and trains tokenizers is in the trainer's process. A generated single file has a twin of this
+that makes nothing (tools/bundling/twins.py).
 """
 
 import os
@@ -9,7 +10,6 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from base.code import OWN_CONFIG
 from base.errors import BadInput
 from data.manifest import MANIFEST
 
@@ -18,11 +18,10 @@ def ensure_dataset(source: str, vocab: int, out: Path) -> None:
     """With data.prep's defaults, unless there is one: for a run that names its source."""
     if (out / MANIFEST).is_file():
         return
-    words = ["-m", "data.prep", source, "--vocab", str(vocab), "--out", str(out)]
-    spec = None if OWN_CONFIG else find_spec("data")
+    spec = find_spec("data")
     if spec is None or spec.origin is None:
-        command = " ".join(["python", *words])
-        raise BadInput(f"{out}: no dataset is there, and a single file makes none; in the repository: {command}")
+        raise BadInput(f"{out}: no dataset is there, and data.prep is not to be found; run this from the repository")
+    words = ["-m", "data.prep", source, "--vocab", str(vocab), "--out", str(out)]
     found = {**os.environ, "PYTHONPATH": str(Path(spec.origin).parents[1])}  # wherever this process stands
     done = subprocess.run([sys.executable, *words], stdout=sys.stderr.fileno(), env=found)
     if done.returncode:

@@ -6,7 +6,6 @@ python -m tools.tour runs/demo          (default: the newest run)
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from base.cli import Answer, OneLineParser, command, run
 from base.runs import named_or_newest

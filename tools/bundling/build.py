@@ -15,30 +15,11 @@ from base.config import load, to_dict
 from tools.bundling.join import readable
 from tools.bundling.modules import read_modules
 from tools.bundling.packed import minified, self_extracting
+from tools.bundling.twins import OWN, TWINS
 from train_gpt import DEFAULT, RunConfig
 
 ROOT = Path(__file__).parents[2]
-ENTRY, OWN = "train_gpt.py", "base/code.py"
-# What stands in the place of base/code.py: the same names, said of a single file.
-OWN_TEXT = '''
-import hashlib
-from pathlib import Path
-
-OWN_NAME = {name!r}
-OWN_SHA256 = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-OWN_CONFIG = {config}
-OWN_SOURCES = {sources}
-
-
-def code_bytes(file: str | None) -> int:
-    """Of this file, as it lies on disk."""
-    return Path(file or __file__).stat().st_size
-
-
-def sources() -> dict[str, str]:
-    """What it was made of: repository path -> sha256."""
-    return OWN_SOURCES
-'''
+ENTRY = "train_gpt.py"
 
 
 @dataclass(frozen=True)
@@ -54,10 +35,11 @@ def bundle(config: RunConfig | None, packed: bool, name: str = "train_gpt", root
     sources = {module.path: module.sha256 for module in sorted(modules, key=lambda module: module.path)}
     said = yaml.safe_dump(_differing(to_dict(config), to_dict(RunConfig())), sort_keys=False, allow_unicode=True)
     plain = packed or '"' in said or "\\" in said
-    own = OWN_TEXT.format(
+    own = TWINS[OWN].format(
         name=name, config=repr(said) if plain else f'"""\\\n{said}"""', sources=pformat(sources, width=118)
     )
-    modules = [replace(module, text=own, replaced=True) if module.path == OWN else module for module in modules]
+    texts = TWINS | {OWN: own}
+    modules = [replace(m, text=texts[m.path], replaced=True) if m.path in texts else m for m in modules]
     if not packed:
         return Bundle(readable(root, modules).encode(), sources)
     readable(root, modules)  # so that broken rules are told with the lines of the real files

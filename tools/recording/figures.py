@@ -47,9 +47,9 @@ def draw_losses(path: Path, title: str, metrics: Mapping[int, Path], scores: Map
             right.plot(*zip(*during, strict=True), "o", markersize=4, color=color)
         right.plot(last, scores[seed], "*", markersize=11, color=color, label=f"seed {seed}: {scores[seed]:.5f}")
     left.set(xlabel="step", ylabel="nats a token", ylim=(min(seen) * 0.97, max(seen) * 1.03))
-    left.set_title("training", fontsize=10)
+    left.set_title("training", fontsize=9)
     right.set(xlabel="step", ylabel="bits a byte")
-    right.set_title("validation (dots), the packed artifact's score (stars)", fontsize=10)
+    right.set_title("validation, no overlap (dots); the packed artifact's score (stars)", fontsize=9)
     for axes in (left, right):
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)

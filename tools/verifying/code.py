@@ -36,6 +36,7 @@ STARTING = {
     "posix_spawn",
 }
 BLOBS = {"base64", "pickle", "marshal", "dill", "cloudpickle", "shelve"}
+WATCHED = {"os", "sys", "subprocess", "importlib"}
 DYNAMIC = {"exec", "eval", "compile", "__import__"}
 TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 DISTRIBUTIONS = {
@@ -62,18 +63,28 @@ class Seen(ast.NodeVisitor):
     environment: dict[str, int] = field(default_factory=dict)
     numbers: list[tuple[int, int]] = field(default_factory=list)  # line, how many
     texts: list[tuple[int, int]] = field(default_factory=list)
+    aliases: dict[str, str] = field(default_factory=dict)  # of the modules that calls are looked for in
+    python: list[bool] = field(default_factory=list)  # of each program started: whether it is this Python
+    installs: bool = False
     depth: int = 0
+
+    @property
+    def only_python(self) -> bool:
+        """Whether all that it starts is the very Python that runs it, and not to install or to run a text."""
+        return bool(self.python) and all(self.python) and not self.installs
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
             self._imported(alias.name, node.lineno)
+            if alias.name in WATCHED and alias.asname:
+                self.aliases[alias.asname] = alias.name
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         if node.level == 0 and node.module:
             self._imported(node.module, node.lineno)
             for alias in node.names:
-                if (node.module, alias.name) == ("os", "environ"):
-                    self.environment.setdefault("(all)", node.lineno)
+                if node.module in WATCHED:
+                    self.aliases[alias.asname or alias.name] = f"{node.module}.{alias.name}"
 
     def _imported(self, name: str, line: int) -> None:
         (self.guarded if self.depth else self.imports).setdefault(name, line)
@@ -96,7 +107,11 @@ class Seen(ast.NodeVisitor):
         self.depth -= 1
 
     def visit_Call(self, node: ast.Call) -> None:
-        name = dotted(node.func)
+        name = self._named(node.func)
+        if name.startswith("subprocess."):
+            program = node.args[0] if node.args else None
+            first = program.elts[0] if isinstance(program, ast.List) and program.elts else None
+            self.python.append(first is not None and self._named(first) == "sys.executable")
         self.calls.setdefault(name, node.lineno)
         if name.split(".")[-1] in {"open", "Path", "read_bytes", "read_text", "fromfile", "memmap", "load", "CDLL"}:
             for argument in node.args[:1]:
@@ -106,16 +121,21 @@ class Seen(ast.NodeVisitor):
                     and ABSOLUTE.match(argument.value)
                 ):
                     self.paths.setdefault(argument.value, node.lineno)
-        if name in {"os.environ.get", "os.getenv", "getenv", "environ.get"}:
+        if name in {"os.environ.get", "os.getenv"}:
             self._environment(node.args[0] if node.args else None, node.lineno)
-        if name in {"import_module", "importlib.import_module", "__import__"} and node.args:
+        if name in {"importlib.import_module", "__import__"} and node.args:
             named = node.args[0]
             if isinstance(named, ast.Constant) and isinstance(named.value, str):
                 self.guarded.setdefault(named.value, node.lineno)
         self.generic_visit(node)
 
+    def _named(self, node: ast.expr) -> str:
+        """As written, but for what a watched module is called here."""
+        first, dot, rest = dotted(node).partition(".")
+        return f"{self.aliases.get(first, first)}{dot}{rest}"
+
     def visit_Subscript(self, node: ast.Subscript) -> None:
-        if dotted(node.value) in {"os.environ", "environ"} and isinstance(node.ctx, ast.Load):
+        if self._named(node.value) == "os.environ" and isinstance(node.ctx, ast.Load):
             self._environment(node.slice, node.lineno)
         self.generic_visit(node)
 
@@ -143,6 +163,7 @@ class Seen(ast.NodeVisitor):
             self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> None:
+        self.installs = self.installs or node.value in ("pip", "-c", "ensurepip")
         if isinstance(node.value, str | bytes) and len(node.value) >= LONG_TEXT:
             text = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
             blanks = text.count(" ") + text.count("\n")
@@ -204,7 +225,10 @@ def _reaches(name: str, seen: Seen, packing: bool) -> Iterator[Finding]:
         ("code.blob", set() if packing else BLOBS, "can hold data or code that is not to be read"),
     ):
         for module, line in modules.items():
-            if module in wanted or module.split(".")[0] in wanted:
+            if rule == "code.process" and module == "subprocess" and seen.only_python:
+                message = f"{name}:{line} imports subprocess, and starts no other program than this Python"
+                yield Finding("code.process", "note", message, {"file": name, "line": line})
+            elif module in wanted or module.split(".")[0] in wanted:
                 yield Finding(
                     rule, "flag", f"{name}:{line} imports {module}, which {what}", {"file": name, "line": line}
                 )

@@ -24,12 +24,12 @@ from quant.unpack import Artifact, from_bytes
 from tools.claims.submission import Submission
 from tools.claims.tracks import Track
 from tools.claims.verdict import Finding
+from tools.verifying.agree import RESCORED
 from tools.verifying.corpora import withheld
 from tools.verifying.measured_box import Ran, open_doors, run_boxed
 from tools.verifying.record import ARTIFACT, CODE, Record
 
-AGREES = 1e-6  # of the score: the same arithmetic, in another process
-SIGMA_BPB = 0.0013  # where a record has one seed: about what seeds of this size have been seen to spread
+SIGMA_BPB = 0.0013  # what seeds spread at least, where a record has one or two that happen to agree
 SIGMAS = 4.0
 SETUP_S = 900.0  # beyond its budgets: imports, compilation, validations on the way, plots
 SLOWER = 4.0  # than the record says: a machine that is so much slower is given up on
@@ -55,12 +55,12 @@ def rerun_findings(
     except BadInput as bad:
         yield Finding("rerun.files", "unverified", f"nothing to run again: {bad}")
         return
-    yield from _scored_again(submission, seed, dataset, code, shipped, measured_bpb)
+    yield from _scored_again(submission, track, seed, dataset, code, shipped, measured_bpb)
     yield from _trained_again(submission, track, seed, dataset, code, score)
 
 
 def _scored_again(
-    submission: Submission, seed: int, dataset: Dataset, code: bytes, shipped: bytes, ours: float
+    submission: Submission, track: Track, seed: int, dataset: Dataset, code: bytes, shipped: bytes, ours: float
 ) -> Iterator[Finding]:
     limit_s = SLOWER * submission.seed_results[str(seed)].eval_seconds + SETUP_S
     words = [CODE, "--score", ARTIFACT, "--data", str(dataset.path.resolve()), "--json"]
@@ -79,11 +79,16 @@ def _scored_again(
         return
     evidence = {"seed": seed, "single_file_bpb": theirs, "measured_bpb": ours, "seconds": ran.seconds}
     words_ = f"seed {seed}: {CODE} scores its artifact {theirs:.8f}, our scorer {ours:.8f}"
-    if abs(theirs - ours) > AGREES * ours:
+    if abs(theirs - ours) > RESCORED * ours:
         yield Finding(
-            "score.single_file", "invalid", f"{words_}; they agree to {AGREES:g} of it or one is wrong", evidence
+            "score.single_file", "invalid", f"{words_}; they agree to {RESCORED:g} of it or one is wrong", evidence
         )
     else:
+        if track.eval_seconds and ran.seconds > track.eval_seconds:
+            why = (
+                f"seed {seed}: scoring took {ran.seconds:.0f} s by our clock; {track.name} gives {track.eval_seconds:g}"
+            )
+            yield Finding("rerun.eval_seconds", "unverified", why, evidence)
         yield Finding("rerun.score.measured", "note", f"{words_}, in {ran.seconds:.0f} s", {"rerun_score": evidence})
 
 
@@ -111,7 +116,7 @@ def _trained_again(
 
 
 def _reproduced(submission: Submission, seed: int, bpb: float, seconds: float, size_bytes: int) -> Finding:
-    sigma = submission.val_bpb_std or SIGMA_BPB
+    sigma = max(submission.val_bpb_std or 0.0, SIGMA_BPB)
     error = sigma * math.sqrt(1 + 1 / len(submission.seeds))  # of one more run against the mean of these
     z = (bpb - submission.val_bpb) / error
     said = (

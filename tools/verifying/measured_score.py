@@ -36,7 +36,7 @@ from tools.claims.verdict import Finding
 # Bits a byte that rounding may move a score by. Batches, threads and compilation on one kind of device: 1e-7 was seen.
 SAME_KIND, OTHER_KIND = 1e-5, 1e-3
 SIGMAS = 6.0  # an honest claim lies further off once in 10^9
-COARSE_TOKENS, FINE_TOKENS = 1 << 20, 1 << 16
+COARSE_TOKENS, FINE_TOKENS = 1 << 20, 1 << 17
 BATCH_TOKENS = EvalConfig().batch_tokens
 
 Floats = npt.NDArray[np.float64]

@@ -16,7 +16,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -24,9 +23,8 @@ from base.cli import Answer, OneLineParser, command, run
 from base.config import Layer, build
 from base.errors import BadInput
 from engine.device import joined
-from model.gpt import GPT
 from tools.decoding import Speech, continued
-from tools.opening import ARTIFACT, MODEL, Opened, open_model
+from tools.opening import ARTIFACT, MODEL, Opened, add_yarn_flags, open_model, stretched
 from tools.sampling import Sampling
 
 MOST_NEW = 50
@@ -44,11 +42,7 @@ def act(args: argparse.Namespace) -> Answer:
         require_text(prompt, f"{args.prompts}:{number}: the prompt" if args.prompts else "--prompt")
     if args.stream and len(prompts) > 1:
         raise BadInput(f"--stream writes one text, and there are {len(prompts)} prompts; leave it out")
-    opened = open_model(args.model, (ARTIFACT, MODEL), args.tokenizer)
-    if args.yarn is not None:
-        opened = stretched(opened, args.yarn, args.yarn_original, args.yarn_attention)
-    elif (args.yarn_original, args.yarn_attention) != (None, None):
-        raise BadInput("--yarn-original and --yarn-attention say more of --yarn FACTOR, which is missing")
+    opened = stretched(open_model(args.model, (ARTIFACT, MODEL), args.tokenizer), args)
     out = sys.stdout if args.json else sys.__stdout__  # the answer alone is on stdout: base.cli sends this to stderr
     assert out is not None
     return generated(opened, prompts, sampling, args, out.write if args.stream else lambda text: None, out.flush)
@@ -100,19 +94,6 @@ def generated(
         ],
         "tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds,
     }  # fmt: skip
-
-
-def stretched(opened: Opened, factor: float, original: int | None, attention: float | None) -> Opened:
-    """The same weights with YaRN, from the length that they were trained with unless another is said."""
-    if opened.model.config.pos == "none":
-        raise BadInput("--yarn stretches RoPE, and this model has no positions (pos=none)")
-    fields = {"yarn_factor": factor, "yarn_original": opened.seq_len if original is None else original}
-    said = {} if attention is None else {"yarn_attention": attention}
-    config = opened.model.config
-    checked = build(type(config), [Layer("--yarn", fields | said)])
-    model = GPT(replace(config, **{name: getattr(checked, name) for name in fields | said})).eval()
-    model.load_state_dict(opened.model.state_dict(), assign=True)
-    return replace(opened, model=model)
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -168,9 +149,7 @@ def parser() -> OneLineParser:
     flags.add_argument("--no-repeat-ngram", type=int, metavar="N", help="no N tokens twice in a row (default 0: off)")
     flags.add_argument("--seed", type=int, default=1337, help="of every prompt's draws (default %(default)s)")
     flags.add_argument("--stream", action="store_true", help="write as it comes, whole characters at a time")
-    flags.add_argument("--yarn", type=float, metavar="FACTOR", help="so many times the trained length as the context")
-    flags.add_argument("--yarn-original", type=int, metavar="TOKENS", help="the length to stretch (default: trained)")
-    flags.add_argument("--yarn-attention", type=float, help="on cos and sin (default 0.1 ln(factor) + 1)")
+    add_yarn_flags(flags)
     flags.add_argument("--no-cache", action="store_true", help="every token from the whole text anew: slow, the same")
     return flags
 

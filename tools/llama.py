@@ -60,12 +60,6 @@ def forbidding_rscalm(config: ModelConfig) -> dict[str, Any]:
     return forbidding(config) | _others(config, can_be)
 
 
-def require_exportable(forbidden: Mapping[str, Any], what: str) -> None:
-    if forbidden:
-        fields = ", ".join(f"{name}={value}" for name, value in forbidden.items())
-        raise BadInput(f"not exportable to {what}, which has no place for {fields}; --layout bitgolf takes any model")
-
-
 def _others(config: ModelConfig, can_be: Mapping[str, tuple[object, ...]]) -> dict[str, Any]:
     return {name: getattr(config, name) for name, legal in can_be.items() if getattr(config, name) not in legal}
 
@@ -73,7 +67,14 @@ def _others(config: ModelConfig, can_be: Mapping[str, tuple[object, ...]]) -> di
 @torch.no_grad()
 def plain(model: GPT) -> GPT:
     """The same function with every feature that can be folded into weights folded in; exact to rounding."""
-    config, weights = model.config, {name: tensor.double() for name, tensor in model.state_dict().items()}
+    config = model.config
+    tied = config.tied and not config.embed_norm
+    folded = replace(
+        config, norm="rms_weight", ln_scale=False, branch_scale=False, q_gain=None, embed_norm=False, tied=tied
+    )
+    if folded == config:
+        return model
+    weights = {name: tensor.double() for name, tensor in model.state_dict().items()}
     ones = torch.ones(config.dim, dtype=torch.float64)
     weights.setdefault("norm.weight", ones)
     for layer in range(config.layers):
@@ -88,10 +89,6 @@ def plain(model: GPT) -> GPT:
     if config.embed_norm:  # the head of a tied model keeps the rows as they are
         weights.setdefault("head.weight", weights["embedding.table.weight"])
         weights["embedding.table.weight"] = rms_norm(weights["embedding.table.weight"], config.norm_eps)
-    tied = config.tied and not config.embed_norm
-    folded = replace(
-        config, norm="rms_weight", ln_scale=False, branch_scale=False, q_gain=None, embed_norm=False, tied=tied
-    )
     same = GPT(folded).eval()
     same.load_state_dict(weights)
     return same
@@ -132,7 +129,7 @@ def llama_config(config: ModelConfig, positions: int, tokenizer: Tokenizer) -> d
 
 
 def from_llama_config(values: Mapping[str, Any], where: str) -> tuple[ModelConfig, int]:
-    """(ours, its positions); a LLaMA that we have no place for is refused by what it is."""
+    """(ours, the length it was trained with); a LLaMA that we have no place for is refused by what it is."""
     rope = dict(values.get("rope_parameters") or values.get("rope_scaling") or {})
     kind = rope.get("rope_type", rope.get("type", "default"))
     wanted = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
@@ -159,7 +156,8 @@ def from_llama_config(values: Mapping[str, Any], where: str) -> tuple[ModelConfi
             "yarn_original": rope.get("original_max_position_embeddings", values["max_position_embeddings"]),
             "yarn_beta_fast": rope.get("beta_fast") or 32.0, "yarn_beta_slow": rope.get("beta_slow") or 1.0,
         }  # fmt: skip
-    return build(ModelConfig, [Layer(where, fields)]), values["max_position_embeddings"]
+    config, positions = build(ModelConfig, [Layer(where, fields)]), values["max_position_embeddings"]
+    return config, min(positions, config.yarn_original) if kind == "yarn" else positions
 
 
 # -- seed 001 -------------------------------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ What a file is, its content says. A .pt holds no tokenizer: it is the file that 
 it, or its dataset's.
 """
 
+import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
-from base.config import Layer, build
+from base.cli import OneLineParser
+from base.config import Layer, build, to_dict
 from base.errors import BadInput
 from base.runs import newest
 from data.manifest import TOKENIZER
@@ -32,6 +34,7 @@ from tools.llama import Weights, from_llama_config, from_rscalm_config, from_rsc
 ARTIFACT, MODEL, LLAMA, LLAMA_CONFIG, RSCALM = (
     "model.golf", "model.pt", "model.safetensors", "config.json", "ckpt_last.pt",
 )  # fmt: skip
+YARN = ("yarn_factor", "yarn_original", "yarn_attention")
 ZIP = b"PK\x03\x04"
 
 
@@ -69,6 +72,29 @@ def open_model(given: str | None, preferred: tuple[str, ...], tokenizer: str | N
             f"{path}: its vocabulary has {wanted} entries, the tokenizer's {size}; name its own: --tokenizer"
         )
     return opened
+
+
+def stretched(opened: Opened, args: argparse.Namespace) -> Opened:
+    """The same weights under YaRN, if the flags ask for it: from the trained length on, unless they say another."""
+    said = {name: value for name in YARN if (value := getattr(args, name)) is not None}
+    if not said:
+        return opened
+    if "yarn_factor" not in said:
+        raise BadInput("--yarn-original and --yarn-attention say more of --yarn FACTOR, which is missing")
+    if opened.model.config.pos == "none":
+        raise BadInput("--yarn stretches RoPE, and this model has no positions (pos=none)")
+    fields = to_dict(opened.model.config) | {"yarn_original": opened.seq_len} | said
+    model = GPT(build(ModelConfig, [Layer("--yarn", fields)])).eval()
+    model.load_state_dict(opened.model.state_dict(), assign=True)
+    return replace(opened, model=model)
+
+
+def add_yarn_flags(flags: OneLineParser) -> None:
+    flags.add_argument(
+        "--yarn", type=float, dest="yarn_factor", metavar="FACTOR", help="so many times the length as the context"
+    )
+    flags.add_argument("--yarn-original", type=int, metavar="TOKENS", help="the length to stretch (default: trained)")
+    flags.add_argument("--yarn-attention", type=float, help="on cos and sin (default 0.1 ln(factor) + 1)")
 
 
 def _reader(path: Path) -> Callable[[Path, str | None], Opened]:

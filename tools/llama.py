@@ -83,9 +83,11 @@ def plain(model: GPT) -> GPT:
             weights[f"{at}{norm}.weight"] = weights.get(f"{at}{norm}.weight", ones) * depth
         for branch, rows in (("attn_scale", "attn.out.weight"), ("mlp_scale", "mlp.down.weight")):
             if (scale := weights.pop(at + branch, None)) is not None:
-                weights[at + rows] *= scale[:, None]
+                weights[at + rows] = weights[at + rows] * scale[:, None]
         if (gain := weights.pop(f"{at}attn.q_gain", None)) is not None:
-            weights[f"{at}attn.q.weight"] *= gain.repeat_interleave(config.head_width)[:, None]
+            weights[f"{at}attn.q.weight"] = (
+                weights[f"{at}attn.q.weight"] * gain.repeat_interleave(config.head_width)[:, None]
+            )
     if config.embed_norm:  # the head of a tied model keeps the rows as they are
         weights.setdefault("head.weight", weights["embedding.table.weight"])
         weights["embedding.table.weight"] = rms_norm(weights["embedding.table.weight"], config.norm_eps)

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import torch
 
+from base.errors import BadInput
 from data.tokenizer import Tokenizer
 from model.cache import Cache
 from model.gpt import GPT
@@ -49,6 +50,8 @@ def continued(
         fed = torch.tensor([texts[row][start + cache.length : known] for row in living], device=device)
         x = model.trunk(fed, cache if cached else None, last=1)
         logits = model.logits(x)[:, -1].cpu()
+        if not logits.isfinite().all():
+            raise BadInput(f"after {known} tokens the model's logits are no numbers; its weights are beyond fp32")
         going_on = []
         for at, row in enumerate(living):
             text = texts[row]

@@ -57,7 +57,7 @@ from tools.opening import (
 LLAMA_TOKENIZER = "tokenizer.json"
 LARGEST_DIFFERENCE = 1e-4
 ROWS, LENGTH = 2, 128  # of the tokens that logits are compared on
-HOSTILE = (*PROBES, "<s>", "</s>x", " " * 40 + "x", "日本語 🙂\u200d", "\ud7ff\ue000\U0010ffff", "x" * 999, "١٢٣ 123")
+HOSTILE = (*PROBES, "<s>", "</s>x", " " * 40 + "x", "日本語 🙂\u200d", "\ud7ff\ue000\U0010ffff", "x" * 30, "١٢٣ 123")
 Logits = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -175,6 +175,8 @@ def compared(ours: Logits, theirs: Logits, length: int) -> Answer:
     vocabulary = ours(torch.zeros(1, 1, dtype=torch.long)).shape[-1]
     tokens = torch.randint(vocabulary, (ROWS * LENGTH // length, length), generator=torch.Generator().manual_seed(0))
     a, b = ours(tokens), theirs(tokens)
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise CheckFailed("logits are no numbers; the weights are beyond fp32")
     return {
         "max_logit_difference": float((a - b).abs().max()),
         "argmax_agreement": float((a.argmax(-1) == b.argmax(-1)).double().mean()),

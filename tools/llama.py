@@ -191,7 +191,7 @@ def from_rscalm_weights(weights: Mapping[str, torch.Tensor], config: ModelConfig
             out[f"{at}attn.v.weight"] = v.clone()
     except KeyError as missing:
         raise BadInput(f"{where}: weight {missing.args[0]} is missing") from None
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise BadInput(f"{where}: attn.qkv does not split into {config.heads} heads: {error!s:.100}") from None
     if left:
         raise BadInput(f"{where}: weight {min(left)} is not one of seed 001's model")

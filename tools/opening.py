@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from base.cli import OneLineParser
 from base.config import Layer, build, to_dict
 from base.errors import BadInput
-from base.runs import newest
+from base.runs import named_or_newest
 from data.manifest import TOKENIZER
 from data.tokenizer import Tokenizer, read_tokenizer
 from engine.checkpoint import CHECKPOINT, load_weights
@@ -56,7 +56,7 @@ class Opened:
 
 def open_model(given: str | None, preferred: tuple[str, ...], tokenizer: str | None = None) -> Opened:
     """`given`, or the newest run's; of a folder, the first of `preferred` that is in it, or what else is a model."""
-    path = newest(preferred[0]) if given is None else Path(given)
+    path = named_or_newest(None, preferred[0]) if given is None else Path(given)
     if path.is_dir():
         marks = [*dict.fromkeys([*preferred, ARTIFACT, MODEL, CHECKPOINT, LLAMA, RSCALM])]
         inside = [path / mark for mark in marks if (path / mark).is_file()]
@@ -66,11 +66,15 @@ def open_model(given: str | None, preferred: tuple[str, ...], tokenizer: str | N
     if not path.is_file():
         raise BadInput(f"{path}: no such file; name an artifact, a run's folder or a checkpoint")
     opened = _reader(path)(path, tokenizer)
-    size, wanted = opened.tokenizer.vocab_size, opened.model.config.vocab_size
-    if size != wanted:
-        raise BadInput(
-            f"{path}: its vocabulary has {wanted} entries, the tokenizer's {size}; name its own: --tokenizer"
-        )
+    for name in ("vocab_size", "bos_id"):
+        wanted, found = getattr(opened.model.config, name), getattr(opened.tokenizer, name)
+        if wanted != found:
+            raise BadInput(
+                f"{path}: its {name} is {wanted}, and the tokenizer's {found}; name its own: --tokenizer FILE"
+            )
+    for name, weight in opened.model.named_parameters():
+        if not weight.isfinite().all():
+            raise BadInput(f"{path}: {name} holds NaN or infinity; nothing can come of it")
     return opened
 
 

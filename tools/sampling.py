@@ -28,7 +28,7 @@ def next_token(logits: torch.Tensor, seen: Sequence[int], sampling: Sampling, un
     z = without_repeats(z, seen, sampling.no_repeat_ngram)
     if sampling.temperature == 0:
         return int(z.argmax())
-    z = top_p(top_k(z / sampling.temperature, sampling.top_k), sampling.top_p)
+    z = top_p(top_k((z - z.max()) / sampling.temperature, sampling.top_k), sampling.top_p)
     return drawn(z.softmax(0), uniform)
 
 

@@ -105,7 +105,7 @@ def test_whatever_is_asked_for_one_of_the_possible_tokens_comes(
 ) -> None:
     rng = random.Random(seed)
     sampling = Sampling(
-        temperature=rng.choice([0, 0.01, 1, 100]), top_k=rng.choice([0, 1, 3]), top_p=rng.choice([1e-9, 0.5, 1]),
+        temperature=rng.choice([0, 1e-300, 1, 100]), top_k=rng.choice([0, 1, 3]), top_p=rng.choice([1e-9, 0.5, 1]),
         repetition_penalty=rng.choice([1, 1.3, 100]), no_repeat_ngram=rng.choice([0, 2, 4]),
     )  # fmt: skip
     values = [*values, 0.5]  # a mark: never seen, so never forbidden

@@ -2,12 +2,12 @@
 
     python -m tools.generate --prompt "import " --stream                     (the newest artifact)
     python -m tools.generate runs/demo/model.pt --prompt "import " --temperature 0
-    python -m tools.generate ckpt_last.pt --tokenizer tokenizer.model --prompt "The sun is" --repetition-penalty 1.3
+    python -m tools.generate ckpt_last.pt --tokenizer tokenizer.model --prompt "The sun is" --mark eos
     python -m tools.generate --prompts prompts.txt --seed 7 --json           (one prompt a line; .jsonl: one string or
                                                                               {"prompt": ...} a line)
 
-Every prompt begins a document, after the model's BOS. A text ends with the next document's mark (BOS or EOS) or after
---max-new-tokens. A prompt longer than the context is refused; a text that outgrows it goes on with the newer half in
+Every prompt begins a document, after the mark that stood before documents in training: BOS, or EOS where they were
+prepared with --layout rscalm (--mark eos). A text ends with the next mark or after --max-new-tokens. A prompt longer than the context is refused; a text that outgrows it goes on with the newer half in
 view, read anew (docs/generate.md). The seed is every prompt's own: in a batch it gets what it gets alone.
 """
 
@@ -56,15 +56,16 @@ def generated(
     write: Callable[[str], Any],
     flush: Callable[[], None],
 ) -> Answer:
-    tokenizer, begin = opened.tokenizer, opened.model.config.bos_id
-    ids = [[begin, *tokenizer.encode(prompt).tolist()] for prompt in prompts]
+    tokenizer = opened.tokenizer
+    marks = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id}
+    ids = [[marks[args.mark], *tokenizer.encode(prompt).tolist()] for prompt in prompts]
     for number, each in enumerate(ids, 1):
         if len(each) > opened.context:
             raise BadInput(
-                f"prompt {number} has {len(each)} tokens with its BOS, and the context {opened.context}; "
+                f"prompt {number} has {len(each)} tokens with its mark, and the context {opened.context}; "
                 "shorten it, or stretch the context with --yarn FACTOR"
             )
-    ends = {token for token in (begin, tokenizer.bos_id, tokenizer.eos_id) if token >= 0}
+    ends = {*marks.values()}
     speeches, texts = [Speech(tokenizer) for _ in ids], [""] * len(ids)
     made: list[list[int]] = [[] for _ in ids]
     with joined() as device:
@@ -141,6 +142,9 @@ def parser() -> OneLineParser:
     text.add_argument("--prompt", metavar="TEXT")
     text.add_argument("--prompts", metavar="FILE", help="a prompt a line; .jsonl: a JSON string or object a line")
     flags.add_argument("--tokenizer", metavar="FILE", help="for a .pt (default: beside it, or its dataset's)")
+    flags.add_argument(
+        "--mark", choices=("bos", "eos"), default="bos", help="that begins a document (default %(default)s)"
+    )
     flags.add_argument("--max-new-tokens", type=int, default=MOST_NEW, help="a prompt (default %(default)s)")
     flags.add_argument("--temperature", type=float, help=f"0: the likeliest token (default {Sampling.temperature})")
     flags.add_argument("--top-k", type=int, help=f"0: off (default {Sampling.top_k})")

@@ -24,6 +24,7 @@ from tests.eval.tiny import CONTEXT, written
 from tests.model.test_gpt import BOS, any_config, scrambled
 from tools.decoding import Speech, continued, window_start
 from tools.generate import act, parser, show
+from tools.opening import open_model
 from tools.sampling import Sampling
 from train_gpt import RunConfig
 
@@ -206,6 +207,15 @@ def test_a_text_ends_at_the_mark_of_the_next_document(tokenizer: SentencePieceTo
         (tmp_path / "tokenizer.model").write_bytes(tokenizer.model)
         [text] = generate(tmp_path / "model.pt", "--prompt", "x")["texts"]
         assert (text["tokens"], text["text"], text["ended"]) == ([mark], "", "mark")
+
+
+def test_a_prompt_stands_after_the_mark_that_is_asked_for(artifact: Path, tokenizer: SentencePieceTokenizer) -> None:
+    model = open_model(str(artifact), ()).model
+    ids = tokenizer.encode("the of").tolist()
+    for mark, token in (("bos", tokenizer.bos_id), ("eos", tokenizer.eos_id)):
+        [text] = generate(artifact, "--prompt", "the of", "--temperature", 0, "--mark", mark)["texts"]
+        with torch.no_grad():
+            assert text["tokens"] == plainly(model, [token, *ids], CONTEXT, 50)
 
 
 def test_yarn_stretches_the_context_from_the_trained_length(artifact: Path) -> None:

@@ -1,14 +1,15 @@
 """Text from a model: an artifact, a run, a checkpoint, an exported LLaMA.
 
-    python -m tools.generate --prompt "import " --stream                     (the newest artifact)
-    python -m tools.generate runs/demo/model.pt --prompt "import " --temperature 0
+    python -m tools.generate --prompt "import" --stream                      (the newest artifact)
+    python -m tools.generate runs/demo/model.pt --prompt "import" --temperature 0
     python -m tools.generate ckpt_last.pt --tokenizer tokenizer.model --prompt "The sun is" --mark eos
     python -m tools.generate --prompts prompts.txt --seed 7 --json           (one prompt a line; .jsonl: one string or
                                                                               {"prompt": ...} a line)
 
 Every prompt begins a document, after the mark that stood before documents in training: BOS, or EOS where they were
-prepared with --layout rscalm (--mark eos). A text ends with the next mark or after --max-new-tokens. A prompt longer than the context is refused; a text that outgrows it goes on with the newer half in
-view, read anew (docs/generate.md). The seed is every prompt's own: in a batch it gets what it gets alone.
+prepared with --layout rscalm (--mark eos). A text ends with the next mark or after --max-new-tokens. A prompt longer
+than the context is refused; a text that outgrows it goes on with the newer half in view, read anew (docs/generate.md).
+The seed is every prompt's own: in a batch it gets what it gets alone.
 """
 
 import argparse

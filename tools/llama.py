@@ -31,6 +31,8 @@ BLOCK = {
     "mlp.gate.weight": "mlp.gate_proj.weight", "mlp.up.weight": "mlp.up_proj.weight",
     "mlp.down.weight": "mlp.down_proj.weight",
 }  # fmt: skip
+ROPE = ("rope_type", "type", "rope_theta", "factor", "attention_factor", "beta_fast", "beta_slow",
+        "original_max_position_embeddings")  # fmt: skip
 RSCALM_BLOCK = {
     "attn_norm.weight": "norm1.weight", "attn.out.weight": "attn.proj.weight", "mlp_norm.weight": "norm2.weight",
     "mlp.gate.weight": "mlp.w1.weight", "mlp.up.weight": "mlp.w2.weight", "mlp.down.weight": "mlp.w3.weight",
@@ -132,11 +134,14 @@ def llama_config(config: ModelConfig, positions: int, tokenizer: Tokenizer) -> d
 
 def from_llama_config(values: Mapping[str, Any], where: str) -> tuple[ModelConfig, int]:
     """(ours, the length it was trained with); a LLaMA that we have no place for is refused by what it is."""
-    rope = dict(values.get("rope_parameters") or values.get("rope_scaling") or {})
+    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise BadInput(f"{where}: its RoPE is {rope!r:.60}, and no object")
     kind = rope.get("rope_type", rope.get("type", "default"))
     wanted = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
     wrong = [f"{name}={values[name]}" for name, value in wanted.items() if values.get(name, value) != value]
     wrong += [f"rope_type={kind}"] if kind not in ("default", "yarn") else []
+    wrong += [f"{name}={rope[name]} in RoPE" for name in rope if name not in ROPE]
     if wrong:
         raise BadInput(f"{where}: this project's model has no place for {', '.join(wrong)}")
     needed = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",

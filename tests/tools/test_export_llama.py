@@ -344,6 +344,8 @@ def test_wrong_logits_wrong_ids_and_a_missing_oracle_are_failures(
     ("edit", "says"),
     [({"hidden_act": "gelu"}, "hidden_act=gelu"), ({"attention_bias": True}, "attention_bias"),
      ({"model_type": "gemma"}, "model_type=gemma"), ({"rope_scaling": {"rope_type": "linear"}}, "rope_type=linear"),
+     ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "truncate": False}}, "truncate=False in RoPE"),
+     ({"rope_scaling": "yarn"}, "no object"),
      ({"hidden_size": None}, "says no hidden_size"), ({"num_hidden_layers": 3}, "missing"),
      ({"num_hidden_layers": 1}, "not in this model"), ({"num_attention_heads": 5}, "not divisible"),
      ({"intermediate_size": 81}, "has shape"), ({"rms_norm_eps": "x"}, "norm_eps")],

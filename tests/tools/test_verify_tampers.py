@@ -126,6 +126,7 @@ def over_the_cap(folder: Path) -> None:
 
 
 LONGER = "train_time:600080ms step_avg:15002.00ms", "train_time:660000ms step_avg:16500.00ms"
+BANNER = f"# base/errors.py  sha256 {'9' * 64}\n".encode()
 LOG, METRICS = f"train_seed{B}.log", f"metrics_seed{B}.jsonl"
 FORGED = {  # followed by a fresh manifest
     "val_bpb edited": (claim(lambda v: v.update(val_bpb=v["val_bpb"] - 0.01)), "number.val_bpb"),
@@ -185,6 +186,7 @@ FORGED = {  # followed by a fresh manifest
     "another program started": (added("train_gpt.py", b"import subprocess\n"), "code.process"),
     "a file of the machine opened": (added("train_gpt.py", b'open("/etc/passwd")\n'), "code.path"),
     "a variable read": (added("train_gpt.py", b'import os\nos.environ["BPB"]\n'), "code.environment"),
+    "a section of another source": (added("train_gpt.py", BANNER), "hash.sources"),
     "code that makes code": (added("train_gpt.py", b"exec(input())\n"), "code.dynamic"),
     "constants made beforehand": (added("train_gpt.py", f"x = {list(range(100))}\n".encode()), "code.constants"),
     "a blob": (added("train_gpt.py", f"x = {'k7Q' * 900!r}\n".encode()), "code.dynamic"),

@@ -5,7 +5,7 @@ from typing import Any
 
 from tools.claims.verdict import Finding, Level
 
-EXACT = 1e-9  # what writing a float with ten digits or more may lose
+CANCELLED = 1e-12  # what a spread of numbers near 1 may lose
 LOGGED = 6e-9  # the logs write eight digits
 MAY_DIFFER = {("data", "path"), ("data", "source"), ("train", "checkpoint_s")}  # what no result hangs on
 SEED = ("seed",)
@@ -17,8 +17,12 @@ def half_digit(claimed: float) -> float:
     return 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
 
 
-def agree(claimed: float, derived: float, laxest: float = LOGGED) -> bool:
-    allowed = min(laxest, max(half_digit(claimed), EXACT * 1e-3))
+def agree(claimed: float, derived: float, least: float = 0.0) -> bool:
+    """Within half of the claim's last digit, or what adding floats in another order makes; never more than a log loses.
+
+    `least`: for what is small because large numbers cancel, such as a spread.
+    """
+    allowed = min(LOGGED, max(half_digit(claimed), least))
     return abs(claimed - derived) <= allowed * (1 + 1e-6) + 4e-16 * abs(derived)
 
 

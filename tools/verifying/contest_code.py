@@ -4,7 +4,7 @@ Patterns are of how the public scripts are spelled; another spelling is not seen
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from base.errors import BadInput
 from tools.claims.verdict import Finding
@@ -13,16 +13,14 @@ from tools.verifying.files import CODE_ENDS
 from tools.verifying.folder import Folder
 from tools.verifying.unpacking import sources_inside
 
-ADDS_SPACE = re.compile(r"has_leading_space\w*\s*\[|has_leading_space\w*\s*&|leading_space_lut|has_space\w*\[")
-COUNTS_SPACE = re.compile(
-    r"len\(\s*\w+\.replace\(\s*['\"](?:▁|\\u2581)['\"]\s*,\s*['\"] ['\"]\s*\)\.encode"
-    r"|base_bytes\w*\[[^\]]+\]\s*=\s*[^\n]*len\([^\n]*encode[^\n]*\)\s*\+\s*1\b"
-)
-DECODED_ONE = re.compile(r"len\(\s*\w+\.decode(?:_ids)?\(\s*\[[^\]\n,]+\]\s*\)\s*\.encode")
-TARGET_IN_KEY = re.compile(
-    r"\b\w*(?:key|hash|idx|bucket)\w*\s*=\s*[^\n]*(?:ctx|context)\w*[^\n]*(?:\^|\+)[^\n]*\b(?:tgt|target)\w*"
-)
-TABLE = re.compile(r"np\.add\.at|np\.bincount|scatter_add_|index_add_|index_put_|\w+_tables?\[")
+ADDS_SPACE = re.compile(r"has_leading_space\w*\s*[\[&]|leading_space_lut|has_space\w*\[")
+SPACED_PIECE = re.compile(r"len\(\s*\w+\.replace\(\s*['\"](?:▁|\\u2581)['\"]\s*,\s*['\"] ['\"]\s*\)\.encode")
+AND_ONE = re.compile(r"\)\s*\+\s*1\b")
+DECODED_ONE = re.compile(r"len\(\s*\w+\.decode(?:_ids)?\(\s*\[[^\],]+\]\s*\)\s*\.encode")
+KEY = re.compile(r"(?:key|hash|idx|bucket)\w*\s*$")
+CONTEXT, TARGET = re.compile(r"ctx|context"), re.compile(r"\b(?:tgt|target)")
+TABLE = re.compile(r"np\.add\.at|np\.bincount|scatter_add_|index_add_|index_put_|\w_tables?\[")
+LONGEST_LINE = 2_000  # characters; what is longer is data
 NOISY = {"code.environment", "code.requirements", "code.download", "code.packed", "code.path"}
 
 
@@ -61,20 +59,38 @@ def contest_code(folder: Folder, logs: dict[str, str]) -> Iterator[Finding]:
 
 
 def _patterns(name: str, source: str) -> Iterator[Finding]:
-    for rule, what, found in (
+    lines = [line if len(line) <= LONGEST_LINE else "" for line in source.splitlines()]
+    adds, fills = any(map(ADDS_SPACE.search, lines)), any(map(TABLE.search, lines))
+    for rule, what, seen in (
         (
             "code.bytes", "counts a leading space in its table of bytes and again where it adds them up",
-            COUNTS_SPACE.search(source) if ADDS_SPACE.search(source) else None,
+            _first(lines, _counts_space) if adds else 0,
         ),
         (
             "code.bytes", "counts bytes by decoding single tokens, which makes three of each byte token",
-            None if "is_byte" in source else DECODED_ONE.search(source),
+            0 if "is_byte" in source else _first(lines, lambda line: bool(DECODED_ONE.search(line))),
         ),
         (
             "code.target", "keys a cache by the token that is to be predicted, so that its shares sum to anything",
-            TARGET_IN_KEY.search(source) if TABLE.search(source) else None,
+            _first(lines, _keyed_by_target) if fills else 0,
         ),
     ):  # fmt: skip
-        if found:
-            line = source.count("\n", 0, found.start()) + 1
-            yield Finding(rule, "flag", f"{name}:{line} {what}: {found[0].strip():.100}", {"file": name, "line": line})
+        if seen:
+            message = f"{name}:{seen} {what}: {lines[seen - 1].strip():.100}"
+            yield Finding(rule, "flag", message, {"file": name, "line": seen})
+
+
+def _first(lines: list[str], wanted: Callable[[str], bool]) -> int:
+    """The number of the first such line; 0: none is."""
+    return next((number for number, line in enumerate(lines, 1) if wanted(line)), 0)
+
+
+def _counts_space(line: str) -> bool:
+    added = "base_bytes" in line and "len(" in line and "encode" in line and AND_ONE.search(line)
+    return bool(SPACED_PIECE.search(line) or added)
+
+
+def _keyed_by_target(line: str) -> bool:
+    left, _, right = line.partition("=")
+    mixed = "^" in right or "+" in right
+    return bool(mixed and KEY.search(left) and CONTEXT.search(right) and TARGET.search(right))

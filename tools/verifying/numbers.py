@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from base.errors import BadInput
 from tools.claims.submission import SeedResult
 from tools.claims.verdict import Finding
-from tools.verifying.agree import LOGGED, RESCORED, agree, disagreement, half_digit
+from tools.verifying.agree import CANCELLED, LOGGED, RESCORED, agree, disagreement, half_digit
 from tools.verifying.log import Tail
 from tools.verifying.record import README, SUBMISSION, Record
 
@@ -66,11 +66,11 @@ def means(record: Record) -> Iterator[Finding]:
         if not scores:
             continue
         claimed, mean = getattr(claim, key), statistics.fmean(scores)
-        if not agree(claimed, mean, LOGGED):
+        if not agree(claimed, mean):
             yield disagreement(f"number.{key}", key, claimed, "the mean of its seeds is", mean, seeds=scores)
         std = statistics.stdev(scores) if len(scores) > 1 else None
         if (spread is None) != (std is None) or (
-            spread is not None and std is not None and not agree(spread, std, LOGGED)
+            spread is not None and std is not None and not agree(spread, std, CANCELLED)
         ):
             yield disagreement(f"number.{key}_std", f"{key}_std", spread, "the sample's spread over its seeds is", std)
         # The claimed means say what the logs say, whatever is between them.

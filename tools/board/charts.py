@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from tools.board.markup import Html, fragment, join, tag
 from tools.board.ranking import Row, pareto
-from tools.board.words import bits, name, place, seconds, size
+from tools.board.words import bits, name, place, seconds
 
 WIDTH, HEIGHT = 440, 320
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 46
 COLOURS = 8  # lines that a chart tells apart
+BYTES = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 class Axis(NamedTuple):
@@ -24,11 +25,14 @@ class Axis(NamedTuple):
     def share(self, value: float) -> float:
         return (value - self.low) / (self.high - self.low)
 
+    def shows(self, value: float) -> bool:
+        return self.low <= value <= self.high
 
-def axis(values: Sequence[float], count: int = 5) -> Axis:
-    """Round ticks around the values, with some room at both ends."""
+
+def axis(values: Sequence[float], count: int = 5, least: float = 0.001) -> Axis:
+    """Round ticks around the values, with some room at both ends: `least` of the highest, or near things look far."""
     low, high = min(values), max(values)
-    room = (high - low) * 0.08 or abs(high) * 0.05 or 1.0
+    room = max((high - low) * 0.08, abs(high) * least) or 1.0
     start, end = low - room, high + room
     if low >= 0 > start:
         start = 0.0
@@ -39,23 +43,30 @@ def axis(values: Sequence[float], count: int = 5) -> Axis:
     return Axis(start, end, tuple(round(i * step, 12) for i in range(first, last + 1)))
 
 
-def scatter(rows: Sequence[Row], against: str) -> Html:
-    """Bits a byte against `bytes` or `seconds`, lower left is better, with the front that nobody beats."""
-    by_bytes = against == "bytes"
-    points = [(_across(row, by_bytes), row.record.bpb) for row in rows]
-    across, up = axis([x for x, _ in points], 4), axis([y for _, y in points])
+def scatter(rows: Sequence[Row], cap_bytes: int | None) -> Html:
+    """Bits a byte against bytes (where there is a cap) or training seconds, with the front that nobody beats.
+
+    The axes are those of the rows that have a place; others are drawn where they fall inside.
+    """
+    points = [(_across(row, cap_bytes), row.record.bpb) for row in rows]
     placed = [i for i, row in enumerate(rows) if not row.unplaced]
     front = [placed[i] for i in pareto([points[i] for i in placed])]
-    spell = size_tick if by_bytes else seconds_tick
-    label = "bytes of code and artifact" if by_bytes else "seconds of training, the longest seed"
-    drawn = [_grid(across, up, spell, label, "bits a byte")]
+    measured = [points[i] for i in placed or range(len(rows))]
+    near = [cap_bytes] if cap_bytes and max(x for x, _ in measured) > 0.8 * cap_bytes else []
+    across, up = axis([*(x for x, _ in measured), *near], 4, 0.02), axis([y for _, y in measured])
+    label = "seconds of training, the longest seed" if cap_bytes is None else "bytes of code and artifact"
+    drawn = [_grid(across, up, "s" if cap_bytes is None else "B", label, "bits a byte")]
+    if cap_bytes and across.shows(cap_bytes):
+        x = _x(across, cap_bytes)
+        drawn.append(tag("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_="cap"))
+        drawn.append(tag("text", "cap", x=x - 5, y=TOP + 10, class_="tick", text_anchor="end"))
     if front:
         drawn.append(tag("path", d=_stairs([points[i] for i in front], across, up), class_="front"))
     # the worst first, so that the best lie on top
     for i in sorted(range(len(rows)), key=lambda i: (not rows[i].unplaced, -points[i][1])):
-        drawn.append(_point(rows[i], _x(across, points[i][0]), _y(up, points[i][1]), i in front))
-    words = "bytes" if by_bytes else "training seconds"
-    return _chart(f"Bits a byte against {words}", drawn)
+        if across.shows(points[i][0]) and up.shows(points[i][1]):
+            drawn.append(_point(rows[i], _x(across, points[i][0]), _y(up, points[i][1]), i in front))
+    return _chart(f"Bits a byte against {'training seconds' if cap_bytes is None else 'bytes'}", drawn)
 
 
 def losses(rows: Sequence[Row]) -> Html | None:
@@ -67,7 +78,7 @@ def losses(rows: Sequence[Row]) -> Html | None:
     top = values[int(0.98 * (len(values) - 1))]  # the first steps would squeeze the rest together
     across = axis([0.0, *(second for _, curve in shown for second in curve.seconds)], 4)
     up = axis([min(values), top])
-    drawn = [_grid(across, up, seconds_tick, "seconds of training", "nats a token")]
+    drawn = [_grid(across, up, "s", "seconds of training", "nats a token")]
     for number, (row, curve) in enumerate(shown):
         ends = zip(curve.seconds, curve.losses, strict=True)
         path = "L".join(f"{_x(across, at):.1f} {_y(up, min(loss, up.high)):.1f}" for at, loss in ends)
@@ -86,16 +97,18 @@ def bar(share: float, css: str = "") -> Html:
                aria_hidden="true")  # fmt: skip
 
 
-def size_tick(value: float) -> str:
-    return size(round(value))
+def _across(row: Row, cap_bytes: int | None) -> float:
+    return row.record.train_seconds if cap_bytes is None else row.record.submission.bytes_total
 
 
-def seconds_tick(value: float) -> str:
-    return f"{value:,.0f} s" if value >= 1 or value == 0 else seconds(value)
-
-
-def _across(row: Row, by_bytes: bool) -> float:
-    return row.record.submission.bytes_total if by_bytes else row.record.train_seconds
+def tick_words(ticks: Sequence[float], unit: str) -> list[str]:
+    """Ticks with as many decimals as tell them apart; bytes in the unit of the largest."""
+    step = ticks[1] - ticks[0] if len(ticks) > 1 else abs(ticks[0]) if ticks else 1.0
+    scale, unit = next(((s, u) for s, u in BYTES if unit == "B" and max(ticks, default=0) >= s), (1, unit))
+    decimals = max(0, -math.floor(math.log10(step / scale) + 1e-9)) if step else 0
+    if max(map(abs, ticks), default=0) / scale >= 1e7 or decimals > 6:
+        return [f"{tick / scale:.3g} {unit}".strip() for tick in ticks]
+    return [f"{tick / scale:,.{decimals}f} {unit}".strip() for tick in ticks]
 
 
 def _x(across: Axis, value: float) -> float:
@@ -106,19 +119,16 @@ def _y(up: Axis, value: float) -> float:
     return TOP + (HEIGHT - TOP - BOTTOM) * (1 - up.share(value))
 
 
-def _grid(across: Axis, up: Axis, spell: object, x_label: str, y_label: str) -> Html:
-    assert callable(spell)
+def _grid(across: Axis, up: Axis, unit: str, x_label: str, y_label: str) -> Html:
     floor, parts = HEIGHT - BOTTOM, []
-    decimals = max(0, -math.floor(math.log10(up.ticks[1] - up.ticks[0]) + 1e-9)) if len(up.ticks) > 1 else 3
-    for value in up.ticks:
+    for value, said in zip(up.ticks, tick_words(up.ticks, ""), strict=True):
         y = _y(up, value)
         parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
-        said = f"{value:.{decimals}f}" if abs(value) < 1e6 else f"{value:.3g}"
         parts.append(tag("text", said, x=LEFT - 8, y=y + 4, class_="tick", text_anchor="end"))
-    for value in across.ticks:
+    for value, said in zip(across.ticks, tick_words(across.ticks, unit), strict=True):
         x = _x(across, value)
         parts.append(tag("line", x1=x, x2=x, y1=floor, y2=floor + 5, class_="axis"))
-        parts.append(tag("text", spell(value), x=x, y=floor + 19, class_="tick", text_anchor="middle"))
+        parts.append(tag("text", said, x=x, y=floor + 19, class_="tick", text_anchor="middle"))
     parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=floor, y2=floor, class_="axis"))
     middle = (LEFT + WIDTH - RIGHT) / 2
     parts.append(tag("text", x_label, x=middle, y=HEIGHT - 8, class_="label", text_anchor="middle"))

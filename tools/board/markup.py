@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from tools.board.files import plain
 
-VOID = {"img", "meta", "rect", "line", "path", "circle", "br"}
+VOID = {"img", "rect", "line", "path", "circle"}  # closed in their tag, as SVG asks and HTML allows
 
 
 class Html(str):
@@ -30,8 +30,8 @@ def tag(kind: str, *children: str, **attributes: Attribute) -> Html:
             said.append(f" {name}")
         elif value is not None and value is not False:
             said.append(f' {name}="{html.escape(_number(value))}"')
-    opened = f"<{kind}{''.join(said)}>"
-    return Html(opened) if kind in VOID and not children else Html(f"{opened}{join(*children)}</{kind}>")
+    opened = f"<{kind}{''.join(said)}"
+    return Html(f"{opened}/>") if kind in VOID else Html(f"{opened}>{join(*children)}</{kind}>")
 
 
 def join(*parts: str) -> Html:

@@ -85,7 +85,7 @@ function drawers() {
     const link = event.target.closest("a[href^='#']");
     if (link && link.hash === location.hash) follow();
   });
-  follow();
+  window.addEventListener("load", follow); // after the browser's own jump, which would take the focus away
 }
 
 document.addEventListener("DOMContentLoaded", () => {

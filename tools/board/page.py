@@ -73,7 +73,12 @@ def _group(group: Group) -> Html:
     ]
     if not group.track.ranked:
         head.append(tag("p", "Any time and any machine: the order is one of scores, not a ranking.", class_="small"))
-    drawn = (scatter(group.rows, "bytes"), scatter(group.rows, "seconds"), losses(group.rows))
+    several = len(group.rows) > 1  # one point is no chart
+    drawn = (
+        scatter(group.rows, group.track.cap_bytes) if several else None,
+        scatter(group.rows, None) if several else None,
+        losses(group.rows),
+    )
     titles = ("Bits a byte against bytes", "Bits a byte against training time", "Training loss over time")
     notes = (
         "Lower left is better; the line is the Pareto front. The numbers are those of the table.",

@@ -9,7 +9,7 @@ from tools.board.charts import bar
 from tools.board.markup import Html, fragment, join, link, tag, text
 from tools.board.ranking import Group, Row
 from tools.board.reading import FIGURES, Record
-from tools.board.words import MEANINGS, STATES, author, badge_detail, bits, count, day, name, percent, seconds, spread
+from tools.board.words import MEANINGS, STATES, author, bits, count, day, name, percent, seconds, spread
 
 CAPTIONS = ("The loss of the run", "What the artifact's bytes are", "The loss by position in the window")
 MOST_FINDINGS, MOST_KINDS, MOST_FILES, MOST_SEEDS = 60, 40, 80, 40  # rows that a panel shows
@@ -18,10 +18,11 @@ GITHUB = re.compile(r"[A-Za-z0-9](?:-?[A-Za-z0-9]){0,38}")
 
 def badge(record: Record) -> Html:
     said = record.badge
-    detail = badge_detail(said)
     title = f"{MEANINGS[said.state]}" + (f": {said.reason}" if said.reason else "")
     word = tag("span", STATES[said.state], class_=f"badge {said.state}", title=title)
-    return join(word, " ", tag("span", detail, class_="small")) if detail else word
+    if said.state == "none":
+        return word
+    return join(word, " ", tag("span", said.tier, ", ", tag("span", said.day, class_="whole"), class_="small"))
 
 
 def panel(row: Row, group: Group, embedded: frozenset[str]) -> Html:
@@ -101,7 +102,7 @@ def _shade(level: str) -> str:
 
 def _bytes(record: Record, group: Group) -> Html:
     submission, cap = record.submission, group.track.cap_bytes
-    parts = [("code", submission.bytes_code), ("artifact, the largest", submission.bytes_model)]
+    parts = [("code", submission.bytes_code), ("largest artifact", submission.bytes_model)]
     rows = [(label, count(size), percent(size / cap), bar(size / cap)) for label, size in parts]
     total = submission.bytes_total
     rows.append(("code and artifact", count(total), percent(total / cap), bar(total / cap)))
@@ -150,7 +151,7 @@ def _seeds(record: Record) -> Html:
         result = record.submission.seed_results[str(number)]
         times = (result.train_seconds, result.calibration_seconds, result.eval_seconds)
         rows.append(
-            (text(number, 24), f"{result.val_bpb:.6g}", f"{result.val_loss:.6g}", f"{result.pre_quant_val_bpb:.6g}",
+            (text(number, 24), bits(result.val_bpb, 5), bits(result.val_loss, 5), bits(result.pre_quant_val_bpb, 5),
              count(result.steps), *map(seconds, times), count(result.bytes_model))
         )  # fmt: skip
     return table(heads, rows)

@@ -61,7 +61,7 @@ def _cells(row: Row, group: Group) -> list[Cell]:
         Cell("Date", submission.date, join(day(record)), number=False),
         Cell("Bits a byte", record.bpb, join(tag("strong", bits(record.bpb)), _small(spread(record)), step)),
         Cell("Seeds", len(submission.seeds), join(count(len(submission.seeds)))),
-        Cell("Bytes", submission.bytes_total, _bytes(row, cap)),
+        Cell("Code + artifact, bytes", submission.bytes_total, _bytes(row, cap)),
         Cell("Training", record.train_seconds,
              join(seconds(record.train_seconds), _small(f"calibration {seconds(record.calibration_seconds)}"))),
         Cell("Evaluation", record.eval_seconds, join(seconds(record.eval_seconds))),
@@ -84,8 +84,7 @@ def _bytes(row: Row, cap: int) -> Html:
         count(submission.bytes_total),
         bar(share),
         _small(f"{over}{percent(share)} of {size(cap)}", warn=share > 1),
-        _small(f"code {count(submission.bytes_code)}"),
-        _small(f"artifact {count(submission.bytes_model)}"),
+        _small(f"{count(submission.bytes_code)} + {count(submission.bytes_model)}"),
     )
 
 

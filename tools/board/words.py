@@ -45,8 +45,8 @@ def seconds(value: float) -> str:
     return f"{value:,.1f} s" if value < 100 else f"{value:,.0f} s"
 
 
-def bits(value: float) -> str:
-    return f"{value:.4f}" if 1e-3 <= value < 1e6 else f"{value:.3g}"
+def bits(value: float, digits: int = 4) -> str:
+    return f"{value:.{digits}f}" if 1e-3 <= value < 1e6 else f"{value:.3g}"
 
 
 def spread(record: Record) -> str:

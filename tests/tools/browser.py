@@ -1,6 +1,7 @@
 """Chromium without a window, driven over its own pipe (Chrome DevTools Protocol) with the standard library alone."""
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -22,17 +23,23 @@ class Browser:
     """One page. What it asked of a network and what it complained of is kept in `requests` and `complaints`."""
 
     def __init__(self, profile: Path, *flags: str) -> None:
-        ours, theirs = os.pipe(), os.pipe()  # it reads commands from descriptor 3, and answers on 4
-        shell = f'exec "$0" "$@" 3<&{ours[0]} 4>&{theirs[1]}'
+        ours, theirs = os.pipe(), os.pipe()
+        reads, writes = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (ours[0], theirs[1]))
+
+        def wired() -> None:  # it reads commands from descriptor 3 and answers on 4
+            os.dup2(reads, 3)
+            os.dup2(writes, 4)
+
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", shell, str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"],
-            pass_fds=(ours[0], theirs[1]),
+            [str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"],
+            preexec_fn=wired,
+            close_fds=False,  # all others close by themselves
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(ours[0])
-        os.close(theirs[1])
+        for end in (ours[0], theirs[1], reads, writes):
+            os.close(end)
         self._to, self._from = ours[1], theirs[0]
         self._buffer, self._number, self._session = b"", 0, ""
         self.requests: list[str] = []

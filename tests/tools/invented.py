@@ -6,6 +6,7 @@ import math
 import random
 import struct
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def submission(track: str = CPU, bpb: float = 1.67, seeds: int = 3, **changes: A
     return made | changes
 
 
+@cache
 def picture(width: int = 640, height: int = 360) -> bytes:
     """A PNG: a falling line on white."""
     rows = bytearray()
@@ -74,6 +76,7 @@ def picture(width: int = 640, height: int = 360) -> bytes:
     )
 
 
+@cache
 def metrics(last: float, seconds: float = 600.0, steps: int = 300) -> bytes:
     draw, lines = random.Random(f"{last}"), []
     for step in range(1, steps + 1):

@@ -261,18 +261,24 @@ def test_a_verdict_that_cannot_be_read_verifies_nothing(tmp_path: Path, entry: A
 
 
 def test_absurd_numbers_make_a_page_all_the_same(tmp_path: Path) -> None:
-    tiny = submission(bpb=1e-290, seeds=1, params=int(LARGEST), bytes_total=1)
-    tiny["evaluation"]["val_tokens"] = int(LARGEST)
-    for number, said in enumerate(
-        [tiny, submission(bpb=9e14, seeds=2), submission(bpb=9e14), submission(val_bpb_std=-1)]
-    ):
+    kinds = [{"kind": "a", "bytes": 10**4000, "weights": -1}, {"kind": 1}, 5, {"kind": "b", "bytes": True}]
+    some = [
+        submission(bpb=1e-290, seeds=1, params=int(LARGEST), bytes_total=1),
+        submission(bpb=4e14, seeds=3, notes={"kinds": kinds, "changes": {"a": 1}, "prep": []}),
+        submission(bpb=3e14, date="2026-11-22"),
+        submission(val_bpb_std=-1, seeds=3, notes={"kinds": "x"}),
+        submission(bpb=1e-290, seeds=3, date="2026-11-23"),
+    ]
+    for number, said in enumerate(some):
         for result in said["seed_results"].values():
-            result["val_bpb"] = said["val_bpb"]  # no spread at all
+            result |= {"val_bpb": said["val_bpb"], "pre_quant_val_bpb": 1.0}  # no spread at all
+        said["evaluation"]["val_tokens"] = int(LARGEST)
         invent(tmp_path, f"2026-11-2{number}_x", said, figures=False)
-    tiny["notes"] = {"kinds": [{"kind": "a", "bytes": 10**4000, "weights": -1}, {"kind": 1}, 5], "changes": 1e999}
     page, readme, answer = made(tmp_path)
-    assert len(answer["groups"][0]["rows"]) == 4
-    assert "nan" not in " ".join(value for name, value in page.attributes if name in ("d", "cx", "cy", "x", "y"))
+    assert answer["unread"] == []
+    assert len(answer["groups"][0]["rows"]) == len(some)
+    drawn = " ".join(value for name, value in page.attributes if name in ("d", "cx", "cy", "x", "y", "x1", "y1"))
+    assert not re.search("nan|inf", drawn)
     assert "prove nothing" in readme
 
 

@@ -169,7 +169,8 @@ def _figures(record: Record, embedded: frozenset[str]) -> Html:
             shown.append(tag("p", tag("a", large, href=link(record.place, path))))
         else:
             shown.append(tag("p", f"{caption}: {record.missing[path]}", class_="small"))
-    return tag("div", *shown, class_="figures")
+    others = [f"No curve in the chart: {why}." for path, why in record.missing.items() if path not in FIGURES]
+    return tag("div", *shown, *(tag("p", why, class_="small") for why in others), class_="figures")
 
 
 def _compliance(record: Record) -> Html:

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import select
-import subprocess
+import signal
 import time
 from pathlib import Path
 from types import TracebackType
@@ -25,19 +25,13 @@ class Browser:
     def __init__(self, profile: Path, *flags: str) -> None:
         ours, theirs = os.pipe(), os.pipe()
         reads, writes = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (ours[0], theirs[1]))
-
-        def wired() -> None:  # it reads commands from descriptor 3 and answers on 4
-            os.dup2(reads, 3)
-            os.dup2(writes, 4)
-
-        self._process = subprocess.Popen(
-            [str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"],
-            preexec_fn=wired,
-            close_fds=False,  # all others close by themselves
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        quiet = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_RDWR, 0) for stream in (0, 1, 2)]
+        wires = [
+            (os.POSIX_SPAWN_DUP2, reads, 3),
+            (os.POSIX_SPAWN_DUP2, writes, 4),
+        ]  # commands come in at 3, answers at 4
+        command = [str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
+        self._process = os.posix_spawn(CHROMIUM, command, os.environ, file_actions=[*quiet, *wires])
         for end in (ours[0], theirs[1], reads, writes):
             os.close(end)
         self._to, self._from = ours[1], theirs[0]
@@ -58,10 +52,11 @@ class Browser:
         self._session = ""
         try:
             self.call("Browser.close")
-            self._process.wait(PATIENCE_S)
+            while select.select([self._from], [], [], PATIENCE_S)[0] and os.read(self._from, 1 << 20):
+                pass
         finally:
-            self._process.kill()
-            self._process.wait()
+            os.kill(self._process, signal.SIGKILL)
+            os.waitpid(self._process, 0)
             os.close(self._to)
             os.close(self._from)
 
@@ -78,11 +73,14 @@ class Browser:
                 return answer["result"]
 
     def open(self, path: Path, fragment: str = "") -> None:
-        self.call("Page.navigate", url="about:blank")
-        self._events.clear()
+        self._load("about:blank")  # an address that differs by its fragment alone would load nothing
         self.requests.clear()
         self.complaints.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri() + fragment)
+        self._load(path.resolve().as_uri() + fragment)
+
+    def _load(self, url: str) -> None:
+        self._events.clear()
+        self.call("Page.navigate", url=url)
         while "Page.loadEventFired" not in self._events:
             self._next()
 

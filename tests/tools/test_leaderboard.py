@@ -267,7 +267,7 @@ def test_absurd_numbers_make_a_page_all_the_same(tmp_path: Path) -> None:
         submission(bpb=4e14, seeds=3, notes={"kinds": kinds, "changes": {"a": 1}, "prep": []}),
         submission(bpb=3e14, date="2026-11-22"),
         submission(val_bpb_std=-1, seeds=3, notes={"kinds": "x"}),
-        submission(bpb=1e-290, seeds=3, date="2026-11-23"),
+        submission(val_bpb=1e-290, seeds=3, date="2026-11-23"),
     ]
     for number, said in enumerate(some):
         for result in said["seed_results"].values():

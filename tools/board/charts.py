@@ -32,7 +32,8 @@ class Axis(NamedTuple):
 def axis(values: Sequence[float], count: int = 5, least: float = 0.001) -> Axis:
     """Round ticks around the values, with some room at both ends: `least` of the highest, or near things look far."""
     low, high = min(values), max(values)
-    room = max((high - low) * 0.08, abs(high) * least) or 1.0
+    room = max((high - low) * 0.08, abs(high) * least)
+    room = room if room > 1e-9 else 1.0
     start, end = low - room, high + room
     if low >= 0 > start:
         start = 0.0
@@ -106,8 +107,8 @@ def tick_words(ticks: Sequence[float], unit: str) -> list[str]:
     step = ticks[1] - ticks[0] if len(ticks) > 1 else abs(ticks[0]) if ticks else 1.0
     scale, unit = next(((s, u) for s, u in BYTES if unit == "B" and max(ticks, default=0) >= s), (1, unit))
     decimals = max(0, -math.floor(math.log10(step / scale) + 1e-9)) if step else 0
-    if max(map(abs, ticks), default=0) / scale >= 1e7 or decimals > 6:
-        return [f"{tick / scale:.3g} {unit}".strip() for tick in ticks]
+    if decimals > 6:
+        return [f"{tick / scale:.6g} {unit}".strip() for tick in ticks]
     return [f"{tick / scale:,.{decimals}f} {unit}".strip() for tick in ticks]
 
 

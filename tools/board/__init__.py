@@ -1,0 +1,1 @@
+"""Records -> rows -> README.md and index.html: pure, apart from reading. tools.leaderboard is the shell."""

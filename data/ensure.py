@@ -1,7 +1,7 @@
 """A run's dataset, made where it is not there yet: by `python -m data.prep` in a process of its own.
 
-So nothing that reads corpora and trains tokenizers is in the trainer's process. A generated single file has a twin of this
-that makes nothing (tools/bundling/twins.py).
+So nothing that reads corpora and trains tokenizers is in the trainer's process. A single file has a twin of this that
+makes nothing (tools/bundling/twins.py).
 """
 
 import os

@@ -203,7 +203,7 @@ def test_the_table_has_the_peaks_that_training_measures_itself_by() -> None:
         (["train.batch_tokens=3000"], "3000 is not a multiple of seq_len 256 x 1 ranks; use 2816 or 3072"),
         (["--gpus", "3"], "is not a multiple of seq_len 256 x 3 ranks; use 1536 or 2304"),
         (["train.batch_tokens=8192", "train.micro_tokens=768"], "does not divide a rank's share; use"),
-        (["--gpus", "4", "--shard", "zero1", "model.vocab_size=1026", "data.path=-"], "does not split over 4 devices"),
+        (["--gpus", "4", "--shard", "zero1", "model.vocab_size=1026", "data.path=no"], "does not split over 4 devices"),
         (["optim.warmup=0.7"], "warmup 0.7 and warmdown 0.5 are more than the whole run"),
         (["--gpus", "0"], "--gpus 0: a run needs at least one"),
         (["--mfu", "50"], "--mfu 50: a share of the peak"),

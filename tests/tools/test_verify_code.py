@@ -9,8 +9,8 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from quant.code import ENTRY, ROOT, reached
+
 from tools.verifying import unpacking
 from tools.verifying.code import code_findings
 from tools.verifying.unpacking import sources_inside, unpacked

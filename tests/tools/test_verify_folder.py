@@ -83,6 +83,16 @@ def test_a_config_that_refers_to_itself_is_not_unfolded(record: Path, tmp_path: 
     assert any("refers to itself" in finding["message"] for finding in checked(folder)["findings"])
 
 
+def test_what_would_take_long_to_read_is_refused(record: Path, tmp_path: Path) -> None:
+    folder = copied(record, tmp_path)
+    (folder / "train_seed42.log").write_text("a: [" + "[" * 10_000 + "\n")
+    (folder / "metrics_seed42.jsonl").write_text('{"step": 1}\n' * 250_000)
+    (folder / "train_gpt.py").write_text("x=1\n" * 200_000)
+    said = [finding["message"] for finding in checked(folder)["findings"]]
+    for why in ("more than 64 brackets", "up to 200,000 are read", "read up to 524,288"):
+        assert any(why in message for message in said)
+
+
 @pytest.mark.parametrize("kind", ["gz", "xz", "zst"])
 def test_a_compressed_log_is_unpacked_under_a_bound(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "UNPACKED_BYTES", 1 << 20)

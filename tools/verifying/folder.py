@@ -27,15 +27,15 @@ READABLE_BYTES = {  # of files that are read whole, by how their names end
     ".json": 4 << 20,
     ".md": 4 << 20,
     "requirements.txt": 1 << 18,
-    ".py": 2 << 20,
-    ".log": 16 << 20,
+    ".py": 1 << 19,
+    ".log": 8 << 20,
     ".jsonl": 16 << 20,
     ".golf": 256 << 20,
     ".model": 16 << 20,
 }
 OTHER_BYTES = 16 << 20
 HASHED_BYTES = 1 << 30  # over all files: more is not a record of this contest, and takes longer than seconds
-UNPACKED_BYTES = 16 << 20  # of a compressed log
+UNPACKED_BYTES = 8 << 20  # of a compressed log
 BLOCK = 1 << 20
 
 OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {

@@ -12,7 +12,8 @@ import yaml
 from base.config import parse_yaml
 from base.errors import BadInput
 
-LARGEST_HEAD = 1 << 16  # characters of YAML; a config has about 3,000
+LARGEST_HEAD = 1 << 14  # characters of YAML; a config has about 3,000
+MOST_BRACKETS = 64  # in it: nested ones take a reader of YAML very long
 YAML_LINE = re.compile(r"\s+\S|- |[A-Za-z_][A-Za-z_0-9]*:( |$)")
 HASHES = re.compile(r"data ([0-9a-f]{64}) tokenizer ([0-9a-f]{64})")
 SOURCES = re.compile(r"\bsources ([0-9a-f]{64})\b")
@@ -89,6 +90,8 @@ def _head(lines: list[str], troubles: list[str]) -> tuple[dict[str, Any], int]:
     try:
         if len(head) > LARGEST_HEAD:
             raise BadInput(f"a config of {len(head):,} characters; {LARGEST_HEAD:,} are read")
+        if head.count("[") + head.count("{") > MOST_BRACKETS:
+            raise BadInput(f"a config of more than {MOST_BRACKETS} brackets, which no run writes")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(head)):
             raise BadInput("a config that refers to itself, which no run writes")
         config = parse_yaml(head, "the log's head")

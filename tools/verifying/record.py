@@ -27,6 +27,7 @@ SUBMISSION, MANIFEST, README, CODE = "submission.json", "manifest.json", "README
 ARTIFACT, TOKENIZER, REQUIREMENTS = "model.golf", "tokenizer.model", "requirements.txt"
 FIGURES = ("figures/loss.png", "figures/bytes.png", "figures/position.png")
 LONGEST_SEED = 18  # digits
+MOST_ROWS = 200_000  # of metrics; runs have a few thousand steps
 
 T = TypeVar("T")
 
@@ -125,8 +126,10 @@ def _log(folder: Folder, name: str) -> Log | None:
 def _rows(folder: Folder, name: str) -> list[dict[str, Any]] | None:
     if name not in folder:
         return None
-    rows = []
-    for number, line in enumerate(folder.text(name).splitlines(), 1):
+    rows, lines = [], folder.text(name).splitlines()
+    if len(lines) > MOST_ROWS:
+        raise BadInput(f"{name} has {len(lines):,} lines; up to {MOST_ROWS:,} are read")
+    for number, line in enumerate(lines, 1):
         row = read_json(line, f"{name}, line {number}")
         if not isinstance(row, dict) or not all(isinstance(value, int | float) for value in row.values()):
             raise BadInput(f"{name}, line {number}: not an object of numbers")

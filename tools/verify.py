@@ -2,7 +2,7 @@
 
     python -m tools.verify records/track_cpu_10min_1mb/2026-11-21_name --fast     (seconds; reads, runs nothing)
     python -m tools.verify records/track_cpu_10min_1mb/2026-11-21_name --sample   (minutes: scores a sample, probes)
-    python -m tools.verify FOLDER --data DIR --rerun                              (the whole score, and trains again)
+    python -m tools.verify --data DIR --rerun           (the newest record: the whole score, and trains it again)
 
 It takes the contest's own record folders as well, and checks of them what can be checked.
 
@@ -31,10 +31,11 @@ from tools.claims.tracks import TRACKS
 from tools.claims.verdict import Finding, verdict
 from tools.verifying.contest import contest_findings, is_contest
 from tools.verifying.folder import Folder
-from tools.verifying.record import MANIFEST, Options, open_record
+from tools.verifying.record import MANIFEST, SUBMISSION, Options, open_record
 from tools.verifying.static import static_findings
 
 VERDICTS = "verdicts.json"
+PLACES = ("records", "runs/*/records")
 ORDER = ("invalid", "unverified", "flag", "note")
 WIDTH = 118  # of a line of evidence
 TIER_2 = "tools.verifying.measured"
@@ -42,7 +43,7 @@ TIER_2 = "tools.verifying.measured"
 
 def parser() -> OneLineParser:
     flags = command("tools.verify", __doc__ or "")
-    flags.add_argument("folder", metavar="FOLDER", help="a record's folder")
+    flags.add_argument("folder", nargs="?", metavar="FOLDER", help="a record's (default: the newest)")
     flags.add_argument("--fast", action="store_true", help="the first tier alone: seconds, reads only")
     flags.add_argument("--sample", action="store_true", help="the second tier on a sample of the validation side")
     flags.add_argument("--rerun", action="store_true", help="train again, too")
@@ -59,7 +60,7 @@ def parser() -> OneLineParser:
 def act(args: argparse.Namespace) -> Answer:
     begun_s = time.monotonic()
     options = _options(args)
-    folder = Folder(Path(args.folder))
+    folder = Folder(Path(args.folder) if args.folder else newest_record())
     tier, findings = "fast", list[Finding]()
     if is_contest(folder):
         findings += contest_findings(folder)
@@ -87,6 +88,16 @@ def act(args: argparse.Namespace) -> Answer:
         first = findings[0]
         raise CheckFailed(f"{answer['verdict']}: {first.rule}: {_plain(first.message)}", answer)
     return answer
+
+
+def newest_record(root: Path = Path()) -> Path:
+    """The one that was written last, in records/ or in a run's own."""
+    found = [path for place in PLACES for path in root.glob(f"{place}/*/*/{SUBMISSION}")]
+    if not found:
+        raise BadInput(f"no {SUBMISSION} in {' or '.join(PLACES)}; name a record's folder, or make one: tools.record")
+    folder = max(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix())).parent
+    print(f"taking the newest: {folder}", file=sys.stderr)
+    return folder
 
 
 def _options(args: argparse.Namespace) -> Options:

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from base.errors import BadInput
 from data.tokenizer import SentencePieceTokenizer
 from tests.tools.records_fixture import TRACK, copied, edit_json, make_record
 from tests.tools.test_verify_tampers import checked
-from tools.verify import act, parser, show
+from tools.verify import act, newest_record, parser, show
 from tools.verifying import folder as reader
 from tools.verifying.folder import Folder, is_inside
 from tools.verifying.log import read_log
@@ -214,3 +215,14 @@ def test_any_bytes_under_a_compressed_name_are_text_or_refused(data: bytes) -> N
             opener(io.BytesIO(data)).read(100)
         except reader.BROKEN:
             continue
+
+
+def test_without_a_name_the_newest_record_is_taken(tmp_path: Path) -> None:
+    old, new = tmp_path / "records/track_a/2026-01-01_old", tmp_path / "runs/demo/records/track_b/2026-01-01_new"
+    for folder, when in ((old, 1_000), (new, 2_000)):
+        folder.mkdir(parents=True)
+        (folder / "submission.json").write_text("{}")
+        os.utime(folder / "submission.json", (when, when))
+    assert newest_record(tmp_path) == new
+    with pytest.raises(BadInput, match=r"no submission\.json in records or runs/\*/records; name a record's folder"):
+        newest_record(tmp_path / "runs")

@@ -112,7 +112,8 @@ def training_parts(config: ModelConfig, trainer: Trainer, rows: int, seq_len: in
     )
     chunk = min(tokens, trainer.loss_chunk or tokens)
     capped = FP32 * (config.softcap > 0 and not trainer.kept_widths)  # what tanh keeps, unless it was fused away
-    again = 2 * tokens * config.dim * trainer.stream_bytes if chunk < tokens else 0  # the head's input, its gradient
+    # A chunked loss makes its gradients on the way: those of the head's input, and of the head in fp32.
+    again = 2 * tokens * config.dim * trainer.stream_bytes + FP32 * config.vocab_size * config.dim
     return {
         "weights": held // split["weights"],
         "gradients": held // split["gradients"],
@@ -120,7 +121,7 @@ def training_parts(config: ModelConfig, trainer: Trainer, rows: int, seq_len: in
         "average": FP32 * total // split["average"] if trainer.average else 0,
         "copies": _copies(config, trainer),
         "activations": _activations(config, trainer, tokens, seq_len),
-        "logits": chunk * config.vocab_size * (LOGIT_BYTES + capped) + again,
+        "logits": chunk * config.vocab_size * (LOGIT_BYTES + capped) + again * (chunk < tokens),
         "step": _step(config, trainer) if trainer.shard in ("ddp", "fsdp") else 0,
     }
 

@@ -143,7 +143,10 @@ def _trainer(config: RunConfig, wanted: Plan) -> Trainer:
         shard = wanted.shard or NANOCHAT.shard
         return replace(NANOCHAT, devices=wanted.gpus, shard=shard, muon=muon, checkpointing=again)
     shard, average = wanted.shard or config.train.shard, config.average.kind != "off"
-    return Trainer(devices=wanted.gpus, shard=shard, muon=muon, average=average, checkpointing=again)
+    return Trainer(
+        devices=wanted.gpus, shard=shard, muon=muon, average=average, checkpointing=again,
+        loss_chunk=config.train.loss_tokens,
+    )  # fmt: skip
 
 
 def _layouts(trainer: Trainer) -> list[Trainer]:

@@ -19,7 +19,7 @@ def test_every_requirement_is_pinned_exactly() -> None:
 
 def test_every_runtime_requirement_is_imported_somewhere() -> None:
     modules = {"pyyaml": "yaml", "annotated-types": "annotated_types"}
-    source = "\n".join(p.read_text() for p in ROOT.glob("*/*.py") if p.parts[-2] != "tests")
+    source = "\n".join(p.read_text() for p in ROOT.glob("*/**/*.py") if p.relative_to(ROOT).parts[0] != "tests")
     for line in (ROOT / "requirements.txt").read_text().splitlines():
         if wanted := line.split("#")[0].split("==")[0].strip():
             assert re.search(rf"^\s*(import|from) {modules.get(wanted, wanted)}\b", source, re.M), wanted

@@ -52,15 +52,16 @@ class Lost(Exception):
 
 def open_storage(where: str) -> BaseStorage:
     """A URL of a database (sqlite:///FILE, postgresql://…, mysql://…), else a journal's file."""
-    if "://" not in where:
+    try:
+        if "://" in where:
+            return RDBStorage(where)
         Path(where).parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(where))
-    try:
-        return RDBStorage(where)
-    except Exception as error:  # drivers that are missing, servers that do not answer, URLs of nothing
-        raise BadInput(
-            f"--storage {where}: {' '.join(str(error).split()):.300}; give a database's URL or a file"
-        ) from None
+    except OSError:
+        raise
+    except Exception as error:  # drivers that are missing, servers that do not answer, files of something else
+        said = " ".join(str(error).split())
+        raise BadInput(f"--storage {where}: {said:.300}; give a database's URL, or a file for a journal") from None
 
 
 class SharedStudy:
@@ -68,7 +69,7 @@ class SharedStudy:
         self.name, self.lease_s = name, lease_s
         self._storage = open_storage(where)
         self._lock_file = Path(where.removeprefix(SQLITE) + ".lock") if where.startswith(SQLITE) else None
-        self._thread_lock = threading.RLock()
+        self._thread_lock, self._locked = threading.RLock(), False
         with self._alone():
             self._study = create_study(storage=self._storage, study_name=name, load_if_exists=True)
         self._id = self._storage.get_study_id_from_name(name)
@@ -78,12 +79,16 @@ class SharedStudy:
     def _alone(self) -> Iterator[None]:
         """SQLite does not lock what it reads, so two could take one trial there; its file has a lock beside it."""
         with self._thread_lock:
-            if self._lock_file is None:
+            if self._lock_file is None or self._locked:
                 yield
                 return
             with self._lock_file.open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                yield
+                self._locked = True
+                try:
+                    yield
+                finally:
+                    self._locked = False
 
     # -- what the study is about ------------------------------------------------------------------------------------
 

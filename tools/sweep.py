@@ -118,7 +118,8 @@ def work(worker: Worker, workers: int) -> None:
 def results(study: SharedStudy, sweep: Sweep) -> list[Trial]:
     """What became of each key: its live trial, else the last that failed."""
     tried = study.trials()
-    last = {key_of(trial): trial for trial in tried} | {key_of(trial): trial for trial in tried if not why(trial)}
+    last = {key_of(trial): trial for trial in tried}
+    last |= {key_of(trial): trial for trial in reversed(tried) if not why(trial)}
     told = []
     for variant, seed in sweep.keys:
         trial = last.get((variant, seed))

@@ -42,7 +42,8 @@ def _dots(axes: Any, rows: Sequence[Row], trials: Sequence[Trial]) -> None:
         axes.plot(seeds, [height] * len(seeds), "o", color="tab:blue", markersize=4, alpha=0.35)
         if row.mean is not None:
             axes.errorbar(row.mean, height, xerr=row.std, fmt="D", color="tab:blue", markersize=5, capsize=3)
-    axes.set_yticks(range(len(rows)), [row.variant + " (diverged)" * (row.mean is None) for row in rows])
+    ends = ["" if row.mean is not None else " (diverged)" if row.diverged else " (no result)" for row in rows]
+    axes.set_yticks(range(len(rows)), [row.variant + end for row, end in zip(rows, ends, strict=True)])
     axes.invert_yaxis()
     axes.set_xlabel("bits a byte: seeds, mean, standard deviation; dashed: the first variant")
     _plain(axes)
@@ -64,7 +65,8 @@ def _curves(axes: Any, group: str, names: Sequence[str], trials: Sequence[Trial]
     axes.set_xlabel("share of the run", fontsize=8)
     axes.set_ylabel("training loss, nats a token", fontsize=8)
     axes.tick_params(labelsize=8)
-    axes.legend(frameon=False, fontsize=7)
+    if axes.lines:
+        axes.legend(frameon=False, fontsize=7)
     _plain(axes)
 
 

@@ -157,7 +157,7 @@ def as_markdown(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> str:
                   "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for v in verdicts:
         lines.append(
-            f"| {v.says} | {v.source} | {v.better} | {v.worse} | {_pm(v.lead, v.error, '+.4f')} | "
+            f"| {_cell(v.says)} | {_cell(v.source)} | {v.better} | {v.worse} | {_pm(v.lead, v.error, '+.4f')} | "
             f"{v.by_bpb:g} | {_say(v.p, '.2g')} | {v.verdict} |"
         )
     return "\n".join(lines) + "\n"
@@ -169,6 +169,10 @@ def as_data(items: Sequence[Any], skipped: Sequence[str] = ()) -> list[Mapping[s
 
 def _say(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _pm(value: float | None, spread: float | None, form: str) -> str:

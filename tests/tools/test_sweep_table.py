@@ -2,17 +2,20 @@
 
 import csv
 import io
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import mpmath
 import pytest
 
 from tools.sweeping.picture import picture
-from tools.sweeping.sheet import Claim, Sheet, Sweep
+from tools.sweeping.sheet import Claim, Sheet, Sweep, read_sweep
 from tools.sweeping.table import Trial, as_csv, as_markdown, rows, verdicts
 from train_gpt import RunConfig
 
+ROOT = Path(__file__).parents[2]
 CURVE = [(step, 6 - step / 50) for step in range(10, 110, 10)]
 
 
@@ -77,3 +80,20 @@ def test_a_picture_is_drawn_of_whatever_there_is() -> None:
     for given in ([], trials("two", [None]), [*trials("one", [1.0, 1.1]), *trials("two", [2.0])]):
         data = picture("try", rows(sweep(), given), given, {"all": ("one", "two")})
         assert data.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "docs" / "ablations").glob("*/")), ids=lambda folder: folder.name)
+def test_a_committed_table_is_what_its_trials_come_to_and_the_page_says_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    ran = read_sweep(Path("configs/sweeps") / f"{folder.name}.yaml")
+    answer = json.loads((folder / "answer.json").read_text())
+    told = [Trial(**trial, curve=()) for trial in answer["trials"]]
+    assert [(trial.variant, trial.seed) for trial in told] == ran.keys
+    table, claims = rows(ran, told), verdicts(ran, told)
+    text = as_markdown(table, claims)
+    assert text == (folder / "table.md").read_text()
+    assert [as_csv(table), as_csv(claims)] == [(folder / f"{name}.csv").read_text() for name in ("table", "claims")]
+    page = (ROOT / "docs" / "ablations" / "README.md").read_text()
+    assert all(line in page for line in text.splitlines())

@@ -44,8 +44,8 @@ def _dots(axes: Any, rows: Sequence[Row], trials: Sequence[Trial]) -> None:
             axes.errorbar(row.mean, height, xerr=row.std, fmt="D", color="tab:blue", markersize=5, capsize=3)
     ends = ["" if row.mean is not None else " (diverged)" if row.diverged else " (no result)" for row in rows]
     axes.set_yticks(range(len(rows)), [row.variant + end for row, end in zip(rows, ends, strict=True)])
-    axes.invert_yaxis()
-    axes.set_xlabel("bits a byte: seeds, mean, standard deviation; dashed: the first variant")
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("bits a byte\nseeds, mean, standard deviation; dashed: the first variant")
     _plain(axes)
 
 

@@ -148,7 +148,7 @@ class SharedStudy:
             before, since = self._beats.setdefault(number, (beat, now()))
             if beat != before:
                 self._beats[number] = (beat, now())
-            elif now() - since > self.lease_s and self._fail(number, "worker lost"):
+            elif now() - since > self.lease_s and self._fail(number, "lost"):
                 lost.append(key_of(trial))
         if lost:
             self.queue(lost)

@@ -21,7 +21,7 @@ class Trial(NamedTuple):
     variant: str
     seed: int
     params: int
-    state: str  # complete, diverged, crashed, running, waiting
+    state: str  # complete, diverged, crashed, running, waiting; stopped or lost: to be run again
     bpb: float | None
     packed_bpb: float | None
     seconds: float | None

@@ -148,5 +148,5 @@ def loss_curve(run: Path) -> list[tuple[int, float]]:
     rows = [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
     losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     size = max(1, -(-len(losses) // CURVE_POINTS))
-    parts = [losses[at : at + size] for at in range(0, len(losses), size)]
+    parts = [losses[at : at + size] for at in range(0, len(losses) - size + 1, size)]
     return [(part[-1][0], sum(loss for _, loss in part) / len(part)) for part in parts]

@@ -1,0 +1,106 @@
+"""Every command that docs/seeds.md gives for a seed's own runs here, small; and none on that page is left out.
+
+A command is run as it is written there, with a few words more that make it small, in this process and in an empty folder.
+"""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from base.cli import run
+from tests.conftest import make_text
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "seeds.md").read_text(encoding="utf-8")
+
+DATA = ["data.path=data/datasets/rscalm138m", "data.source=''"]
+SMALL = [
+    *DATA, "model.vocab_size=400", "model.layers=2", "model.dim=64", "model.hidden=64", "model.heads=4", "model.kv_heads=4", "train.seconds=0",
+    "train.steps=3", "train.seq_len=64", "train.batch_tokens=128", "train.micro_tokens=0", "train.compile=off",
+    "eval.stride=64", "eval.during=0", "eval.context=64",
+]  # fmt: skip
+PACKED_PLAINLY = [*SMALL, "quant.method=absmax", "quant.codec=zstd", "model.bigram_buckets=32", "model.bigram_dim=8"]
+YARN = ["--yarn-original", "64"]
+
+# What the page says -> what makes it small. Whatever stands in one line here is run by the test.
+COMMANDS: dict[str, list[str]] = {
+    "python -m data.prep corpus.txt --txt line --layout rscalm --split tail --val-fraction 0.01 --vocab 32000 "
+    "--out data/datasets/rscalm138m": ["--vocab", "400", "--val-fraction", "0.1", "--workers", "1"],
+    "python train_gpt.py configs/albor50m.yaml": SMALL,
+    "python -m tools.plan configs/albor350m.yaml --gpu \"rtx 4090\"": [],
+    "python train_gpt.py configs/rscalm138m.yaml": SMALL,
+    "python -m tools.generate runs/rscalm138m --prompt \"The sun is\" --mark eos --max-new-tokens 50":
+        ["--max-new-tokens", "5", "--top-p", "0.9", "--top-k", "50", "--repetition-penalty", "1.3",
+         "--no-repeat-ngram", "4"],
+    "python -m tools.export_llama runs/rscalm138m --out old --layout rscalm": [],
+    "python -m tools.export_llama runs/rscalm138m --out RSCaLM-138M-LLaMA": [],
+    "python train_gpt.py configs/micro26m.yaml": SMALL,
+    "python -m tools.generate runs/micro26m --prompt \"import\" --yarn 16 --yarn-original 2048 --yarn-attention 1.0":
+        ["--max-new-tokens", "5", *YARN],
+    "python train_gpt.py configs/golf465.yaml": PACKED_PLAINLY,
+    "python -m quant.pack --bits mlp=5,attn=6,embed=6,bigram=6": [],
+    "python -m eval.bpb --stride 64": [],
+    "python train_gpt.py configs/depth.yaml": ["model.depth=2", *SMALL],
+    "python -m tools.plan configs/d52.yaml --gpu h100 --gpus 8": [],
+}  # fmt: skip
+# Commands whose own tests run them: name in the page -> the file of those tests.
+ELSEWHERE = {
+    "tools.sweep": "tests/tools/test_sweep.py",
+    "tools.record": "tests/tools/test_record.py",
+    "run3b.sh": "tests/tools/test_plan_runs.py",
+    "run7b.sh": "tests/tools/test_plan_runs.py",
+    "torchrun": "tests/engine/test_shard.py",
+}
+
+
+def module_and_words(command: str) -> tuple[ModuleType, list[str]]:
+    words = shlex.split(command)
+    assert words[0] == "python"
+    if words[1] != "-m":
+        return import_module("train_gpt"), [str(ROOT / word) if word.endswith(".yaml") else word for word in words[2:]]
+    return import_module(words[2]), [str(ROOT / word) if word.endswith(".yaml") else word for word in words[3:]]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("seeds")
+    lines = [make_text(seed, 400).replace("\n", " ") for seed in range(60)]
+    (place / "corpus.txt").write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return place
+
+
+def test_every_command_of_the_page_works_one_after_the_other(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    for command, small in COMMANDS.items():
+        assert command in PAGE, command
+        module, words = module_and_words(command)
+        show: Callable[..., str] = getattr(module, "show", str)
+        code = run(module.parser(), module.act, show, [*words, *small])
+        assert code == 0, f"{command}: {capsys.readouterr().err[-2000:]}"
+    assert {"ckpt_last.pt", "pytorch_model.bin", "config.json"} <= {path.name for path in (place / "old").iterdir()}
+    assert (place / "RSCaLM-138M-LLaMA" / "config.json").is_file()
+
+
+def test_no_command_of_the_page_is_left_out() -> None:
+    named = re.findall(r"`((?:python|torchrun|configs/runs/)[^`]*)`", PAGE)
+    assert len(named) > 20
+    for command in named:
+        known = command in COMMANDS or any(word in command for word in ELSEWHERE)
+        assert known, f"{command}: no test runs it"
+    for file in ELSEWHERE.values():
+        assert (ROOT / file).is_file(), file
+
+
+def test_every_config_and_flag_value_of_the_page_exists() -> None:
+    for path in re.findall(r"configs/[\w/]+\.(?:yaml|sh)", PAGE):
+        assert (ROOT / path).is_file(), path
+    for script in ("run3b.sh", "run7b.sh"):
+        subprocess.run(["bash", "-n", ROOT / "configs" / "runs" / script], check=True)

@@ -25,7 +25,7 @@ from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput, CheckFailed
 from base.files import write_whole
 from data.dataset import open_dataset
-from data.prep import ensure_dataset
+from data.ensure import ensure_dataset
 from tools.sweeping.picture import picture
 from tools.sweeping.sheet import Sweep, as_stored, differences, read_sweep
 from tools.sweeping.study import LEASE_S, SharedStudy, key_of, why

@@ -223,6 +223,7 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
         log.truncate_metrics(clock.step)
         log.say(f"going on at step {clock.step}")
     else:
+        log.begin()
         compiled = config.train.compiled(device.torch.type)
         log.say(to_yaml(config) + provenance(environment(device), compiled, made_of, hashes))
     training.prime()

@@ -89,6 +89,12 @@ class RunLog:
         self._folder = folder
         self._last_line = 0.0
 
+    def begin(self) -> None:
+        """Nothing is kept of a run that was stopped before its first checkpoint."""
+        if self._folder is not None:
+            for name in ("train.log", "metrics.jsonl"):
+                (self._folder / name).unlink(missing_ok=True)
+
     def say(self, text: str) -> None:
         """A line for the log and for stderr."""
         if self._folder is None:

@@ -1,6 +1,6 @@
 """Every command that docs/seeds.md gives for a seed's own runs here, small; and none on that page is left out.
 
-A command is run as it is written there, with a few words more that make it small, in this process and in an empty folder.
+A command is run as it is written there, with a few words more that make it small, in this process and an empty folder.
 """
 
 import re
@@ -21,9 +21,9 @@ PAGE = (ROOT / "docs" / "seeds.md").read_text(encoding="utf-8")
 
 DATA = ["data.path=data/datasets/rscalm138m", "data.source=''"]
 SMALL = [
-    *DATA, "model.vocab_size=400", "model.layers=2", "model.dim=64", "model.hidden=64", "model.heads=4", "model.kv_heads=4", "train.seconds=0",
-    "train.steps=3", "train.seq_len=64", "train.batch_tokens=128", "train.micro_tokens=0", "train.compile=off",
-    "eval.stride=64", "eval.during=0", "eval.context=64",
+    *DATA, "model.vocab_size=400", "model.layers=2", "model.dim=64", "model.hidden=64", "model.heads=4",
+    "model.kv_heads=4", "train.seconds=0", "train.steps=3", "train.seq_len=64", "train.batch_tokens=128",
+    "train.micro_tokens=0", "train.compile=off", "eval.stride=64", "eval.during=0", "eval.context=64",
 ]  # fmt: skip
 PACKED_PLAINLY = [*SMALL, "quant.method=absmax", "quant.codec=zstd", "model.bigram_buckets=32", "model.bigram_dim=8"]
 YARN = ["--yarn-original", "64"]

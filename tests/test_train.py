@@ -15,7 +15,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from base.cli import run, show_pairs
-from base.config import load
+from base.config import load, to_yaml
 from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
 from data.dataset import open_dataset
@@ -152,6 +152,17 @@ def test_a_run_killed_with_signal_9_goes_on_bit_for_bit(work: Path, average: str
     assert [r["loss"] for r in metrics(killed) if "loss" in r] == [
         r["loss"] for r in metrics(whole["run"]) if "loss" in r
     ]
+
+
+def test_a_run_stopped_before_its_first_checkpoint_leaves_nothing_in_the_next_ones_files(work: Path) -> None:
+    config, folder = small("train.steps=2"), work / "runs" / "anew"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(to_yaml(config))
+    (folder / "train.log").write_text("of the one before\n")
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 9.0}\n')
+    assert whole_run(config, "anew", CPU)["run"] == str(folder)
+    assert [row["step"] for row in metrics(folder) if "loss" in row] == [1, 2]
+    assert "of the one before" not in (folder / "train.log").read_text()
 
 
 def metrics_so_far(run: Path) -> list[str]:

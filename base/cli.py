@@ -87,7 +87,7 @@ def show_pairs(answer: Answer) -> str:
     """The plain way to say an answer: a line a key."""
     width = max(map(len, answer))
     return "\n".join(
-        f"{key:<{width}}  {v:,}" if isinstance(v, int) else f"{key:<{width}}  {v}" for key, v in answer.items()
+        f"{key:<{width}}  {v:,}" if type(v) is int else f"{key:<{width}}  {v}" for key, v in answer.items()
     )
 
 

@@ -4,17 +4,19 @@ import ast
 import base64
 import lzma
 import zlib
+from pathlib import Path
 
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quant.code import ENTRY, ROOT, reached
 
+from base.code import sources
 from tools.verifying import unpacking
 from tools.verifying.code import code_findings
 from tools.verifying.unpacking import sources_inside, unpacked
 
+ROOT = Path(__file__).parents[2]
 FILLER = "".join(f"value_{n} = {n * n * n % 9973}\n" for n in range(600))
 
 
@@ -24,9 +26,9 @@ def named(source: str, requirements: str | None = None) -> dict[str, str]:
 
 
 def test_the_houses_own_code_hides_nothing() -> None:
-    for path in reached(ROOT / ENTRY):
-        found = [f for f in code_findings(path.name, path.read_bytes(), None) if f.level != "note"]
-        assert [f for f in found if f.rule != "code.process"] == [], path
+    for name in sources():
+        found = [f for f in code_findings(name, (ROOT / name).read_bytes(), None) if f.level != "note"]
+        assert [f for f in found if f.rule != "code.process"] == [], name
 
 
 @pytest.mark.parametrize(

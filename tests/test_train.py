@@ -283,7 +283,7 @@ def test_running_out_of_memory_says_what_to_lower(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(GPT, "forward", fails)
+    monkeypatch.setattr(GPT, "trunk", fails)
     (work / "none.yaml").write_text("")
     assert run(parser(), act, show_pairs, ["none.yaml", *SMALL, "data.path=data"]) == 2
     assert "out of memory; lower train.micro_tokens or set train.checkpointing=true" in capsys.readouterr().err

@@ -10,7 +10,9 @@ is read anew as if it stood at the beginning (`window_start`). Cached and uncach
 """
 
 import codecs
+import math
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -19,6 +21,19 @@ from data.tokenizer import Tokenizer
 from model.cache import Cache
 from model.gpt import GPT
 from tools.sampling import Sampling, next_token
+
+
+def healed(ids: Sequence[int], tokenizer: Tokenizer) -> tuple[list[int], torch.Tensor | None]:
+    """A prompt without the blanks that it ends in, and which tokens (V,) may come first: those that begin with them.
+
+    In training the blank before a word is a part of the word's token. A token of blanks alone at the prompt's end says
+    that no word follows, and the model goes on as texts hardly ever do.
+    """
+    data = [piece.data for piece in tokenizer.pieces()]
+    blanks = data[ids[-1]]
+    if len(ids) < 2 or not blanks or blanks.strip():
+        return list(ids), None
+    return list(ids[:-1]), torch.tensor([each.startswith(blanks) for each in data])
 
 
 def window_start(length: int, context: int) -> int:
@@ -37,6 +52,7 @@ def continued(
     seed: int,
     ends: Collection[int],  # tokens that mark where documents begin or end: one of them ends a text
     cached: bool = True,
+    firsts: Sequence[torch.Tensor | None] = (),  # (V,) a prompt: which tokens may follow it; None, or none given: all
 ) -> Iterator[tuple[int, int]]:
     """(which prompt, its next token) as they are made; every prompt draws as if it were the only one of this seed."""
     device = next(model.parameters()).device
@@ -58,7 +74,12 @@ def continued(
             if len(text) == known:
                 seen = [token for token in text if token not in ends]
                 uniform = float(torch.rand((), generator=draws[row], dtype=torch.float64))
-                text.append(next_token(logits[at], seen, sampling, uniform))
+                first = firsts[row] if firsts and len(text) == len(prompts[row]) else None
+                if first is None:
+                    text.append(next_token(logits[at], seen, sampling, uniform))
+                else:  # of few tokens a rule against repetition might leave none
+                    z = logits[at].masked_fill(~first, -math.inf)
+                    text.append(next_token(z, seen, replace(sampling, no_repeat_ngram=0), uniform))
                 yield row, text[-1]
                 if text[-1] in ends or len(text) == len(prompts[row]) + most:
                     continue
@@ -73,12 +94,14 @@ def continued(
 class Speech:
     """Tokens in, text out: bytes wait until they make a whole character; what never does is U+FFFD."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._data = [piece.data for piece in tokenizer.pieces()]
+    def __init__(self, tokenizer: Tokenizer, said: int = 0) -> None:
+        """`said`: so many bytes of the first token are known already."""
+        self._data, self._said = [piece.data for piece in tokenizer.pieces()], said
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def say(self, token: int) -> str:
-        return self._decoder.decode(self._data[token])
+        data, self._said = self._data[token][self._said :], 0
+        return self._decoder.decode(data)
 
     def end(self) -> str:
         return self._decoder.decode(b"", final=True)

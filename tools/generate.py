@@ -24,7 +24,7 @@ from base.cli import Answer, OneLineParser, command, run
 from base.config import Layer, build
 from base.errors import BadInput
 from engine.device import joined
-from tools.decoding import Speech, continued
+from tools.decoding import Speech, continued, healed
 from tools.opening import ARTIFACT, MODEL, Opened, add_yarn_flags, open_model, stretched
 from tools.sampling import Sampling
 
@@ -67,14 +67,18 @@ def generated(
                 "shorten it, or stretch the context with --yarn FACTOR"
             )
     ends = {*marks.values()}
-    speeches, texts = [Speech(tokenizer) for _ in ids], [""] * len(ids)
+    begun = [healed(each, tokenizer) for each in ids]
+    pieces = tokenizer.pieces()
+    known = [0 if first is None else len(pieces[each[-1]].data) for each, (_, first) in zip(ids, begun, strict=True)]
+    speeches, texts = [Speech(tokenizer, said) for said in known], [""] * len(ids)
     made: list[list[int]] = [[] for _ in ids]
     with joined() as device:
         model, started = opened.model.to(device.torch), time.perf_counter()
         write(prompts[0])
         for row, token in continued(
-            model, ids, opened.context, sampling, args.max_new_tokens, args.seed, ends, not args.no_cache
-        ):
+            model, [prompt for prompt, _ in begun], opened.context, sampling, args.max_new_tokens, args.seed, ends,
+            not args.no_cache, [first for _, first in begun],
+        ):  # fmt: skip
             made[row].append(token)
             said = "" if token in ends else speeches[row].say(token)
             texts[row] += said

@@ -268,7 +268,11 @@ def test_ctrl_c_ends_the_run_in_one_line_and_leaves_nothing(tmp_path: Path, mome
             stream.write(json.dumps({"text": make_text(seed, 10_000)}) + "\n")
     out = tmp_path / "out"
     command = [sys.executable, "-m", "data.prep", str(source), "--vocab", "400", "--out", str(out), "--workers", "2"]
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # tests in the background ignore it: so would this
     running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, process_group=0)
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 60
     mark = out / PARTIAL / ("train_000000.bin" if moment == "encoding" else "")
     while not mark.exists() and time.monotonic() < deadline:

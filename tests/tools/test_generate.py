@@ -22,7 +22,7 @@ from model.config import ModelConfig
 from model.gpt import GPT
 from tests.eval.tiny import CONTEXT, written
 from tests.model.test_gpt import BOS, any_config, scrambled
-from tools.decoding import Speech, continued, window_start
+from tools.decoding import Speech, continued, healed, window_start
 from tools.generate import act, parser, show
 from tools.opening import open_model
 from tools.sampling import Sampling
@@ -155,6 +155,23 @@ def test_the_artifact_and_the_runs_checkpoint_tell_the_same(
             "--temperature", 0, "--no-cache")["texts"][0]["text"]  # fmt: skip
     assert generate(artifact, "--prompt", "the")["model"] == str(artifact)
     assert generate(artifact.parent, "--prompt", "the")["model"] == str(artifact)
+
+
+@pytest.mark.parametrize("flags", [(), ("--temperature", 0, "--no-repeat-ngram", 1), ("--no-cache",)])
+def test_a_prompt_that_ends_in_a_blank_goes_on_with_a_token_that_begins_with_it(
+    artifact: Path, tokenizer: SentencePieceTokenizer, flags: tuple[object, ...]
+) -> None:
+    data = [piece.data for piece in tokenizer.pieces()]
+    for prompt in ("the model ", "the", " "):
+        for seed in range(4):
+            words = (artifact, "--prompt", prompt, "--max-new-tokens", 6, "--seed", seed, *flags)
+            [said] = generate(*words)["texts"]
+            spelled = b"".join(data[token] for token in said["tokens"])
+            if prompt.endswith(" "):
+                assert spelled.startswith(b" ")
+                spelled = spelled[1:]
+            assert said["text"] == spelled.decode(errors="replace")
+    assert healed(tokenizer.encode("a model").tolist(), tokenizer)[1] is None
 
 
 def test_a_file_of_prompts_gives_what_each_gives_alone(artifact: Path, tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def test_a_dry_run_prints_every_command_and_runs_none(name: str, config: str) ->
     answer = act(parser().parse_intermixed_args([*plan[3:3], str(ROOT / plan[3]), *plan[4:]]))
     assert answer["fits"]
     assert answer["steps"] == 100
-    assert config in training[-5]
-    assert training[-4:] == plan[-4:]
+    assert config in training[-6]
+    assert training[-5:] == plan[-5:]
 
 
 def test_a_script_refuses_what_it_does_not_know() -> None:

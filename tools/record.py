@@ -30,7 +30,8 @@ from tools.recording.contest import misses, pull_request, require_contest_track
 from tools.recording.describe import folder_name, neutral
 from tools.recording.folder import fill, fill_contest, require_free, written_whole
 from tools.recording.runs import Run, read_run, require_one_configuration, require_one_source, require_sources
-from tools.recording.scoring import network_is_cut, score_shipped, train_again
+from tools.recording.scoring import score_shipped, train_again
+from tools.verifying.measured_box import network_is_cut
 
 RECORDS, CONTEST = "records", "contest"
 RERUNS = Path("runs")

@@ -22,7 +22,8 @@ from tools.record import act, parser, show
 from tools.recording.code import Code, generated
 from tools.recording.readme import readme
 from tools.recording.runs import read_run
-from tools.recording.scoring import Scored, network_is_cut, score_shipped
+from tools.recording.scoring import Scored, score_shipped
+from tools.verifying.measured_box import network_is_cut
 from train_gpt import RunConfig
 
 

@@ -22,7 +22,8 @@ from tools.recording.figures import BYTES, LOSS, POSITION, draw_bytes, draw_loss
 from tools.recording.markdown import bpb
 from tools.recording.readme import readme
 from tools.recording.runs import LOG, METRICS
-from tools.recording.scoring import ARTIFACT, CODE, network_is_cut
+from tools.recording.scoring import ARTIFACT, CODE
+from tools.verifying.measured_box import network_is_cut
 
 README, SUBMISSION, MANIFEST, REQUIREMENTS, FIGURES = (
     "README.md", "submission.json", "manifest.json", "requirements.txt", "figures",

@@ -13,14 +13,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from base.errors import BadInput, CheckFailed
+from tools.verifying.measured_box import CUT, network_is_cut
 
 CODE, ARTIFACT = "train_gpt.py", "model.golf"
-CUT = ("unshare", "--map-root-user", "--net")  # a network namespace of its own, which has no way out
 
 
 class Scored(NamedTuple):
@@ -32,12 +31,6 @@ class Scored(NamedTuple):
     stride: int
     context: int
     seconds: float  # from the process's start to its end
-
-
-@cache
-def network_is_cut() -> bool:
-    """Whether this kernel lets us; elsewhere a record says that it was not."""
-    return shutil.which(CUT[0]) is not None and not subprocess.run([*CUT, "true"], capture_output=True).returncode
 
 
 def score_shipped(code: bytes, artifact: Path, data: Path) -> Scored:

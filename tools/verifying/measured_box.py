@@ -37,6 +37,7 @@ class Ran(NamedTuple):
 
 @cache
 def network_is_cut() -> bool:
+    """Whether this kernel lets us."""
     return shutil.which(CUT[0]) is not None and not subprocess.run([*CUT, "true"], capture_output=True).returncode
 
 

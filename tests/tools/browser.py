@@ -22,7 +22,7 @@ PATIENCE_S = 30.0
 class Browser:
     """One page. What it asked of a network and what it complained of is kept in `requests` and `complaints`."""
 
-    def __init__(self, profile: Path, *flags: str) -> None:
+    def __init__(self, profile: Path) -> None:
         ours, theirs = os.pipe(), os.pipe()
         reads, writes = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (ours[0], theirs[1]))
         quiet = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_RDWR, 0) for stream in (0, 1, 2)]
@@ -30,7 +30,7 @@ class Browser:
             (os.POSIX_SPAWN_DUP2, reads, 3),
             (os.POSIX_SPAWN_DUP2, writes, 4),
         ]  # commands come in at 3, answers at 4
-        command = [str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
+        command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         self._process = os.posix_spawn(CHROMIUM, command, os.environ, file_actions=[*quiet, *wires])
         for end in (ours[0], theirs[1], reads, writes):
             os.close(end)

@@ -45,7 +45,7 @@ def submission(track: str = CPU, bpb: float = 1.67, seeds: int = 3, **changes: A
         "compliance": {"bytes_within_cap": True, "scored_without_network": True, "enough_seeds": seeds > 2},
         "technique_summary": "8 layers of 128, 4/2 heads, relu2; vocabulary 4096; quantisation gptq",
         "notes": {
-            "parent": "configs/cpu10.yaml", "changes": ["model.dim=160"], "prep": "python -m data.prep stdlib",
+            "parent": "configs/cpu10.yaml", "changes": {"model.dim": [128, 160]}, "prep": "python -m data.prep stdlib",
             "kinds": [{"kind": kind, "weights": int(1_500_000 * share), "bytes": int(size * share)}
                       for kind, share in kinds.items()],
         },

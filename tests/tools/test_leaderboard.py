@@ -62,6 +62,7 @@ def test_every_record_stands_in_the_page_and_in_the_readme(tmp_path: Path) -> No
     assert "author is missing" in page.text
     assert "author is missing" in readme
     assert "Calibrated clipping" in show(answer)
+    assert "model.dim 128 → 160" in page.text
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
@@ -107,7 +108,9 @@ def _page(root: Path, said: dict[str, Any]) -> str:
 
 
 def test_findings_compliance_notes_and_corpora_are_text_too(tmp_path: Path) -> None:
-    said = submission(compliance={EVIL: True}, notes={"kinds": [{"kind": EVIL, "bytes": 5}], "changes": [EVIL]})
+    said = submission(
+        compliance={EVIL: True}, notes={"kinds": [{"kind": EVIL, "bytes": 5}], "changes": {EVIL: [EVIL, 1]}}
+    )
     said["data"]["name"] = EVIL
     home = invent(tmp_path, "2026-11-21_a", said)
     judge(tmp_path, home, "invalid", "fast", (finding(EVIL, "invalid", EVIL),))

@@ -188,12 +188,11 @@ def _compliance(record: Record) -> Html:
 def _facts(record: Record, group: Group) -> Html:
     submission, evaluation = record.submission, record.submission.evaluation
     notes = submission.notes
-    changes = notes.get("changes")
     rows = [
         ("technique", text(submission.technique_summary, 600)),
         ("builds on", text(submission.base_record)),
         ("configuration", text(notes.get("parent", ""))),
-        ("changed from it", text(", ".join(map(str, changes)) if isinstance(changes, list) else changes or "", 600)),
+        ("changed from it", text(_changes(notes.get("changes")), 600)),
         ("attribution", text(submission.attribution, 400)),
         ("corpus", text(submission.data.name)),
         ("prepared by", text(notes.get("prep", submission.data.source), 300)),
@@ -209,6 +208,12 @@ def _facts(record: Record, group: Group) -> Html:
                                  "torch": text(submission.pytorch_version, 60)}).items(),
     ]  # fmt: skip
     return tag("dl", *(tag("div", tag("dt", key), tag("dd", value)) for key, value in rows if value), class_="facts")
+
+
+def _changes(values: Any) -> str:
+    """`notes.changes` as tools.record writes it: each key with its value there and here."""
+    pairs = values.items() if isinstance(values, dict) else ()
+    return ", ".join(f"{key} {pair[0]} → {pair[1]}" for key, pair in pairs if isinstance(pair, list) and len(pair) == 2)
 
 
 def _files(record: Record) -> Html:

@@ -32,7 +32,7 @@ def test_loss_and_gradients_are_the_plain_ones_in_fp64(n: int, rows: int, vocab:
         (2 * loss).backward()
         results.append([loss, leaves[0].grad, leaves[1].grad])
     for ours, oracle in zip(*results, strict=True):
-        torch.testing.assert_close(ours, oracle, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(ours, oracle, rtol=1e-12, atol=1e-12)  # p - 1 cancels where p is nearly 1
 
 
 @pytest.mark.parametrize("changes", [{}, {"tied": False}, {"softcap": 5.0}, {"norm": "rms_weight"}])

@@ -9,15 +9,15 @@ run's config.
 import ast
 import hashlib
 import lzma
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from base.errors import BadInput
 
 ENTRY = "train_gpt"
-PACKED_SHARE = (
-    0.72  # what is left of that without unused definitions and with short names: measured, and held by a test
-)
+# What is left of that without unused definitions and with short names: measured, and held by a test.
+PACKED_SHARE = 0.72
 OWN_CONFIG = ""  # a single file's: the run that it repeats, as YAML
 OWN_NAME = ""  # of that run
 OWN_SHA256 = ""
@@ -36,6 +36,7 @@ def sources() -> dict[str, str]:
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in _reached().items()}
 
 
+@cache  # a run asks for its sources and for their size
 def _reached() -> dict[str, str]:
     """The entry and every file that it imports, directly or not: name -> text."""
     spec = find_spec(ENTRY)

@@ -23,9 +23,7 @@ class TrainConfig:
     checkpoint_s: Annotated[float, Gt(0)] = 60.0  # seconds of training between two checkpoints
     shard: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights and optimizer state split over ranks
     checkpointing: bool = False  # activations are computed again instead of kept
-    loss_tokens: Annotated[int, Ge(0)] = (
-        0  # whose logits exist at a time; 0: all of a micro-batch (fastest where they are small)
-    )
+    loss_tokens: Natural = 0  # whose logits exist at a time; 0: a micro-batch's (fastest where they are few)
     compile: Literal["auto", "on", "off"] = "auto"  # auto: on a GPU
     diverged_nats: Annotated[float, Gt(0)] = 20.0  # a loss above this, or none, stops the run
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
-from base.code import OWN_CONFIG, OWN_NAME, OWN_SHA256, code_bytes, sources
+from base.code import OWN_CONFIG, OWN_NAME, OWN_SHA256, code_bytes, sources_sha256
 from base.config import load, to_dict, to_yaml
 from base.runs import new_or_unfinished
 from data.dataset import Dataset, open_dataset
@@ -38,8 +38,9 @@ from eval.own import own_score
 from eval.score import EvalConfig, score_tokens, total
 from eval.tally import Score
 from model.config import ModelConfig
-from model.cost import flops_per_token, parameters, summary
+from model.cost import flops_per_token, parameters
 from model.gpt import GPT, parameter_kind
+from model.memory import summary
 from optim.average import Average, AverageConfig
 from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates, warm_up
 from quant.packing import Packer, projected_bytes
@@ -214,7 +215,7 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     dataset = open_dataset(config.data.path)
     dataset.require(config.model.vocab_size, config.model.bos_id)
     training = Training(config, dataset, device)  # whatever it refuses leaves no folder
-    clock, code, made_of = training.clock, code_bytes(None), sources()
+    clock, code, made_of = training.clock, code_bytes(None), sources_sha256()
     Packer.require(training.model, config.quant, code)
     folder = Path(gather(str(new_or_unfinished(name, to_yaml(config), RESULT)) if device.main else "", device)[0])
     log, hashes = RunLog(folder if device.main else None), dataset.manifest.hashes()
@@ -237,7 +238,7 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     speed = clock.step * config.train.batch_tokens / clock.elapsed_s
     measured = {"train_seconds": clock.elapsed_s, "tokens_per_second": speed, **score.named("val")}
     packed = pack_and_score(training, folder, code, log)
-    made = {"sources": made_of, "bundle_sha256": OWN_SHA256, **environment(device)}
+    made = {"sources_sha256": made_of, "bundle_sha256": OWN_SHA256, **environment(device)}
     return log.finish({**what, **measured, **packed, **how, **hashes, **made})
 
 

@@ -23,7 +23,6 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from base.code import OWN_CONFIG
 from base.errors import BadInput
 
 T = TypeVar("T")
@@ -38,10 +37,8 @@ class Layer(NamedTuple):
 
 
 def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
-    """The whole way from a file (none: what a single file carries) and overrides to a checked `cls`."""
+    """The whole way from a file (none: the defaults alone) and overrides to a checked `cls`."""
     layers = read_layers(Path(path)) if path is not None else []
-    if path is None and OWN_CONFIG:
-        layers = [Layer("this file's own config", parse_yaml(OWN_CONFIG, "this file's own config"))]
     return build(cls, _dialled(cls, [*([layer] for layer in layers), [*map(parse_override, overrides)]]))
 
 

@@ -3,7 +3,6 @@
 `train.log` begins with everything needed to run it again; `metrics.jsonl` has one object a line, written at once.
 """
 
-import hashlib
 import json
 import math
 import platform
@@ -22,11 +21,6 @@ PLAIN_EVERY_S = 10.0
 RESULT = "result.json"
 
 
-def sources_sha256(sources: dict[str, str]) -> str:
-    """One hash for all the code that runs."""
-    return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest()
-
-
 def environment(device: Device) -> dict[str, Any]:
     """Where a run runs, for its log and its result."""
     return {
@@ -37,11 +31,11 @@ def environment(device: Device) -> dict[str, Any]:
     }
 
 
-def provenance(where: dict[str, Any], compiled: bool, sources: dict[str, str], hashes: dict[str, str]) -> str:
+def provenance(where: dict[str, Any], compiled: bool, sources_sha256: str, hashes: dict[str, str]) -> str:
     """The lines of the log's head that follow the config: what runs, where, on what."""
     return (
         f"python {where['python']}, torch {where['torch']}, on {where['device']}, "
-        f"torch.compile {'on' if compiled else 'off'}\nsources {sources_sha256(sources)}\n"
+        f"torch.compile {'on' if compiled else 'off'}\nsources {sources_sha256}\n"
         f"data {hashes['data_sha256']} tokenizer {hashes['tokenizer_sha256']}"
     )
 

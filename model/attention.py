@@ -22,7 +22,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.width = config.heads, config.kv_heads, config.head_width
         self.qk_norm, self.eps = config.qk_norm, config.norm_eps
-        self.exclusive = layer >= config.layers - config.xsa
+        self.exclusive = config.xsa != 0 and layer >= config.layers - config.xsa
         self.dropout = config.dropout
         self.scale = attention_factor(config) ** 2 / math.sqrt(self.width)
         self.q = nn.Linear(config.dim, self.heads * self.width, bias=False)

@@ -10,7 +10,8 @@ from functools import partial
 import torch
 from torch.optim import Optimizer
 
-from optim.share import held, turned
+from optim.sharded import held
+from optim.share import turned
 
 # The quintic's coefficients: steep at zero, so that five steps bring every singular value of a matrix of norm 1 that
 # is not vanishing to about 0.7 … 1.2. Exactness is not worth more steps.

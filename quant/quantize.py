@@ -106,7 +106,7 @@ def _rounded(
     alike = dict[tuple[tuple[int, ...], int, bool], list[str]]()  # what error feedback can take side by side
     for name, matrix in matrices.items():
         fed = name in costs and config.calibrated and config.feedback
-        if name in forms:
+        if config.method == "rate":
             grid = grid_at(forms[name], config.dial, matrix, bits[name])
             integers = np.empty(matrix.shape, np.int8) if fed else nearest(matrix, grid, bits[name])
         else:

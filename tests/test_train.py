@@ -15,6 +15,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from base.cli import run, show_pairs
+from base.code import hash_of, sources
 from base.config import load, to_yaml
 from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
@@ -25,7 +26,6 @@ from engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from engine.clock import Clock
 from engine.config import TrainConfig, micro_rows
 from engine.device import Device
-from engine.log import sources_sha256
 from model.config import ModelConfig
 from model.gpt import GPT
 from tests.conftest import prep
@@ -45,7 +45,7 @@ RESULT_KEYS = {
     "run", "params", "steps", "train_seconds", "val_bpb", "val_nats_per_token", "tokens_per_second", "packed_bpb",
     "packed_nats_per_token", "artifact", "artifact_bytes", "artifact_sha256", "code_bytes", "total_bytes", "seed",
     "calibration_seconds", "eval_seconds", "val_tokens", "val_bytes", "contest_bytes", "stride", "context",
-    "data_sha256", "val_sha256", "tokenizer_sha256", "sources", "bundle_sha256", "device", "torch", "python",
+    "data_sha256", "val_sha256", "tokenizer_sha256", "sources_sha256", "bundle_sha256", "device", "torch", "python",
     "peak_memory_bytes",
 }  # fmt: skip
 
@@ -83,7 +83,7 @@ def test_a_run_leaves_what_is_needed_to_check_and_repeat_it(work: Path) -> None:
     hashes = dataset.manifest.hashes()
     for said in (
         "torch.compile off\n",
-        f"\nsources {sources_sha256(answer['sources'])}\n",
+        f"\nsources {answer['sources_sha256']}\n",
         f"\ndata {hashes['data_sha256']} tokenizer {hashes['tokenizer_sha256']}\n",
     ):
         assert said in log
@@ -99,8 +99,10 @@ def test_a_run_leaves_what_is_needed_to_check_and_repeat_it(work: Path) -> None:
         assert re.fullmatch(shape, line), line
     assert json.loads((run / "result.json").read_text()) == answer
     assert set(answer) == RESULT_KEYS
-    assert answer["sources"]["train_gpt.py"] == file_sha256(ROOT / "train_gpt.py")
-    assert not [path for path in answer["sources"] if path.startswith(("tools/", "data/prep"))]
+    made_of = sources()
+    assert answer["sources_sha256"] == hash_of(made_of)
+    assert made_of["train_gpt.py"] == file_sha256(ROOT / "train_gpt.py")
+    assert not [path for path in made_of if path.startswith(("tools/", "data/prep"))]
     assert answer["artifact_sha256"] == file_sha256(run / "model.golf")
     assert (answer["bundle_sha256"], answer["val_sha256"]) == ("", hashes["val_sha256"])
     losses = [row["loss"] for row in metrics(run) if "loss" in row]

@@ -20,7 +20,7 @@ from base.cli import Answer, OneLineParser, command, run
 from base.config import load
 from base.errors import BadInput, CheckFailed
 from data.manifest import MANIFEST, read_manifest
-from model.cost import SPLIT
+from model.memory import SPLIT
 from tools.planning.arithmetic import Plan, plan
 from tools.planning.gpus import gpu_named, known_gpus
 from train_gpt import RunConfig

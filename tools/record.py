@@ -57,7 +57,7 @@ def act(args: argparse.Namespace) -> Answer:
         work = RERUNS / f"{name}-rerun"
         runs = [read_run(train_again(code.data, run.config.seed, dataset.path, work)) for run in runs]
         require_one_configuration(runs)
-        require_sources(runs, code.sources)
+        require_sources(runs, code.sources_sha256)
     if not contest:
         require_budget(runs, len(code.data), track)
     found = [agreed(Seed(run, score_shipped(code.data, run.artifact, dataset.path))) for run in runs]
@@ -104,7 +104,7 @@ def chosen_code(args: argparse.Namespace, runs: Sequence[Run], track: Track) -> 
     code = generated(config, packed=not (args.readable or args.layout == CONTEST))
     if not args.rerun:
         require_one_source(runs)
-        require_sources(runs, code.sources)
+        require_sources(runs, code.sources_sha256)
     largest = max(run.artifact.stat().st_size for run in runs)
     if args.layout == CONTEST and not args.readable and len(code.data) + largest > track.cap_bytes:
         return generated(config, packed=True)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from model.config import ModelConfig
-from model.cost import NANOCHAT, Shard, Trainer, cache_bytes_per_token, max_rows, peak_bytes, training_parts
 from model.gpt import GPT
+from model.memory import NANOCHAT, Shard, Trainer, cache_bytes_per_token, max_rows, peak_bytes, training_parts
 from tests.model.test_gpt import GOLF
 
 LLAMA: dict[str, Any] = {"vocab_size": 256, "layers": 3, "dim": 64, "heads": 4, "kv_heads": 4, "norm": "rms_weight"}

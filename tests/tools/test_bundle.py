@@ -18,6 +18,7 @@ import torch
 
 import train_gpt
 from base.cli import run, show_pairs
+from base.code import code_bytes
 from base.config import load
 from base.files import file_sha256
 from base.progress import byte_progress
@@ -29,13 +30,30 @@ from tools.bundling.build import ROOT, bundle
 from tools.bundling.packed import minified, self_extracting, unpacked
 from train_gpt import RunConfig, whole_run
 
-PACKED_BYTES, READABLE_BYTES = 39_000, 232_000  # what was reached; docs/bundle.md has the targets
+PACKED_BYTES, READABLE_BYTES = 30_000, 185_000  # the target; what was reached (docs/bundle.md)
 SMALL = [
     "model.vocab_size=400", "model.layers=2", "model.dim=32", "model.heads=2", "model.kv_heads=1", "model.smear=static",
     "model.bigram_buckets=64", "model.bigram_dim=8", "model.skips=plain", "train.seconds=0", "train.steps=5",
     "train.seq_len=32", "train.batch_tokens=256", "train.compile=off", "eval.stride=16", "quant.method=rate",
     "quant.codec=best", "quant.calibration_tokens=4096", "data.path=data",
 ]  # fmt: skip
+OTHERS = {  # every other branch: what a bundle leaves out differs with its config
+    "many options": [
+        "model.mlp=swiglu", "model.norm=rms_weight", "model.norm_order=post", "model.dropout=0.1", "model.tied=false",
+        "model.smear=gated", "model.skips=gated", "model.xsa=1", "model.doc_mask=true", "model.yarn_factor=2.0",
+        "model.q_gain=1.5", "model.qk_norm=true", "model.resid_mix=true", "model.branch_scale=true",
+        "model.ln_scale=true", "model.loop_first=1", "model.loop_last=1", "model.loop_repeats=1",
+        "model.loop_start=0.5", "model.softcap=20", "model.embed_norm=true", "model.init=ortho", "average.kind=swa",
+        "optim.matrix=adamw", "optim.shape=cosine", "optim.warmup=0.2", "quant.method=sigma", "quant.codec=ans",
+        "quant.bits=embed=16", "train.checkpointing=true", "train.loss_tokens=32", "train.shard=fsdp",
+        "data.order=sequential",
+    ],
+    "next to none": [
+        "model.mlp=gelu", "model.norm=none", "model.pos=none", "model.parallel_from=1", "model.smear=off",
+        "model.bigram_buckets=0", "model.skips=off", "average.kind=off", "optim.clip=0", "optim.muon_row_norm=true",
+        "quant.method=absmax", "quant.codec=zstd", "quant.cap_bytes=50000", "train.micro_tokens=128",
+    ],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +120,7 @@ def test_the_single_file_repeats_the_run_bit_for_bit(
     assert len(losses(answer)) == 5
     assert losses(answer) == losses(of_modules)
     assert Path(answer["artifact"]).read_bytes() == Path(of_modules["artifact"]).read_bytes()
-    for key in ("val_bpb", "packed_bpb", "sources", "val_bytes", "params"):
+    for key in ("val_bpb", "packed_bpb", "sources_sha256", "val_bytes", "params"):
         assert answer[key] == of_modules[key], key
     assert (Path(answer["run"]) / "config.yaml").read_text() == (Path(of_modules["run"]) / "config.yaml").read_text()
     file = folder / form / "train_gpt.py"
@@ -113,13 +131,49 @@ def test_the_single_file_repeats_the_run_bit_for_bit(
     assert scored["artifact_sha256"] == answer["artifact_sha256"]
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_whatever_the_config_nothing_is_left_out_that_its_run_needs(folder: Path, tmp_path: Path, name: str) -> None:
+    config = load(RunConfig, None, [*SMALL, *OTHERS[name]])
+    (tmp_path / "data").symlink_to(folder / "data")
+    (tmp_path / "train_gpt.py").write_bytes(bundle(config, True, "own").data)
+    answer = answered(here(tmp_path, "--json"))
+    assert answer["code_bytes"] <= code_bytes(None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        of_modules = whole_run(config, "modules", Device(torch.device("cpu")))
+    assert losses(answer) == losses(of_modules)
+    assert answer["packed_bpb"] == pytest.approx(
+        of_modules["packed_bpb"], rel=1e-6 if not config.quant.cap_bytes else 0.05
+    )
+    scored = answered(here(tmp_path, "--score", answer["artifact"], "--data", "data", "--json"))
+    assert scored["bpb"] == pytest.approx(answer["packed_bpb"], rel=1e-6)
+
+
+def test_what_is_left_out_cannot_be_asked_for(folder: Path, of_modules: dict[str, Any], tmp_path: Path) -> None:
+    done = here(folder / "packed", "model.mlp=gelu")
+    assert (done.returncode, done.stderr) == (
+        2, "train_gpt.py: model.mlp is gelu, and this file is for swiglu: python -m tools.bundle\n",
+    )  # fmt: skip
+    other = load(RunConfig, None, [*SMALL, "model.mlp=gelu"])
+    (tmp_path / "data").symlink_to(folder / "data")
+    (tmp_path / "train_gpt.py").write_bytes(bundle(other, True).data)
+    done = here(tmp_path, "--score", of_modules["artifact"], "--data", "data")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "model.mlp is swiglu, and this file is for gelu" in done.stderr
+    assert here(folder / "packed", "configs/demo.yaml").stderr.startswith(
+        "train_gpt.py: configs/demo.yaml: this file has"
+    )
+    assert "in the repository: python train_gpt.py CONFIG" in here(folder / "packed", "--dry-run").stderr
+
+
 def test_an_override_is_an_override_and_a_wrong_one_is_one_line(folder: Path) -> None:
     answer = answered(here(folder / "packed", "seed=42", "train.steps=1", "--name", "other", "--json"))
     assert (answer["seed"], answer["steps"], Path(answer["run"]).name) == (42, 1, "other")
     done = here(folder / "packed", "train.sedonds=1")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "train_gpt.py: 'train.sedonds=1': unknown key train.sedonds; nearest: train.seconds"
+        "train_gpt.py: 'train.sedonds=1': unknown key sedonds; there are seconds, steps, reserve_s, seq_len, "
+        "batch_tokens, micro_tokens, checkpoint_s, shard, checkpointing, loss_tokens, compile, diverged_nats"
     ]
 
 
@@ -188,7 +242,7 @@ def test_what_is_packed_can_be_read_without_running_it(folder: Path) -> None:
     source = unpacked(data)
     assert source is not None
     assert "OneLineParser" not in source  # names are short
-    assert all(name in source for name in ("vocab_size", "batch_tokens", "data/loader.py"))  # fields are not
+    assert all(name in source for name in ("vocab_size", "batch_tokens", "kv_heads"))  # fields are not
     assert unpacked((folder / "readable" / "train_gpt.py").read_bytes()) is None
 
 
@@ -225,7 +279,7 @@ def test_the_cpu_tracks_file_has_not_grown(packed: bool, limit: int) -> None:
 
 def test_the_estimate_from_modules_is_near_and_never_below(folder: Path, of_modules: dict[str, Any]) -> None:
     size = (folder / "packed" / "train_gpt.py").stat().st_size
-    assert size <= of_modules["code_bytes"] <= 1.1 * size
+    assert size <= of_modules["code_bytes"] <= 1.2 * size
 
 
 def test_the_command_writes_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,7 +136,7 @@ def test_a_name_in_the_readme_is_no_markup() -> None:
         (lambda home: (home / "submission.json").write_text('{"notes": ' + '{"a": ' * 50 + "1" + "}" * 51), "nested"),
         (lambda home: (home / "submission.json").write_text("[]"), "no JSON object"),
         (lambda home: (home / "submission.json").write_bytes(b"\xff\xfe"), "not JSON"),
-        (lambda home: (home / "submission.json").write_text(" " * 5_000_000), "4,000,000 at most"),
+        (lambda home: (home / "submission.json").write_text(" " * 5_000_000), "up to 4,000,000"),
         (lambda home: _edit(home, "val_bpb", float("nan")), "NaN is no number"),
         (lambda home: _edit(home, "val_bpb", 1e300), "val_bpb is beyond"),
         (lambda home: _edit(home, "val_bpb", "low"), "val_bpb: 'low'"),

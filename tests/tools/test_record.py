@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from base.cli import run, show_pairs
+from base.code import hash_of
 from base.config import Layer, build
 from base.errors import CheckFailed
 from base.files import file_sha256
@@ -62,6 +63,7 @@ def test_a_record_has_every_file_and_the_manifest_has_their_hashes(made: tuple[d
     }
     assert manifest["data"] == json.loads(found["submission.json"].read_text())["data"]
     assert manifest["code"]["packed"] is True
+    assert manifest["code"]["sources_sha256"] == hash_of(manifest["code"]["sources"])
     assert manifest["code"]["sources"]["train_gpt.py"] == file_sha256(Path(__file__).parents[2] / "train_gpt.py")
     assert manifest["environment"]["torch"] == torch.__version__
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # nothing half-written beside it
@@ -214,7 +216,7 @@ def test_the_contests_code_is_readable_where_that_fits_and_packed_elsewhere(
     def sized(config: RunConfig, packed: bool) -> Code:
         asked.append(packed)
         code = generated(config, False)
-        return code if packed else Code(code.data + b"\n" * 16_000_000, code.sources)
+        return code if packed else Code(code.data + b"\n" * 16_000_000, code.sources, code.sources_sha256)
 
     monkeypatch.setattr("tools.record.generated", sized)
     record(quick, tmp_path, "--layout", "contest")

@@ -19,7 +19,7 @@ def test_rerun_records_what_the_single_file_trains(
 ) -> None:
     monkeypatch.setattr("tools.record.RERUNS", tmp_path / "runs")
     shutil.copytree(seeds / "runs" / "seed7", tmp_path / "old")
-    edited(tmp_path / "old" / "result.json", sources={"train_gpt.py": "3" * 64})  # the tree has moved on: no matter
+    edited(tmp_path / "old" / "result.json", sources_sha256="3" * 64)  # the tree has moved on: no matter
     flags = ["--name", "again", "--date", "2026-11-21", "-o", str(tmp_path / "out"), "--data", str(seeds / "data")]
     words = [str(tmp_path / "old"), "--track", TRACK, "--readable", "--rerun", *flags]
     folder = Path(act(parser().parse_args(words))["path"])

@@ -126,7 +126,7 @@ def over_the_cap(folder: Path) -> None:
 
 
 LONGER = "train_time:600080ms step_avg:15002.00ms", "train_time:660000ms step_avg:16500.00ms"
-BANNER = f"# base/errors.py  sha256 {'9' * 64}\n".encode()
+BANNER = f"# == base/errors.py sha256 {'9' * 64} ==\n".encode()
 LOG, METRICS = f"train_seed{B}.log", f"metrics_seed{B}.jsonl"
 FORGED = {  # followed by a fresh manifest
     "val_bpb edited": (claim(lambda v: v.update(val_bpb=v["val_bpb"] - 0.01)), "number.val_bpb"),
@@ -206,6 +206,7 @@ PLAIN = {  # the manifest stays as it was
     "an absolute name in the manifest": (listed("/etc/passwd"), "files.outside"),
     "a file that is only in the manifest": (listed("x"), "hash.manifest"),
     "other sources in the manifest": (manifest(lambda v: v["code"]["sources"].update({"a.py": "0"})), "hash.sources"),
+    "another hash of them": (manifest(lambda v: v["code"].update(sources_sha256="0" * 64)), "hash.sources"),
     "other data in the manifest": (manifest(lambda v: v["data"].update(name="other")), "data.manifest"),
     "a manifest that is none": (written("manifest.json", b"[]"), "schema.manifest"),
     "no manifest": (removed("manifest.json"), "files.required"),

@@ -1,44 +1,18 @@
-"""Reading what a stranger wrote: plain files only, of a bounded size, and text that can stand in a page.
+"""What a stranger's files hold, made fit for a page: objects of sane numbers, text of one line, names that stay inside.
 
-Nothing is followed (no symlink, no `..`), nothing is run, and a file over its bound is refused before it is read.
+How they are read: base.files.
 """
 
-import hashlib
 import json
-import os
-import stat
 import unicodedata
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import PurePosixPath
+from typing import Any
 
 from base.errors import BadInput
 
 JSON_BYTES = 4_000_000
 DEEPEST = 20  # levels of an object; json itself gives up at a thousand, and a reader of pages long before
 LARGEST = 1e15  # no byte, second, bit or weight of a record is counted beyond
-
-
-class Content(NamedTuple):
-    data: bytes
-    sha256: str
-
-
-def read_bounded(path: Path, most_bytes: int) -> Content:
-    """A regular file's bytes, or BadInput that names the file and the rule."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise BadInput(f"{path.name} is missing") from None
-    except OSError as trouble:
-        raise BadInput(f"{path.name} cannot be read: {trouble.strerror} (a link is not followed)") from None
-    with open(handle, "rb") as stream:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadInput(f"{path.name} is not a plain file")
-        if status.st_size > most_bytes:
-            raise BadInput(f"{path.name} has {status.st_size:,} bytes; a page reads {most_bytes:,} at most")
-        data = stream.read(most_bytes)
-    return Content(data, hashlib.sha256(data).hexdigest())
 
 
 def parse_object(data: bytes, name: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Read are submission.json, manifest.json, figures/*.png, metrics_seed*.jsonl, ver
 holds only while the manifest is the one that was verified, and what is read here is what the manifest names.
 """
 
+import hashlib
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from base.config import Layer, build
 from base.errors import BadInput
+from base.files import read_plain
 from tools.board.curves import Curve, parse_metrics
-from tools.board.files import JSON_BYTES, Content, inside, parse_object, plain, read_bounded, require_sane
+from tools.board.files import JSON_BYTES, inside, parse_object, plain, require_sane
 from tools.claims.submission import Submission
 from tools.claims.tracks import TRACKS, Track, Tracks, load_tracks
 from tools.claims.verdict import Finding, Level, Verdict
@@ -98,7 +100,7 @@ def read_board(root: Path) -> Board:
     verdicts: dict[str, Any] = {}
     if (root / VERDICTS).exists():
         try:
-            verdicts = parse_object(read_bounded(root / VERDICTS, 2 * JSON_BYTES).data, VERDICTS)
+            verdicts = parse_object(read_plain(root / VERDICTS, 2 * JSON_BYTES), VERDICTS)
         except BadInput as bad:
             broken.append(Broken(VERDICTS, f"{bad}; no record counts as verified"))
     for home in _folders(root):
@@ -123,10 +125,10 @@ def _read(folder: Path, place: str, said: Any) -> Record:
         raise BadInput("the folder is a link, and links are not followed")
     if not inside(folder.name):
         raise BadInput("the folder's name does not fit into a link; use letters, digits, `-`, `_` and `.`")
-    contents = {SUBMISSION: read_bounded(folder / SUBMISSION, JSON_BYTES)}
-    submission = _submission(contents[SUBMISSION].data, folder)
-    manifest_file = read_bounded(folder / MANIFEST, JSON_BYTES)
-    manifest = parse_object(manifest_file.data, MANIFEST)
+    contents = {SUBMISSION: read_plain(folder / SUBMISSION, JSON_BYTES)}
+    submission = _submission(contents[SUBMISSION], folder)
+    manifest_file = read_plain(folder / MANIFEST, JSON_BYTES)
+    manifest = parse_object(manifest_file, MANIFEST)
     missing: dict[str, str] = {}
     first = submission.seed_results[str(submission.seeds[0])]
     for name in (*FIGURES, first.metrics):
@@ -137,17 +139,17 @@ def _read(folder: Path, place: str, said: Any) -> Record:
     curve = None
     if first.metrics in contents:
         try:
-            curve = parse_metrics(contents[first.metrics].data, first.metrics)
+            curve = parse_metrics(contents[first.metrics], first.metrics)
         except BadInput as bad:
             missing[first.metrics] = plain(bad)
     files = _files(folder, manifest)
     return Record(
         place=place,
         submission=submission,
-        badge=_badge(said, manifest_file.sha256, _changed(files, contents, missing)),
+        badge=_badge(said, hashlib.sha256(manifest_file).hexdigest(), _changed(files, contents, missing)),
         files=files,
         environment=_words(manifest.get("environment")),
-        figures={name: contents[name].data for name in FIGURES if name in contents},
+        figures={name: contents[name] for name in FIGURES if name in contents},
         missing=missing,
         curve=curve,
     )
@@ -173,16 +175,16 @@ def _submission(data: bytes, folder: Path) -> Submission:
     return submission
 
 
-def _part(folder: Path, name: str) -> Content:
+def _part(folder: Path, name: str) -> bytes:
     """A file of the folder, none of whose own folders is a link."""
     if not inside(name):
         raise BadInput(f"{name!r:.60} is no name of a file in the folder")
     if any(parent.is_symlink() for parent in (folder / name).parents[: name.count("/")]):
         raise BadInput(f"{name} lies in a link, and links are not followed")
     if name not in FIGURES:
-        return read_bounded(folder / name, METRICS_BYTES)
-    content = read_bounded(folder / name, FIGURE_BYTES)
-    if not content.data.startswith(PNG):
+        return read_plain(folder / name, METRICS_BYTES)
+    content = read_plain(folder / name, FIGURE_BYTES)
+    if not content.startswith(PNG):
         raise BadInput(f"{name} is no PNG picture")
     return content
 
@@ -209,11 +211,11 @@ def _size(folder: Path, name: str) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _changed(files: Sequence[File], contents: dict[str, Content], missing: dict[str, str]) -> str:
+def _changed(files: Sequence[File], contents: dict[str, bytes], missing: dict[str, str]) -> str:
     """Why the folder is not what its manifest says, as far as the page reads it; "": it is."""
     hashes = {file.name: file.sha256 for file in files}
     for name, content in contents.items():
-        if hashes.get(name) != content.sha256:
+        if hashes.get(name) != hashlib.sha256(content).hexdigest():
             return f"{name} is not the file that the manifest names"
     gone = [file.name for file in files if file.size_bytes is None] + [name for name in missing if name in hashes]
     return f"{plain(gone[0])} is in the manifest and not, or not readable, in the folder" if gone else ""

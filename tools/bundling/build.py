@@ -3,6 +3,7 @@
 built = bundle(config, packed=True)        built.data is the file; built.sources: path -> sha256 of what it is made of
 """
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pprint import pformat
@@ -10,12 +11,13 @@ from typing import Any
 
 import yaml
 
-from base.code import bare
+from base.code import bare, hash_of
 from base.config import load, to_dict
 from tools.bundling.join import readable
 from tools.bundling.modules import read_modules
 from tools.bundling.packed import minified, self_extracting
-from tools.bundling.twins import OWN, TWINS
+from tools.bundling.settle import settled
+from tools.bundling.twins import OWN, TWINS, UNSHARDED
 from train_gpt import DEFAULT, RunConfig
 
 ROOT = Path(__file__).parents[2]
@@ -35,16 +37,21 @@ def bundle(config: RunConfig | None, packed: bool, name: str = "train_gpt", root
     sources = {module.path: module.sha256 for module in sorted(modules, key=lambda module: module.path)}
     said = yaml.safe_dump(_differing(to_dict(config), to_dict(RunConfig())), sort_keys=False, allow_unicode=True)
     plain = packed or '"' in said or "\\" in said
-    own = TWINS[OWN].format(
-        name=name, config=repr(said) if plain else f'"""\\\n{said}"""', sources=pformat(sources, width=118)
-    )
-    texts = TWINS | {OWN: own}
+    written = repr(said) if plain else f'"""\\\n{said}"""'
+    own = TWINS[OWN].format(name=name, config=written, sources=hash_of(sources))
+    texts = TWINS | ({} if config.train.shard == "fsdp" else UNSHARDED) | {OWN: own}
     modules = [replace(m, text=texts[m.path], replaced=True) if m.path in texts else m for m in modules]
+    text, values = settled(readable(root, modules, docstring=not packed), config)
     if not packed:
-        return Bundle(readable(root, modules).encode(), sources)
-    readable(root, modules)  # so that broken rules are told with the lines of the real files
-    modules = [replace(module, text=bare(module.text)) for module in modules]
-    return Bundle(self_extracting(minified(readable(root, modules, docstring=False))), sources)
+        return Bundle(re.sub(r"\n{4,}", "\n\n\n", _told(text, values)).encode(), sources)
+    text, more = settled(bare(text), config)  # annotations needed names, too
+    return Bundle(self_extracting(minified(_told(text, values | more))), sources)
+
+
+def _told(text: str, values: dict[str, Any]) -> str:
+    return re.sub(
+        r"^(OWN_SETTLED.*) = {}$", lambda found: f"{found[1]} = {pformat(values, width=100)}", text, flags=re.M
+    )
 
 
 def _differing(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,13 @@ repository path and the sha256 of the whole file that it was taken from.
 """
 
 import ast
+import re
 from pathlib import Path
 
 from tools.bundling.modules import Module
 from tools.bundling.tree import Tree, shaken
+
+BANNER = re.compile(rb"^# == ([\w/.]{1,200}) sha256 ([0-9a-f]{64}) ==$", re.M)
 
 
 def readable(root: Path, modules: list[Module], docstring: bool = True) -> str:
@@ -17,9 +20,13 @@ def readable(root: Path, modules: list[Module], docstring: bool = True) -> str:
     parts = [f'"""{said if docstring else said.partition(chr(10))[0]}"""\n\n', imports(tree)]
     for module in modules:
         section = "".join(_with_comments(module, tree.kept[module.path])).strip()
-        if section:
-            parts.append(f"\n# == {module.path} sha256 {module.sha256} ==\n\n{section}\n\n")
+        parts.append(f"\n# == {module.path} sha256 {module.sha256} ==\n\n" + (f"{section}\n\n" if section else ""))
     return "".join(parts)
+
+
+def banners(data: bytes) -> dict[str, str]:
+    """What a readable file says that it was made of: repository path -> sha256."""
+    return {path.decode(): sha256.decode() for path, sha256 in BANNER.findall(data)}
 
 
 def imports(tree: Tree) -> str:

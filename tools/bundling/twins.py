@@ -1,29 +1,117 @@
 """What stands in a single file where a module cannot be, or need not: the same names, said of one file that is alone.
 
-A submission makes no dataset, draws no picture (tools.record does) and has its shape written out.
+A submission makes no dataset, draws no picture (tools.record does), plans nothing, and has its config written out.
 """
 
-OWN = "base/code.py"  # {name}, {config} and {sources} are the file's own
+OWN = "base/code.py"  # {name}, {config} and {sources} are the file's own; what it is settled for is put in at the end
 
 TWINS = {
-    OWN: '''
+    OWN: """
 import hashlib
 from pathlib import Path
+from typing import Any
 
 OWN_NAME = {name!r}
 OWN_SHA256 = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 OWN_CONFIG = {config}
-OWN_SOURCES = {sources}
+# Branches that these values do not take are left out of this file.
+OWN_SETTLED: dict[str, Any] = {{}}
 
 
 def code_bytes(file: str | None) -> int:
-    """Of this file, as it lies on disk."""
     return Path(file or __file__).stat().st_size
 
 
-def sources() -> dict[str, str]:
-    """What it was made of: repository path -> sha256."""
-    return OWN_SOURCES
+def sources_sha256() -> str:
+    return {sources!r}
+""",
+    "base/config.py": '''
+import copy
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from base.code import OWN_CONFIG, OWN_SETTLED
+from base.errors import BadInput
+
+T = TypeVar("T")
+
+
+class Layer(NamedTuple):
+    source: str
+    values: dict[str, Any]
+
+
+def load(cls: type[T], path: str | Path | None, overrides: Sequence[str]) -> T:
+    """This file's own config, and `section.key=value` over it; values are JSON, or words."""
+    if path is not None:
+        raise BadInput(f"{path}: this file has a config of its own; another makes another: python -m tools.bundle")
+    layers = [Layer("this file's config", yaml.safe_load(OWN_CONFIG) or {})]
+    for text in overrides:
+        dotted, equals, value = text.partition("=")
+        if not equals:
+            raise BadInput(f"'{text}': an override is section.key=value")
+        try:
+            nested = json.loads(value)
+        except ValueError:
+            nested = value
+        for key in reversed(dotted.split(".")):
+            nested = {key: nested}
+        layers.append(Layer(f"'{text}'", nested))
+    return build(cls, layers)
+
+
+def build(cls: type[T], layers: Sequence[Layer]) -> T:
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer.values)
+    try:  # pydantic's strict mode, as in the repository
+        made = TypeAdapter(cls).validate_json(json.dumps(merged), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadInput(f"{layers[-1].source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    plain = to_dict(made)
+    _require_known(merged, plain, layers[-1].source)
+    whole = plain if "model" in plain else {"model": plain}
+    for name, value in OWN_SETTLED.items():
+        section, key = name.split(".")
+        if (found := whole.get(section, {}).get(key, value)) != value:
+            raise BadInput(f"{name} is {found}, and this file is for {value}: python -m tools.bundle")
+    return made
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(TypeAdapter(type(config)).dump_json(config))
+    return plain
+
+
+def to_yaml(config: Any) -> str:
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def require_divisible(name: str, value: int, by_name: str, by: int) -> None:
+    if value < 1 or by < 1 or value % by:
+        raise ValueError(f"{name} {value} is not divisible by {by_name} {by}")
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = copy.deepcopy(value)
+
+
+def _require_known(said: Any, known: Any, source: str) -> None:
+    for key, value in said.items() if isinstance(said, dict) else ():
+        if key not in known:
+            raise BadInput(f"{source}: unknown key {key}; there are {', '.join(known)}")
+        _require_known(value, known[key], source)
 ''',
     "data/ensure.py": """
 from pathlib import Path
@@ -50,6 +138,75 @@ from typing import Any
 
 
 def dial(depth: Any, model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    raise ValueError(f"depth {depth}: a single file's shape is written out; change layers, dim, heads")
+    return {}
+""",
+    "model/memory.py": """
+from typing import Any
+
+from base.errors import BadInput
+
+
+def summary(*setting: Any) -> dict[str, Any]:
+    raise BadInput("--dry-run: this file plans nothing; in the repository: python train_gpt.py CONFIG.yaml --dry-run")
+""",
+}
+
+# Where every rank has all weights.
+UNSHARDED = {
+    "engine/shard.py": '''
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from base.errors import BadInput
+from engine.device import Device
+
+
+def placer(kind: str, device: Device) -> Callable[[nn.Module], None]:
+    """Puts a module on its device; all ranks have all weights."""
+    if kind != "ddp":
+        raise BadInput(f"train.shard is {kind}, and this file is for ddp: python -m tools.bundle")
+
+    def place(module: nn.Module) -> None:
+        module.to(device.torch)
+
+    return place
+
+
+@contextmanager
+def whole(model: nn.Module) -> Iterator[None]:
+    yield
+
+
+def gathered(state: Any) -> Any:
+    return state
+
+
+def spread(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return whole
+
+
+def spread_optimizer(whole: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    return whole
+''',
+    "optim/sharded.py": """
+from typing import Any
+
+import torch
+
+
+def is_sharded(tensor: torch.Tensor) -> bool:
+    return False
+
+
+def held(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+def turned_sharded(*matrices: Any) -> list[torch.Tensor]:
+    raise AssertionError("no rank has a part of a matrix")
 """,
 }

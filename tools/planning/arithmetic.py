@@ -15,20 +15,18 @@ from base.cli import Answer
 from base.errors import BadInput
 from engine.config import micro_rows
 from model.config import ModelConfig
-from model.cost import (
+from model.cost import causal_flops_per_token, flops_per_token, parameters
+from model.gpt import GPT, parameter_kind
+from model.memory import (
     NANOCHAT,
     SPLIT,
     Shard,
     Trainer,
     cache_bytes_per_token,
-    causal_flops_per_token,
-    flops_per_token,
     max_rows,
-    parameters,
     peak_bytes,
     training_parts,
 )
-from model.gpt import GPT, parameter_kind
 from quant.bits import parse_bits
 from tools.planning.gpus import Gpu
 from train_gpt import RunConfig

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from base.code import hash_of
+from base.code import sources as own_sources
 from base.errors import BadInput
 from tools.bundling.build import bundle
+from tools.bundling.join import banners
 from tools.bundling.packed import unpacked
 from tools.recording.runs import Run, require_bundle, require_one_source
 from train_gpt import RunConfig
@@ -25,7 +28,8 @@ PINNED = Path(__file__).parents[2] / "requirements.txt"
 @dataclass(frozen=True)
 class Code:
     data: bytes
-    sources: dict[str, str]  # repository path -> sha256
+    sources: dict[str, str]  # repository path -> sha256; empty: of a packed file that another tree made
+    sources_sha256: str  # one hash for all of them
 
     @property
     def sha256(self) -> str:
@@ -38,7 +42,7 @@ class Code:
 
 def generated(config: RunConfig, packed: bool) -> Code:
     made = bundle(config, packed)
-    return Code(made.data, made.sources)
+    return Code(made.data, made.sources, hash_of(made.sources))
 
 
 def given(file: Path, runs: Sequence[Run]) -> Code:
@@ -47,7 +51,10 @@ def given(file: Path, runs: Sequence[Run]) -> Code:
     data = file.read_bytes()
     require_bundle(runs, file, hashlib.sha256(data).hexdigest())
     require_one_source(runs)
-    return Code(data, runs[0].result.sources)
+    said, sources = runs[0].result.sources_sha256, own_sources()
+    written = banners(data)
+    found = next((known for known in (written, sources) if hash_of(known) == said), {})
+    return Code(data, found, said)
 
 
 def requirements(code: Code) -> str:

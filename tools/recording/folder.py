@@ -113,7 +113,7 @@ def manifest(folder: Path, submission: Submission, code: Code) -> dict[str, Any]
             for name, path in files(folder).items()
             if name != MANIFEST
         },
-        "code": {"sources": code.sources, "packed": code.packed},
+        "code": {"sources": code.sources, "sources_sha256": code.sources_sha256, "packed": code.packed},
         "data": to_dict(submission.data),
         "environment": {
             "python": submission.python_version,

@@ -39,7 +39,7 @@ class Result:
     data_sha256: str
     val_sha256: str
     tokenizer_sha256: str
-    sources: dict[str, str]
+    sources_sha256: str
     bundle_sha256: str  # "": run from the modules
     device: str
     torch: str
@@ -133,22 +133,21 @@ def require_one_configuration(runs: Sequence[Run]) -> None:
 
 def require_one_source(runs: Sequence[Run]) -> None:
     for one, other in pairwise(runs):
-        if one.result.sources != other.result.sources:
-            path = _first_difference(one.result.sources, other.result.sources)
+        mine, his = one.result.sources_sha256, other.result.sources_sha256
+        if mine != his:
             raise BadInput(
-                f"{one.folder} and {other.folder}: different code, {path} for one; train both again with the same, or "
-                "give --rerun"
+                f"{one.folder} and {other.folder}: different code, sources {mine:.12}… and {his:.12}…; train both "
+                "again with the same, or give --rerun"
             )
 
 
-def require_sources(runs: Sequence[Run], sources: Mapping[str, str]) -> None:
+def require_sources(runs: Sequence[Run], sources_sha256: str) -> None:
     """Each ran what is shipped: the modules of this tree, of which the single file is made."""
     for run in runs:
-        if run.result.sources != sources:
-            path = _first_difference(run.result.sources, sources)
+        if (mine := run.result.sources_sha256) != sources_sha256:
             raise BadInput(
-                f"{run.folder}: its code is not this tree's, {path} for one; go back to the tree that it ran from, "
-                "give the file that it ran as --bundle FILE, or train again with --rerun"
+                f"{run.folder}: its code's sources {mine:.12}… are not this tree's {sources_sha256:.12}…; go back to "
+                "the tree that it ran from, give the file that it ran as --bundle FILE, or train again with --rerun"
             )
 
 
@@ -157,7 +156,3 @@ def require_bundle(runs: Sequence[Run], file: Path, sha256: str) -> None:
         if run.result.bundle_sha256 != sha256:
             ran = f"the file {run.result.bundle_sha256[:12]}…" if run.result.bundle_sha256 else "the modules"
             raise BadInput(f"{run.folder}: was run from {ran}, not from --bundle {file} ({sha256[:12]}…)")
-
-
-def _first_difference(one: Mapping[str, str], other: Mapping[str, str]) -> str:
-    return min(path for path in one.keys() | other.keys() if one.get(path) != other.get(path))

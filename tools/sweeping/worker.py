@@ -146,8 +146,7 @@ def end(child: subprocess.Popen[bytes]) -> int:
 def loss_curve(run: Path) -> list[tuple[int, float]]:
     """(step, mean training loss since the point before), few enough to keep in a study."""
     rows = [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
-    # A run that was stopped before its first checkpoint begins again in the same file: the last word on a step counts.
-    losses = sorted({row["step"]: row["loss"] for row in rows if "loss" in row}.items())
+    losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     size = max(1, -(-len(losses) // CURVE_POINTS))
     parts = [losses[at : at + size] for at in range(0, len(losses) - size + 1, size)]
     return [(part[-1][0], sum(loss for _, loss in part) / len(part)) for part in parts]

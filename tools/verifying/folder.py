@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import lzma
 import os
-import stat
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -20,6 +19,7 @@ from typing import IO, Any
 import zstandard
 
 from base.errors import BadInput
+from base.files import open_plain
 
 MOST_FILES, DEEPEST = 2_000, 6
 READABLE_BYTES = {  # of files that are read whole, by how their names end
@@ -99,15 +99,8 @@ class Folder:
         return self.files[name]
 
     def _open(self, name: str) -> BufferedReader:
-        """Looked at again once open, so that a file swapped for a link or a pipe in between is refused as well."""
-        try:
-            handle = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise BadInput(f"{name}: cannot be read: {error.strerror}") from None
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            os.close(handle)
-            raise BadInput(f"{name} is not a plain file")
-        return os.fdopen(handle, "rb")
+        """A file swapped for a link or a pipe since it was listed is refused as well."""
+        return open_plain(self.path / name, name)
 
     def _unpacked(self, name: str) -> bytes:
         self._size(name)

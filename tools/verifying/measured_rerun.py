@@ -10,8 +10,6 @@ numbers, unverified, and never a proof of fraud; one that comes out better is a 
 
 import json
 import math
-import os
-import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from base.errors import BadInput, CheckFailed
+from base.files import read_plain
 from data.dataset import Dataset
 from quant.unpack import Artifact, from_bytes
 from tools.claims.submission import Submission
@@ -171,21 +170,9 @@ def _run_folder(folder: Path) -> tuple[dict[str, Any], bytes]:
     if len(found) != 1:
         raise BadInput(f"{len(found)} finished runs in runs/, not one")
     try:
-        result = json.loads(_plain(found[0] / "result.json", 1 << 20))
+        result = json.loads(read_plain(found[0] / "result.json", 1 << 20))
     except (ValueError, RecursionError) as error:
         raise BadInput(f"result.json: {error!s:.100}") from None
     if not isinstance(result, dict):
         raise BadInput("result.json is no object")
-    return result, _plain(found[0] / ARTIFACT, LARGEST_ARTIFACT)
-
-
-def _plain(path: Path, most: int) -> bytes:
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise BadInput(f"{path.name}: {error.strerror}") from None
-    with os.fdopen(handle, "rb") as stream:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode) or about.st_size > most:
-            raise BadInput(f"{path.name} is not a plain file of up to {most:,} bytes")
-        return stream.read(most)
+    return result, read_plain(found[0] / ARTIFACT, LARGEST_ARTIFACT)

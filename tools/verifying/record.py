@@ -52,7 +52,8 @@ class FileEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class CodeEntry:
-    sources: dict[str, str]  # repository path -> sha256
+    sources: dict[str, str]  # repository path -> sha256; empty: not known, by one hash alone
+    sources_sha256: str = ""  # of all of them; "": a record from before it was said
     packed: bool
 
 

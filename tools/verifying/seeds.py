@@ -1,11 +1,10 @@
 """Rules of seeds and of statistics: as many as the track asks, each its own run of one configuration; a proved lead."""
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from base.code import hash_of
 from base.config import Layer, build
 from base.errors import BadInput
 from eval.stats import ENFORCED_P, Outcome, Rule, Seeds, nats_per_bpb, one_sample, seeds, welch
@@ -75,14 +74,17 @@ def one_configuration(record: Record) -> Iterator[Finding]:
                 f"seeds {first} and {seed} differ in {names:.200}: a mean is of one configuration",
             )
     if record.manifest:
-        listed = hashlib.sha256(json.dumps(record.manifest.code.sources, sort_keys=True).encode()).hexdigest()
+        code = record.manifest.code
+        listed = code.sources_sha256 or hash_of(code.sources)
+        if code.sources and (found := hash_of(code.sources)) != listed:
+            yield disagreement("hash.sources", "manifest.json: sources_sha256", listed, "its sources hash to", found)
         for seed, log in record.logs.items():
             if log.sources_sha256 and log.sources_sha256 != listed:
                 yield disagreement(
                     "hash.sources",
                     f"seed {seed}'s log: sources",
                     log.sources_sha256,
-                    "manifest.json's sources hash to",
+                    "manifest.json has",
                     listed,
                 )
     elif len({log.sources_sha256 for log in record.logs.values()}) > 1:

@@ -1,11 +1,11 @@
 """The first tier on a record of ours: every rule that only reads, in the order in which a person would ask."""
 
 import platform
-import re
 from collections.abc import Iterator
 from functools import partial
 
 from base.errors import BadInput
+from tools.bundling.join import banners
 from tools.claims.verdict import Finding, Level
 from tools.verifying.agree import disagreement
 from tools.verifying.code import code_findings
@@ -16,7 +16,6 @@ from tools.verifying.record import CODE, REQUIREMENTS, Options, Record
 from tools.verifying.seeds import lead, numbered, one_configuration, own_runs
 from tools.verifying.sizes import cap, sizes
 
-BANNER = re.compile(rb"^# ([\w/.]{1,200})  sha256 ([0-9a-f]{64})$", re.M)
 RULES = (
     files, extra_files, figures, dropped_seeds, manifest, artifacts, sources, sizes, cap, logs, metrics, budgets,
     numbered, own_runs, one_configuration, seed_numbers, means, readme,
@@ -51,7 +50,6 @@ def code(record: Record) -> Iterator[Finding]:
 def _banners(record: Record, name: str) -> Iterator[Finding]:
     """A readable single file says above each section which source it was taken from: one of the manifest's."""
     listed = record.manifest.code.sources if record.manifest else {}
-    for found in BANNER.finditer(record.folder.read(name)) if listed else ():
-        path, said = found[1].decode("ascii"), found[2].decode("ascii")
+    for path, said in banners(record.folder.read(name)).items() if listed else ():
         if listed.get(path) != said:
             yield disagreement("hash.sources", f"{name}: sha256 of {path}", said, "manifest.json has", listed.get(path))

@@ -40,7 +40,7 @@ from eval.tally import Score
 from model.config import ModelConfig
 from model.cost import flops_per_token, parameters
 from model.gpt import GPT, parameter_kind
-from model.memory import summary
+from model.memory import Trainer, summary
 from optim.average import Average, AverageConfig
 from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates, warm_up
 from quant.packing import Packer, projected_bytes
@@ -274,12 +274,13 @@ def pack_and_score(training: Training, folder: Path, code: int, log: RunLog) -> 
 def dry_run(config: RunConfig) -> Answer:
     """Sizes, groups and schedule of a run, for one rank; nothing is read, downloaded or allocated."""
     rows, micro_batches = micro_rows(config.train, 1)
-    length, value_bytes = config.train.seq_len, 2 if torch.cuda.is_available() else 4
-    muon, again = config.optim.matrix == "muon", config.train.checkpointing
-    costs = summary(config.model, length, rows * length, value_bytes, muon, again)
-    batch = {"tokens_per_step": config.train.batch_tokens, "micro_batches": micro_batches}
+    trainer = Trainer(
+        muon=config.optim.matrix == "muon", average=config.average.kind != "off", mixed=torch.cuda.is_available(),
+        checkpointing=config.train.checkpointing, loss_chunk=config.train.loss_tokens,
+    )  # fmt: skip
+    costs, tokens = summary(config.model, trainer, rows, config.train.seq_len), config.train.batch_tokens
     rates = {str(share): multiplier(config.optim, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)}
-    return {**costs, **batch, "rate_multiplier": rates}
+    return {**costs, "tokens_per_step": tokens, "micro_batches": micro_batches, "rate_multiplier": rates}
 
 
 def parser() -> OneLineParser:

@@ -28,13 +28,16 @@ def save_checkpoint(folder: Path, state: dict[str, Any], name: str = CHECKPOINT)
 
 def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
     path = folder / CHECKPOINT
-    if not path.exists():
-        return None
+    return read_state(path, device) if path.exists() else None
+
+
+def read_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What a .pt file holds, as plain data: nothing in it is run. Empty where that is no dictionary."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises whatever its zip and pickle readers do
         raise BadInput(f"{path}: not a checkpoint that can be read: {error!s:.200}") from None
-    return state
+    return state if isinstance(state, dict) else {}
 
 
 def diverged(step: int, loss: float, folder: Path | None) -> CheckFailed:

@@ -121,13 +121,9 @@ def block_keeps(config: ModelConfig, seq_len: int) -> tuple[int, int]:
     return stream, values
 
 
-def summary(
-    config: ModelConfig, seq_len: int, micro_tokens: int, value_bytes: int, muon: bool, checkpointing: bool
-) -> dict[str, int | dict[str, int]]:
+def summary(config: ModelConfig, trainer: Trainer, rows: int, seq_len: int) -> dict[str, int | dict[str, int]]:
     """All of the above for one training setting on one device, by the names that commands answer with."""
-    counts = parameters(config)
-    trainer = Trainer(muon=muon, checkpointing=checkpointing, mixed=value_bytes == BF16)
-    memory = training_parts(config, trainer, micro_tokens // seq_len, seq_len)
+    counts, memory = parameters(config), training_parts(config, trainer, rows, seq_len)
     return {
         "params": sum(counts.values()),
         "params_by_kind": counts,

@@ -16,8 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-import torch
-
 from base.cli import Answer, OneLineParser, command, run
 from base.code import code_bytes
 from base.config import Layer, build
@@ -25,7 +23,7 @@ from base.errors import BadInput
 from base.files import require_folder_of, write_whole
 from base.runs import named_or_newest
 from data.dataset import Dataset, open_dataset
-from engine.checkpoint import load_weights
+from engine.checkpoint import load_weights, read_state
 from model.config import ModelConfig
 from model.gpt import GPT
 from quant.damage import damage_of
@@ -81,11 +79,8 @@ def report(packed: Packed, code: int, counted: int, foretold: dict[str, float]) 
 
 def open_run(path: Path, data: str | None) -> tuple[GPT, dict[str, Any], Dataset]:
     """A finished run's model, resolved config and dataset; `data` is another place to find that."""
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its zip and pickle readers do
-        raise BadInput(f"{path}: not a model that can be read: {error!s:.200}") from None
-    config = state.get("config") if isinstance(state, dict) else None
+    state = read_state(path)
+    config = state.get("config")
     whole = isinstance(config, dict) and {"model", "data", "train"} <= set(config)
     if not whole or not isinstance(state.get("weights"), dict):
         raise BadInput(f"{path}: holds no config with weights; name the {MODEL} of a finished run")

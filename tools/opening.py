@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import torch
 from safetensors.torch import load_file
 
 from base.cli import OneLineParser
@@ -24,7 +23,7 @@ from base.errors import BadInput
 from base.runs import named_or_newest
 from data.manifest import TOKENIZER
 from data.tokenizer import Tokenizer, read_tokenizer
-from engine.checkpoint import CHECKPOINT, load_weights
+from engine.checkpoint import CHECKPOINT, load_weights, read_state
 from model.config import ModelConfig
 from model.gpt import GPT
 from quant.format import MAGIC
@@ -120,11 +119,7 @@ def _from_artifact(path: Path, tokenizer: str | None) -> Opened:
 
 
 def _from_pt(path: Path, tokenizer: str | None) -> Opened:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its zip and pickle readers do
-        raise BadInput(f"{path}: not a checkpoint that can be read: {error!s:.200}") from None
-    state = state if isinstance(state, dict) else {}
+    state = read_state(path)
     config, weights, theirs = (state.get(name) for name in ("config", "weights", "model"))
     beside = path.with_name(TOKENIZER)
     if isinstance(config, dict) and isinstance(theirs, dict):

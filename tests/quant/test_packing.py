@@ -226,7 +226,7 @@ def test_bad_requests_end_with_one_line(run: Path, tmp_path: Path) -> None:
         ((run, *data, "--fit-artifact", 900, "--method", "gptq"), "cannot be met: the narrowest widths"),
         ((tmp_path / "nothing", *data), "no such file"),
         ((run, *data, "--code", "nowhere.py"), "no such file"),
-        ((run / "result.json", *data), "not a model that can be read"),
+        ((run / "result.json", *data), "not a checkpoint that can be read"),
         ((run, "--data", tmp_path), "not a dataset"),
     ):
         assert says in said(pack, 2, *words), words

@@ -71,7 +71,7 @@ def no_json(runs: Path) -> None:
     [
         (other_config, r"train\.batch_tokens is 256 in one and 512 in the other; only the seed may differ"),
         (other_source, "different code, .* or give --rerun"),
-        (other_tree, "its code is not this tree's, .* --bundle FILE, or train again with --rerun"),
+        (other_tree, "its code's sources .* are not this tree's .* --bundle FILE, or train again with --rerun"),
         (same_seed, "both are seed 7; a seed counts once"),
         (changed_artifact, "is not the .* that the run packed"),
         (removed("result.json"), r"not finished \(no result.json\)"),

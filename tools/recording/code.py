@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from base.code import hash_of
-from base.code import sources as own_sources
+from base.code import hash_of, sources
 from base.errors import BadInput
 from tools.bundling.build import bundle
 from tools.bundling.join import banners
@@ -51,10 +50,9 @@ def given(file: Path, runs: Sequence[Run]) -> Code:
     data = file.read_bytes()
     require_bundle(runs, file, hashlib.sha256(data).hexdigest())
     require_one_source(runs)
-    said, sources = runs[0].result.sources_sha256, own_sources()
-    written = banners(data)
-    found = next((known for known in (written, sources) if hash_of(known) == said), {})
-    return Code(data, found, said)
+    said = runs[0].result.sources_sha256
+    listed = (banners(data), sources())  # its own, where it is readable; this tree's, where it has not moved on
+    return Code(data, next((files for files in listed if hash_of(files) == said), {}), said)
 
 
 def requirements(code: Code) -> str:

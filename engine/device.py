@@ -21,7 +21,12 @@ from base.errors import BadInput
 
 # Dense bf16 peaks by a part of the device's name, for model-FLOPs utilisation.
 PEAK_FLOPS = {
-    "B200": 2250e12, "H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12,
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "4090": 165e12,
     "MI300X": 1307.4e12,
 }
 

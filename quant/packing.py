@@ -110,7 +110,7 @@ class Packer:
 
 def projected_bytes(model: GPT, quant: QuantConfig, tokenizer: bytes) -> int:
     """About what the artifact would take, for a run's live line: entropies at the configured dial, uncalibrated."""
-    tensors = quantize(model, replace(quant, feedback=False))
+    tensors = quantize(model, quant)  # without costs nothing is fed back
     bits = sum(entropy_bits(t.values) if t.grid is not None else 8 * t.values.nbytes for t in tensors)
     return int(bits / 8) + len(encode_zstd(tokenizer))
 

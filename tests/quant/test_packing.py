@@ -7,7 +7,7 @@ import json
 import shutil
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -23,8 +23,8 @@ from model.gpt import GPT
 from quant import inspect, pack
 from quant.damage import Damage, damage
 from quant.hessian import measure
-from quant.packing import Packer, calibration_rows
-from quant.quantize import QuantConfig, quantize
+from quant.packing import Packer, calibration_rows, projected_bytes
+from quant.quantize import Method, QuantConfig, quantize
 from quant.unpack import open_artifact, put_into
 from tests.conftest import prep
 from tools import compare
@@ -67,6 +67,15 @@ def harm(
     after = copy.deepcopy(model)
     put_into(after, packed.tensors)
     return len(packed.data), damage(model, after, dataset, 64, 8192)
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_what_a_run_projects_on_its_way_is_near_what_it_will_pack(
+    opened: tuple[GPT, dict[str, Any], Dataset], packer: Packer, method: Method
+) -> None:
+    quant = QuantConfig(method=method, codec="best", calibration_tokens=4096)
+    projected = projected_bytes(opened[0], quant, opened[2].tokenizer.model)
+    assert projected == pytest.approx(len(packer.pack(quant).data), rel=0.15)
 
 
 def said(module: ModuleType, code: int, *words: object) -> str:

@@ -137,6 +137,25 @@ main(m)
         ("def f(config: ModelConfig):\n    if config.flag:\n        return '''a\n        b'''\n    return 2\nf(m)\n",
          "if config.flag"),
         ("def f(config: QuantConfig):\n    return 1 if config.size else 2\nf(m)\n", "if config.size"),
+        ("def f(config: ModelConfig):\n    return 1 if q.pop() and config.flag else 2\nf(m)\n",
+         "q.pop() and config.flag"),
+        ("def f(config: ModelConfig):\n    return 1 if config.flag else 2\nf(ModelConfig(flag=True))\n",
+         "if config.flag"),
+        ("def f(config: ModelConfig):\n    c = replace(config, **y)\n    return c.flag if config.flag else 0\nf(m)\n",
+         "if config.flag"),
+        ("class P:\n    on = False\n    def run(self):\n        self.on = True\n    def told(self):\n"
+         "        return 1 if self.on else 2\np = P()\np.run()\np.told()\n", "if self.on"),
+        ("class P:\n    def __init__(self):\n        self.on = False\nclass Q(P):\n    def __init__(self):\n"
+         "        self.on = True\ndef f(p: P):\n    return 1 if p.on else 2\nf(Q())\n", "if p.on"),
+        ("class P:\n    def __init__(self):\n        self.on = False\n        (self.on, self.b), c = y\n"
+         "    def run(self):\n        return 1 if self.on else self.b\nP().run()\n", "if self.on"),
+        ("def f():\n    w = None\n    try:\n        y()\n    except ValueError as w:\n        pass\n"
+         "    return 1 if w is None else 2\nf()\n", "if w is None"),
+        ("class Part:\n    pass\n@dataclass\nclass Whole:\n    part: Part | None\ndef f(part: Part | None):\n"
+         "    return 1 if part else 2\nf(y)\ng(Whole)\n", "if part"),
+        ("def f():\n    n = 0\n    n += 1\nf()\n", "n = 0"),
+        ("class P(nn.Module):\n    def extra_repr(self):\n        return ''\n    def forward(self):\n        return 1\n"
+         "P()()\n", "def extra_repr"),
         ("def f(config: RunConfig):\n    return 1 if config.seed == 1 else 2\nf(m)\n", "if config.seed"),
     ],
 )  # fmt: skip
@@ -144,6 +163,13 @@ def test_what_may_vary_is_left_alone(source: str, kept: str) -> None:
     text, values = settled(source, RunConfig(quant=QuantConfig(size=7)))
     assert kept in text
     assert not values
+
+
+def test_an_operand_is_its_value_and_a_generator_keeps_its_yield() -> None:
+    text = left("def f(config: ModelConfig):\n    x = config.count or y\n    return 1 if x == 3 else 2\nf(m)\n")
+    assert text == "def f(config: ModelConfig):\n    x = y\n    return 1 if x == 3 else 2\nf(m)\n"
+    text = left("def f(config: ModelConfig):\n    if not config.flag:\n        return\n    yield 1\nlist(f(m))\n")
+    assert text == "def f(config: ModelConfig):\n    return\n    yield 1\nlist(f(m))\n"
 
 
 def test_the_fields_that_were_relied_on_are_named() -> None:

@@ -36,8 +36,8 @@ def bundle(config: RunConfig | None, packed: bool, name: str = "train_gpt", root
     modules = read_modules(root, ENTRY)
     sources = {module.path: module.sha256 for module in sorted(modules, key=lambda module: module.path)}
     said = yaml.safe_dump(_differing(to_dict(config), to_dict(RunConfig())), sort_keys=False, allow_unicode=True)
-    plain = packed or '"' in said or "\\" in said
-    written = repr(said) if plain else f'"""\\\n{said}"""'
+    quoted = packed or '"' in said or "\\" in said
+    written = repr(said) if quoted else f'"""\\\n{said}"""'
     own = TWINS[OWN].format(name=name, config=written, sources=hash_of(sources))
     texts = TWINS | ({} if config.train.shard == "fsdp" else UNSHARDED) | {OWN: own}
     modules = [replace(m, text=texts[m.path], replaced=True) if m.path in texts else m for m in modules]

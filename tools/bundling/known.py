@@ -9,12 +9,20 @@ what is annotated `X | None` is None where nothing makes an X. Every answer says
 """
 
 import ast
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from torch import nn
+
+from tools.bundling.names import pure
+
 Function = ast.FunctionDef
-PLAIN_BASES = {"nn.Module", "Protocol", "NamedTuple"}  # whose methods nobody calls but by name, or by `forward`
+PLAIN_BASES = {
+    "nn.Module",
+    "Protocol",
+    "NamedTuple",
+}  # that call none of our methods, but for what nn.Module has itself
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,13 @@ class World:
         self, tree: ast.Module, sections: Mapping[str, tuple[str, Any]], settles: Callable[[str, Any], bool]
     ) -> None:
         """`sections`: class -> its name in the config and its values; `settles`: may this field be relied on?"""
-        self._sections, self._settles = sections, settles
+        self._sections, self._settles = dict(sections), settles
         self._classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+        # What a base or a subclass gives an attribute is not looked for.
+        bases = {
+            name: {_name(base) for base in node.bases} & set(self._classes) for name, node in self._classes.items()
+        }
+        self._related = {name for name in bases if bases[name]}.union(*bases.values())
         self._functions: dict[str, list[tuple[Function, str]]] = {}
         self.scopes: list[Scope] = []
         self._places: dict[ast.AST, Scope] = {}
@@ -62,23 +75,31 @@ class World:
         self._busy: set[int] = set()  # what is being asked for: an answer that rests on itself is none
 
     def _read(self, tree: ast.Module) -> None:
-        hints = {id(n) for node in ast.walk(tree) for hint in _hints(node) for n in ast.walk(hint)}
+        fields_ = {id(part) for home in self._classes.values() for part in home.body}  # pydantic makes what they name
+        hinting = [node for node in ast.walk(tree) if id(node) not in fields_]
+        hints = {id(n) for node in hinting for hint in _hints(node) for n in ast.walk(hint)}
         self._calls: dict[tuple[type, str], list[ast.Call]] = {}  # of a name, or of an attribute
         self._said: dict[tuple[type, str], int] = {}  # how often it is read
         # (class, attribute) -> what its methods give it; ("", attribute) -> what others give one of that name
         self._assigned: dict[tuple[str, str], list[ast.expr | None]] = {}
         self._answers: dict[tuple[int, str], Known] = {}  # (function, name)
-        self.varied: set[str] = set()  # fields that `replace` gives other values
+        self.varied: set[str | None] = set()  # fields that `replace` gives other values; None: any
         outside: set[str] = set()
         for node in ast.walk(tree):
             scope = self._places.get(node, Scope())
             if isinstance(node, ast.Call) and (name := _name(node.func)):
                 self._calls.setdefault((type(node.func), name), []).append(node)
-                self.varied |= {word.arg for word in node.keywords if word.arg} if name == "replace" else set()
+                self._sections.pop(name, None)  # a second one, of other values
+                if name == "replace":
+                    self.varied |= {word.arg for word in node.keywords}
             if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load) and id(node) not in hints:
                 self._said[type(node), _name(node)] = self._said.get((type(node), _name(node)), 0) + 1
                 if isinstance(node, ast.Name) and node.id != scope.owner:
                     outside.add(node.id)
+            if isinstance(node, ast.ClassDef):
+                for part in node.body:
+                    for target, _ in _assignments(part):
+                        self._assigned.setdefault((node.name, _name(target)), []).append(None)
             for target, value in _assignments(node):
                 if isinstance(target, ast.Attribute):
                     own = isinstance(target.value, ast.Name) and target.value.id == "self"
@@ -121,30 +142,55 @@ class World:
             case ast.Compare(ops=[how], comparators=[other]):
                 return self._compared(how, self.value(node.left, scope), self.value(other, scope))
             case ast.UnaryOp(op=ast.Not()):
-                if (test := self.truth(node.operand, scope)) is not None:
-                    return Fixed(not test.value, test.fields)
+                return self.truth(node, scope)
             case ast.BoolOp():
-                return self._joined(isinstance(node.op, ast.Or), [self.truth(part, scope) for part in node.values])
+                return self._deciding(node, scope)
+        return None
+
+    def _deciding(self, node: ast.BoolOp, scope: Scope) -> Known:
+        """The operand whose value is the whole's."""
+        resting = frozenset[str]()
+        for part in node.values:
+            found = self.value(part, scope)
+            if not isinstance(found, Fixed):
+                return None
+            resting |= found.fields
+            if part is node.values[-1] or bool(found.value) == isinstance(node.op, ast.Or):
+                return Fixed(found.value, resting)
         return None
 
     def truth(self, node: ast.expr, scope: Scope) -> Fixed | None:
-        found = self.value(node, scope)
+        """Whether it holds, where that is known and looking does nothing else."""
+        if isinstance(node, ast.BoolOp):
+            return self._joined(node, scope)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            test = self.truth(node.operand, scope)
+            return Fixed(not test.value, test.fields) if test else None
+        found = self.value(node, scope) if pure(node) else None
         return Fixed(bool(found.value), found.fields) if isinstance(found, Fixed) else None
+
+    def _joined(self, node: ast.BoolOp, scope: Scope) -> Fixed | None:
+        """One operand may decide, whatever the others are, if those before it do nothing."""
+        parts: list[Fixed | None] = []
+        for operand in node.values:
+            test = self.truth(operand, scope)
+            if test is not None and test.value == isinstance(node.op, ast.Or):
+                return test
+            if test is None and not pure(operand):
+                return None
+            parts.append(test)
+        return Fixed(isinstance(node.op, ast.And), _union(parts)) if all(parts) else None
 
     @staticmethod
     def _compared(how: ast.cmpop, left: Known, right: Known) -> Fixed | None:
         if isinstance(how, ast.Is | ast.IsNot) and isinstance(right, Fixed) and right.value is None and left:
             return Fixed((isinstance(left, Fixed) and left.value is None) == isinstance(how, ast.Is), left.fields)
         if isinstance(left, Fixed) and isinstance(right, Fixed) and (test := COMPARED.get(type(how))):
-            return Fixed(test(left.value, right.value), left.fields | right.fields)
+            try:
+                return Fixed(test(left.value, right.value), left.fields | right.fields)
+            except TypeError:  # what a test before this one rules out
+                return None
         return None
-
-    @staticmethod
-    def _joined(decisive: bool, parts: list[Fixed | None]) -> Fixed | None:
-        for part in parts:
-            if part is not None and part.value == decisive:
-                return part
-        return Fixed(not decisive, _union(parts)) if all(parts) else None
 
     # -- names ------------------------------------------------------------------------------------------------------
 
@@ -158,6 +204,8 @@ class World:
         function = scope.function
         assert function is not None
         stores = [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name and not _loaded(n)]
+        if name in _bound_otherwise(function):
+            return None
         arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
         if sum(isinstance(n, ast.arg) and n.arg == name for n in ast.walk(function)) > (name in _names(arguments)):
             return None  # an inner function has another of that name
@@ -187,9 +235,10 @@ class World:
         assert function is not None
         making = function.name == "__init__"
         name = (ast.Name, scope.owner) if making else (ast.Attribute if scope.owner else ast.Name, function.name)
-        calls, bases = self._calls.get(name, []), self._classes[scope.owner].bases if scope.owner else []
-        plain = not function.decorator_list and (making or not function.name.startswith("__"))
-        plain = plain and function.name != "forward" and {ast.unparse(base) for base in bases} <= PLAIN_BASES
+        calls = self._calls.get(name, [])
+        plain = not function.decorator_list and (
+            making or not scope.owner or ours_alone(self._classes[scope.owner], function)
+        )
         alone = making or len(self._functions[function.name]) == 1
         if not (plain and alone and calls) or len(calls) != self._said.get(name, 0):
             return None
@@ -213,6 +262,8 @@ class World:
             return self._field(owner, name)
         if owner not in self._classes or (owner, name) not in self._assigned:
             return self._property(owner, name)
+        if owner in self._related or (ast.Name, "setattr") in self._said:
+            return None
         given = [*self._assigned[owner, name], *self._assigned.get(("", name), [])]
         places = [self._places.get(value) if value is not None else None for value in given]
         return _resting(
@@ -229,7 +280,7 @@ class World:
         if is_dataclass(value):
             return Made(type(value).__name__)
         dotted = f"{section}.{name}" if section else name
-        if name not in self.varied and self._settles(dotted, value):
+        if not self.varied & {name, None} and self._settles(dotted, value):
             return Fixed(value, frozenset([dotted]))
         return None if "None" in hints[name] else Made("")
 
@@ -248,6 +299,13 @@ COMPARED: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.In: lambda a, b: a in b,
     ast.NotIn: lambda a, b: a not in b,
 }
+
+
+def ours_alone(home: ast.ClassDef, method: ast.FunctionDef) -> bool:
+    """Whether only our own code calls this method, by its name."""
+    bases = {ast.unparse(base) for base in home.bases}
+    torchs = "nn.Module" in bases and hasattr(nn.Module, method.name)
+    return bases <= PLAIN_BASES and not method.name.startswith("__") and not torchs
 
 
 def _same(found: list[Known]) -> Known:
@@ -280,6 +338,21 @@ def _names(arguments: list[ast.arg]) -> list[str]:
     return [argument.arg for argument in arguments]
 
 
+def _bound_otherwise(function: Function) -> set[str | None]:
+    """Names that something else than an assignment binds in it."""
+    found = set[str | None]()
+    for node in ast.walk(function):
+        if (
+            node is not function and isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler)
+        ) or isinstance(node, ast.MatchAs | ast.MatchStar):
+            found.add(node.name)
+        elif isinstance(node, ast.alias):
+            found.add(node.asname or node.name.split(".")[0])
+        elif isinstance(node, ast.MatchMapping):
+            found.add(node.rest)
+    return found
+
+
 def _loaded(node: ast.Name) -> bool:
     return isinstance(node.ctx, ast.Load)
 
@@ -288,21 +361,30 @@ def _hints(node: ast.AST) -> list[ast.expr]:
     return [hint for hint in (getattr(node, "annotation", None), getattr(node, "returns", None)) if hint is not None]
 
 
-def _assignments(node: ast.AST) -> list[tuple[ast.expr, ast.expr | None]]:
+def _assignments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr | None]]:
     """(target, value) of a statement; value None: something that no expression stands for."""
-    found: list[tuple[ast.expr, ast.expr | None]] = []
     if isinstance(node, ast.Assign):
         for target in node.targets:
-            if not isinstance(target, ast.Tuple):
-                found.append((target, node.value))
-            elif isinstance(node.value, ast.Tuple) and len(node.value.elts) == len(target.elts):
-                found += zip(target.elts, node.value.elts, strict=True)
-            else:
-                found += [(part, None) for part in target.elts]
+            yield from _spread(target, node.value)
     elif isinstance(node, ast.AnnAssign | ast.AugAssign | ast.NamedExpr):
-        found.append((node.target, None if isinstance(node, ast.AugAssign) else node.value))
+        yield node.target, None if isinstance(node, ast.AugAssign) else node.value
     elif isinstance(node, ast.For | ast.comprehension):
-        found += [(part, None) for part in ast.walk(node.target) if isinstance(part, ast.expr)]
+        yield from _spread(node.target, None)
     elif isinstance(node, ast.withitem) and node.optional_vars is not None:
-        found += [(part, None) for part in ast.walk(node.optional_vars) if isinstance(part, ast.expr)]
-    return found
+        yield from _spread(node.optional_vars, None)
+    elif isinstance(node, ast.Delete):
+        yield from ((target, None) for target in node.targets)
+
+
+def _spread(target: ast.expr, value: ast.expr | None) -> Iterator[tuple[ast.expr, ast.expr | None]]:
+    """Tuples taken apart, on both sides where they match."""
+    if isinstance(target, ast.Starred):
+        yield from _spread(target.value, None)
+    elif isinstance(target, ast.Tuple | ast.List):
+        starred = any(isinstance(part, ast.Starred) for part in target.elts)
+        alike = isinstance(value, ast.Tuple) and len(value.elts) == len(target.elts) and not starred
+        values = value.elts if alike and isinstance(value, ast.Tuple) else [None] * len(target.elts)
+        for part, given in zip(target.elts, values, strict=True):
+            yield from _spread(part, given)
+    else:
+        yield target, value

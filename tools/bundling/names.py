@@ -1,6 +1,7 @@
-"""The names that a piece of code takes from outside itself, as Python's own scopes have it.
+"""What a piece of code takes from outside itself, as Python's own scopes have it, and whether it does anything there.
 
 free_names(statement)       {"GPT", "torch", "load_weights", …}; not its parameters, nor what it assigns
+pure(expression)            it makes a value and does nothing else
 """
 
 import ast
@@ -8,10 +9,15 @@ from collections.abc import Iterator
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+PURE = (
+    *(ast.Constant, ast.Name, ast.Attribute, ast.Subscript, ast.Slice, ast.Tuple, ast.IfExp, ast.expr_context),
+    *(ast.Compare, ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.cmpop, ast.boolop, ast.unaryop, ast.operator),
+)
+PURE_CALLS = ("int", "float", "len", "min", "max", "isinstance")
 
 
 def free_names(node: ast.AST) -> set[str]:
-    """Quoted annotations count as what they quote."""
+    """A quoted name of a class counts as the name."""
     return set(_free(node, frozenset()))
 
 
@@ -44,3 +50,11 @@ def _stored(node: ast.AST) -> Iterator[str]:
     if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda | Comprehension):
         for child in ast.iter_child_nodes(node):
             yield from _stored(child)
+
+
+def pure(node: ast.expr) -> bool:
+    return all(isinstance(n, PURE) or (isinstance(n, ast.Call) and _name(n.func) in PURE_CALLS) for n in ast.walk(node))
+
+
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else ""

@@ -2,9 +2,9 @@
 
     text, values = settled(source, config)       values: {"model.mlp": "leaky_relu2", …}, what the text is now for
 
-Fields that may be relied on are the model's, and words, flags, None, 0 and 1 of its optimizer's and its artifact's; a
-run's length, its data and its seed stay open, and so do all other numbers. Lines are cut out of the text and moved
-left, never written anew: comments stay.
+Fields that may be relied on are the model's; words, flags, None, 0 and 1 of its optimizer's, its average's and its
+artifact's; and how training saves memory. A run's length, its data and its seed stay open. Lines are cut out of the
+text and moved left, never written anew: comments stay.
 """
 
 import ast
@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any
 
 from tools.bundling.known import Scope, World
-from tools.bundling.text import Edit, Text, first_line
+from tools.bundling.text import Edit, Text
 from tools.bundling.tidy import tidied
 
 SETTLED = re.compile(r"(optim|average|quant)\.\w+|train\.(shard|checkpointing|loss_tokens)")
@@ -96,14 +96,16 @@ def _chosen(text: Text, node: ast.If, taken: bool) -> Edit | None:
     """The whole statement, or its part from this `elif` on, without the test."""
     begin, end = text.starts[node.lineno - 1], text.starts[node.end_lineno or node.lineno]
     elif_ = text.data[text.begin(node) :].startswith(b"elif")
-    if b'"""' in text.data[begin:end] or b"'''" in text.data[begin:end]:
+    if any(mark in text.data[begin:end] for mark in (b'"""', b"'''", b"\\\n")):
         return None  # moving a string's lines would change it
+    if any(isinstance(part, ast.Yield | ast.YieldFrom) for part in ast.walk(node)):
+        return None  # without its last one a generator is none
     if taken:
         body = _block(text, node.body, node.col_offset + 4 * elif_)
         return Edit(begin, end, b" " * node.col_offset + b"else:\n" + body if elif_ else body)
     if not node.orelse:
         return Edit(begin, end, b"" if elif_ else b" " * node.col_offset + b"pass\n")
-    header = _header(text, node.orelse)
+    header = text.header(node.orelse)
     if text.lines[header].strip().startswith(b"elif"):
         rest = text.data[text.starts[header] : end]
         return Edit(begin, end, rest if elif_ else rest.replace(b"elif", b"if", 1))
@@ -114,20 +116,10 @@ def _chosen(text: Text, node: ast.If, taken: bool) -> Edit | None:
 
 def _block(text: Text, body: list[ast.stmt], column: int) -> bytes:
     """Its lines with the comments above the first one, moved to `column`."""
-    lines = text.lines[_header(text, body) + 1 : body[-1].end_lineno]
+    lines = text.lines[text.header(body) + 1 : body[-1].end_lineno]
     left = body[0].col_offset - column
+    assert not any(line[:left].strip() for line in lines), f"line {body[0].lineno}: text left of its block"
     return b"".join(line[left:] if line.strip() else line for line in lines)
-
-
-def _header(text: Text, body: list[ast.stmt]) -> int:
-    """The line (from 0) of the colon above a block; of an `elif`, its own first one."""
-    at = first_line(body[0]) - 1
-    if text.data[text.begin(body[0]) :].startswith(b"elif"):
-        return at
-    at -= 1
-    while not (line := text.lines[at].strip()) or line.startswith(b"#"):
-        at -= 1
-    return at
 
 
 def _in_order(function: ast.FunctionDef) -> Iterator[ast.AST]:

@@ -28,8 +28,9 @@ class Text:
     def edited(self, edits: list[Edit]) -> str:
         data, end = self.data, len(self.data)
         for edit in sorted(edits, reverse=True):
-            if edit.end <= end:  # what lies inside a larger edit has its turn the next time
+            if edit.end <= end:  # one that holds another has its turn the next time
                 data, end = data[: edit.begin] + edit.text + data[edit.end :], edit.begin
+        assert data != self.data, f"an edit changes nothing: {edits[0]}"  # it would be asked for again for ever
         return data.decode()
 
     def operand(self, node: ast.expr) -> bytes:
@@ -47,10 +48,20 @@ class Text:
         return Edit(*self.line_span(node), b"pass\n".rjust(node.col_offset + 5))
 
     def line_span(self, node: ast.stmt) -> tuple[int, int]:
-        return self.starts[node.lineno - 1], self.after(node)
+        return self.starts[first_line(node) - 1], self.after(node)
 
     def after(self, node: ast.stmt) -> int:
         return self.starts[node.end_lineno or node.lineno]
+
+    def header(self, body: list[ast.stmt]) -> int:
+        """The line (from 0) of the colon above a block; of an `elif`, its own first one."""
+        at = first_line(body[0]) - 1
+        if self.data[self.begin(body[0]) :].startswith(b"elif"):
+            return at
+        at -= 1
+        while not (line := self.lines[at].strip()) or line.startswith(b"#"):
+            at -= 1
+        return at
 
 
 def first_line(statement: ast.stmt) -> int:

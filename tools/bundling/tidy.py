@@ -7,19 +7,13 @@ that the main part does not lead to. Methods and attributes go by name, so one t
 """
 
 import ast
-import re
 from collections.abc import Collection, Iterator
 
-from tools.bundling.known import PLAIN_BASES
-from tools.bundling.names import free_names
+from tools.bundling.known import ours_alone
+from tools.bundling.names import free_names, pure
 from tools.bundling.text import Edit, Text, first_line
 
 LEAVES = ast.Return | ast.Raise | ast.Continue | ast.Break
-PURE = (
-    *(ast.Constant, ast.Name, ast.Attribute, ast.Subscript, ast.Slice, ast.Tuple, ast.IfExp, ast.expr_context),
-    *(ast.Compare, ast.BoolOp, ast.UnaryOp, ast.BinOp, ast.cmpop, ast.boolop, ast.unaryop, ast.operator),
-)
-PURE_CALLS = ("int", "float", "len", "min", "max")
 
 
 def tidied(text: Text) -> Text:
@@ -37,7 +31,8 @@ def leftovers(text: Text) -> list[Edit]:
 
 def _cut(text: Text, parent: ast.AST, body: list[ast.stmt], used: set[str]) -> Iterator[Edit]:
     ends = [at for at, statement in enumerate(body) if isinstance(statement, LEAVES)]
-    if ends and ends[0] + 1 < len(body):
+    rest = body[ends[0] + 1 :] if ends else []
+    if rest and not any(isinstance(node, ast.Yield | ast.YieldFrom) for part in rest for node in ast.walk(part)):
         yield Edit(text.after(body[ends[0]]), text.after(body[-1]), b"")
         return
     goes = [isinstance(statement, ast.Pass) or _needless(parent, statement, used) for statement in body]
@@ -80,7 +75,7 @@ def _unreached(text: Text) -> list[Edit]:
 
 def _without(text: Text, before: ast.stmt | None, statement: ast.stmt) -> Edit:
     """From the end of the statement before it: the comments above go with it, but for a section's banner."""
-    begin = text.after(before) if before is not None else text.starts[first_line(statement) - 1]
+    begin = text.after(before) if before is not None else text.starts[text.header([statement]) + 1]
     above = text.data[begin : text.starts[first_line(statement) - 1]]
     banner = above.rfind(b"\n# == ")
     if banner >= 0:
@@ -125,8 +120,11 @@ def _uses(tree: ast.AST, apart: Collection[int] = ()) -> set[str]:
     while waiting:
         node = waiting.pop()
         waiting += [child for child in ast.iter_child_nodes(node) if id(child) not in apart]
-        if isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Load):
-            found.add(node.attr if isinstance(node, ast.Attribute) else node.id)
+        read = node.target if isinstance(node, ast.AugAssign) else node
+        if isinstance(read, ast.Attribute | ast.Name) and (read is not node or not isinstance(read.ctx, ast.Store)):
+            found.add(read.attr if isinstance(read, ast.Attribute) else read.id)
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            found.update(node.names)
         elif isinstance(node, ast.keyword) and node.arg:
             found.add(node.arg)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -135,11 +133,7 @@ def _uses(tree: ast.AST, apart: Collection[int] = ()) -> set[str]:
 
 
 def _called_by_name(home: ast.ClassDef) -> list[ast.FunctionDef]:
-    """Its methods that only our own code calls."""
-    if not {ast.unparse(base) for base in home.bases} <= PLAIN_BASES:
-        return []
-    methods = [part for part in home.body if isinstance(part, ast.FunctionDef)]
-    return [method for method in methods if not re.match("__|forward$", method.name)]
+    return [part for part in home.body if isinstance(part, ast.FunctionDef) and ours_alone(home, part)]
 
 
 def _needless(parent: ast.AST, statement: ast.stmt, used: set[str]) -> bool:
@@ -157,12 +151,8 @@ def _needless(parent: ast.AST, statement: ast.stmt, used: set[str]) -> bool:
     if isinstance(parent, ast.ClassDef):
         shared = isinstance(statement, ast.AnnAssign) and ast.unparse(statement.annotation).startswith("ClassVar")
         return shared and ast.unparse(target) not in used
-    if not all(_pure(node) for node in ast.walk(statement.value)):
+    if not pure(statement.value):
         return False
     if isinstance(target, ast.Attribute):
         return ast.unparse(target.value) == "self" and target.attr not in used
     return isinstance(target, ast.Name) and isinstance(parent, ast.FunctionDef) and target.id not in _uses(parent)
-
-
-def _pure(node: ast.AST) -> bool:
-    return isinstance(node, PURE) or (isinstance(node, ast.Call) and ast.unparse(node.func) in PURE_CALLS)

@@ -71,13 +71,15 @@ def build(cls: type[T], layers: Sequence[Layer]) -> T:
     for layer in layers:
         _merge(merged, layer.values)
     try:  # pydantic's strict mode, as in the repository
-        made = TypeAdapter(cls).validate_json(json.dumps(merged), strict=True)
+        made = TypeAdapter(cls).validate_json(json.dumps(merged, allow_nan=False), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         raise BadInput(f"{layers[-1].source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except ValueError as error:  # infinities
+        raise BadInput(f"{layers[-1].source}: {error}") from None
     plain = to_dict(made)
     _require_known(merged, plain, layers[-1].source)
-    whole = plain if "model" in plain else {"model": plain}
+    whole = plain if "model" in plain else {"model": plain} if "rope_base" in plain else {}
     for name, value in OWN_SETTLED.items():
         section, key = name.split(".")
         if (found := whole.get(section, {}).get(key, value)) != value:

@@ -18,11 +18,8 @@ from torch import nn
 from tools.bundling.names import pure
 
 Function = ast.FunctionDef
-PLAIN_BASES = {
-    "nn.Module",
-    "Protocol",
-    "NamedTuple",
-}  # that call none of our methods, but for what nn.Module has itself
+# They call none of our methods, but for those that nn.Module has itself.
+PLAIN_BASES = {"nn.Module", "Protocol", "NamedTuple"}
 
 
 @dataclass(frozen=True)
@@ -75,8 +72,8 @@ class World:
         self._busy: set[int] = set()  # what is being asked for: an answer that rests on itself is none
 
     def _read(self, tree: ast.Module) -> None:
-        fields_ = {id(part) for home in self._classes.values() for part in home.body}  # pydantic makes what they name
-        hinting = [node for node in ast.walk(tree) if id(node) not in fields_]
+        stated = {id(part) for home in self._classes.values() for part in home.body}  # fields: pydantic makes those
+        hinting = [node for node in ast.walk(tree) if id(node) not in stated]
         hints = {id(n) for node in hinting for hint in _hints(node) for n in ast.walk(hint)}
         self._calls: dict[tuple[type, str], list[ast.Call]] = {}  # of a name, or of an attribute
         self._said: dict[tuple[type, str], int] = {}  # how often it is read

@@ -9,12 +9,13 @@ what is annotated `X | None` is None where nothing makes an X. Every answer says
 """
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from torch import nn
 
+from tools.bundling.bindings import Bound, assignments, bindings
 from tools.bundling.names import pure
 
 Function = ast.FunctionDef
@@ -80,6 +81,7 @@ class World:
         # (class, attribute) -> what its methods give it; ("", attribute) -> what others give one of that name
         self._assigned: dict[tuple[str, str], list[ast.expr | None]] = {}
         self._answers: dict[tuple[int, str], Known] = {}  # (function, name)
+        self._bound: dict[int, dict[str, list[Bound]]] = {}  # function -> name -> what binds it
         self.varied: set[str | None] = set()  # fields that `replace` gives other values; None: any
         outside: set[str] = set()
         for node in ast.walk(tree):
@@ -95,9 +97,9 @@ class World:
                     outside.add(node.id)
             if isinstance(node, ast.ClassDef):
                 for part in node.body:
-                    for target, _ in _assignments(part):
+                    for target, _ in assignments(part):
                         self._assigned.setdefault((node.name, _name(target)), []).append(None)
-            for target, value in _assignments(node):
+            for target, value in assignments(node):
                 if isinstance(target, ast.Attribute):
                     own = isinstance(target.value, ast.Name) and target.value.id == "self"
                     self._assigned.setdefault((scope.owner if own else "", target.attr), []).append(value)
@@ -200,23 +202,18 @@ class World:
     def _local(self, name: str, scope: Scope) -> Known:
         function = scope.function
         assert function is not None
-        stores = [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name and not _loaded(n)]
-        if name in _bound_otherwise(function):
+        if id(function) not in self._bound:
+            self._bound[id(function)] = bindings(function)
+        bound = self._bound[id(function)].get(name, [])
+        if len(bound) != 1 or bound[0] is None:
             return None
+        if not isinstance(bound[0], ast.arg):
+            return self.value(bound[0], scope)
         arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
-        if sum(isinstance(n, ast.arg) and n.arg == name for n in ast.walk(function)) > (name in _names(arguments)):
-            return None  # an inner function has another of that name
-        for argument in arguments:
-            if argument.arg == name and not stores:
-                own = name == "self" and argument is arguments[0] and scope.owner
-                return Made(scope.owner) if own else self._parameter(argument, scope)
-        if len(stores) != 1 or name in _names(arguments):
-            return None
-        for node in ast.walk(function):
-            for target, value in _assignments(node):
-                if target is stores[0] and value is not None:
-                    return self.value(value, scope)
-        return None
+        if bound[0] not in arguments:
+            return None  # an inner function's
+        own = name == "self" and bound[0] is arguments[0] and scope.owner
+        return Made(scope.owner) if own else self._parameter(bound[0], scope)
 
     def _parameter(self, argument: ast.arg, scope: Scope) -> Known:
         hint = ast.unparse(argument.annotation).strip("'\"") if argument.annotation else ""
@@ -331,57 +328,5 @@ def _name(node: ast.AST) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
-def _names(arguments: list[ast.arg]) -> list[str]:
-    return [argument.arg for argument in arguments]
-
-
-def _bound_otherwise(function: Function) -> set[str | None]:
-    """Names that something else than an assignment binds in it."""
-    found = set[str | None]()
-    for node in ast.walk(function):
-        if (
-            node is not function and isinstance(node, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler)
-        ) or isinstance(node, ast.MatchAs | ast.MatchStar):
-            found.add(node.name)
-        elif isinstance(node, ast.alias):
-            found.add(node.asname or node.name.split(".")[0])
-        elif isinstance(node, ast.MatchMapping):
-            found.add(node.rest)
-    return found
-
-
-def _loaded(node: ast.Name) -> bool:
-    return isinstance(node.ctx, ast.Load)
-
-
 def _hints(node: ast.AST) -> list[ast.expr]:
     return [hint for hint in (getattr(node, "annotation", None), getattr(node, "returns", None)) if hint is not None]
-
-
-def _assignments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr | None]]:
-    """(target, value) of a statement; value None: something that no expression stands for."""
-    if isinstance(node, ast.Assign):
-        for target in node.targets:
-            yield from _spread(target, node.value)
-    elif isinstance(node, ast.AnnAssign | ast.AugAssign | ast.NamedExpr):
-        yield node.target, None if isinstance(node, ast.AugAssign) else node.value
-    elif isinstance(node, ast.For | ast.comprehension):
-        yield from _spread(node.target, None)
-    elif isinstance(node, ast.withitem) and node.optional_vars is not None:
-        yield from _spread(node.optional_vars, None)
-    elif isinstance(node, ast.Delete):
-        yield from ((target, None) for target in node.targets)
-
-
-def _spread(target: ast.expr, value: ast.expr | None) -> Iterator[tuple[ast.expr, ast.expr | None]]:
-    """Tuples taken apart, on both sides where they match."""
-    if isinstance(target, ast.Starred):
-        yield from _spread(target.value, None)
-    elif isinstance(target, ast.Tuple | ast.List):
-        starred = any(isinstance(part, ast.Starred) for part in target.elts)
-        alike = isinstance(value, ast.Tuple) and len(value.elts) == len(target.elts) and not starred
-        values = value.elts if alike and isinstance(value, ast.Tuple) else [None] * len(target.elts)
-        for part, given in zip(target.elts, values, strict=True):
-            yield from _spread(part, given)
-    else:
-        yield target, value

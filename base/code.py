@@ -2,8 +2,8 @@
 
 From modules the count is an estimate of what `python -m tools.bundle --packed` would make of them: the sources without
 comments and annotations, compressed, and what the rest of the packing saves. In a generated single file this module is
-another with the same names: there the code is the file as it lies on disk, which carries its sources' hash and its
-run's config.
+another with the names that a run needs: there the code is the file as it lies on disk, which carries its sources' hash
+and its run's config.
 """
 
 import ast

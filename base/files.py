@@ -1,4 +1,4 @@
-"""Files by their content, and files that are written whole or not at all."""
+"""Files by their content, files of strangers, and files that are written whole or not at all."""
 
 import hashlib
 import os

@@ -32,12 +32,14 @@ def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None
 
 
 def read_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What a .pt file holds, as plain data: nothing in it is run. Empty where that is no dictionary."""
+    """What a .pt file holds, as plain data: nothing in it is run."""
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises whatever its zip and pickle readers do
         raise BadInput(f"{path}: not a checkpoint that can be read: {error!s:.200}") from None
-    return state if isinstance(state, dict) else {}
+    if not isinstance(state, dict):
+        raise BadInput(f"{path}: holds a {type(state).__name__}, no config with weights; name a checkpoint of a run")
+    return state
 
 
 def diverged(step: int, loss: float, folder: Path | None) -> CheckFailed:

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
+Turned = Callable[[list[torch.Tensor]], list[torch.Tensor]]
+
 
 def is_sharded(tensor: torch.Tensor) -> bool:
     return isinstance(tensor, DTensor)
@@ -20,12 +22,8 @@ def held(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def turned_sharded(
-    shards: list[torch.Tensor],
-    shapes: list[tuple[int, ...]],
-    turn: Callable[[list[torch.Tensor]], list[torch.Tensor]],
-) -> list[torch.Tensor]:
-    """The same for rows of matrices that FSDP2 has split."""
+def turned_sharded(shards: list[torch.Tensor], shapes: list[tuple[int, ...]], turn: Turned) -> list[torch.Tensor]:
+    """`turn` of whole matrices, of which this rank holds the rows that FSDP2 gave it."""
     rank, ranks = dist.get_rank(), dist.get_world_size()
     owned = [range(owner, len(shards), ranks) for owner in range(ranks)]  # owner -> its matrices
     rows = [_rows(shape[0], ranks) for shape in shapes]  # matrix -> rows that each rank holds

@@ -4,14 +4,12 @@ Parameter i is turned on rank i mod N. Replicated parameters (one process, DDP):
 all-reduce. Sharded ones (FSDP2): optim/sharded.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.distributed as dist
 
-from optim.sharded import is_sharded, turned_sharded
-
-Turned = Callable[[list[torch.Tensor]], list[torch.Tensor]]
+from optim.sharded import Turned, is_sharded, turned_sharded
 
 
 def turned(updates: list[torch.Tensor], parameters: Sequence[torch.Tensor], turn: Turned) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""model.cost's memory: what PyTorch saves for the backward, counted; and the audited figures of seed 004."""
+"""model.memory: what PyTorch saves for the backward, counted; and the audited figures of seed 004."""
 
 from dataclasses import replace
 from typing import Any

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from base.files import file_sha256
 from engine.device import Device
 from tests.conftest import prep
 from tests.test_train import SMALL
+from tools.bundling.build import bundle
 from tools.record import act, parser
 from tools.recording.code import generated
 from tools.recording.scoring import Scored
@@ -21,6 +24,14 @@ from train_gpt import RunConfig, whole_run
 TRACK = "track_non_record_16mb"
 SEEDS = (7, 42)
 QUICK = [*SMALL, "train.steps=3", "train.compile=off", "data.path=data"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def bundled_once() -> Iterator[None]:
+    """A bundle takes seconds, and many records here are of one configuration."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tools.recording.code.bundle", lru_cache(bundle))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ import torch
 
 import train_gpt
 from base.cli import run, show_pairs
-from base.code import code_bytes
+from base.code import code_bytes, sources
 from base.config import load
 from base.files import file_sha256
 from base.progress import byte_progress
@@ -27,6 +27,7 @@ from eval import bpb
 from tests.conftest import prep
 from tools import bundle as command
 from tools.bundling.build import ROOT, bundle
+from tools.bundling.join import banners
 from tools.bundling.packed import minified, self_extracting, unpacked
 from train_gpt import RunConfig, whole_run
 
@@ -142,9 +143,9 @@ def test_whatever_the_config_nothing_is_left_out_that_its_run_needs(folder: Path
         patch.chdir(tmp_path)
         of_modules = whole_run(config, "modules", Device(torch.device("cpu")))
     assert losses(answer) == losses(of_modules)
-    assert answer["packed_bpb"] == pytest.approx(
-        of_modules["packed_bpb"], rel=1e-6 if not config.quant.cap_bytes else 0.05
-    )
+    if not config.quant.cap_bytes:  # else the code's own size counts
+        assert Path(answer["artifact"]).read_bytes() == Path(of_modules["artifact"]).read_bytes()
+    assert answer["packed_bpb"] == pytest.approx(of_modules["packed_bpb"], rel=0.05)
     scored = answered(here(tmp_path, "--score", answer["artifact"], "--data", "data", "--json"))
     assert scored["bpb"] == pytest.approx(answer["packed_bpb"], rel=1e-6)
 
@@ -169,7 +170,7 @@ def test_what_is_left_out_cannot_be_asked_for(folder: Path, of_modules: dict[str
 def test_an_override_is_an_override_and_a_wrong_one_is_one_line(folder: Path) -> None:
     answer = answered(here(folder / "packed", "seed=42", "train.steps=1", "--name", "other", "--json"))
     assert (answer["seed"], answer["steps"], Path(answer["run"]).name) == (42, 1, "other")
-    done = here(folder / "packed", "train.sedonds=1")
+    done = here(folder / "packed", "train.sedonds=1", "seed=3")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "train_gpt.py: 'train.sedonds=1': unknown key sedonds; there are seconds, steps, reserve_s, seq_len, "
@@ -266,9 +267,9 @@ def test_minifying_keeps_fields_and_their_annotations() -> None:
 def test_the_readable_file_keeps_comments_and_says_where_each_section_is_from(folder: Path) -> None:
     text = (folder / "readable" / "train_gpt.py").read_text()
     assert "# before the weights are touched" in text
-    banners = [line.split() for line in text.splitlines() if line.startswith("# ==")]
-    assert all(file_sha256(ROOT / path) == sha256 for _, _, path, _, sha256, *_ in banners)
-    assert [words[2] for words in banners][-1] == "train_gpt.py"
+    said = [line.split() for line in text.splitlines() if line.startswith("# ==")]
+    assert [words[2] for words in said][-1] == "train_gpt.py"
+    assert banners(text.encode()) == sources() == {path: file_sha256(ROOT / path) for path in sources()}
     assert byte_progress.__name__ not in text  # nothing needs it
 
 

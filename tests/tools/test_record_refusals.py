@@ -180,3 +180,7 @@ def test_a_bundle_is_taken_where_the_runs_ran_it_and_refused_elsewhere(quick: Pa
         "sources": {}, "sources_sha256": "2" * 64, "packed": False,
     }  # fmt: skip
     assert "made by this very `train_gpt.py`" in (made / "README.md").read_text()
+    for seed in SEEDS:  # a tree that has not: the file's own sections say what it was made of
+        edited(tmp_path / "runs" / f"seed{seed}" / "result.json", sources_sha256=code.sources_sha256)
+    made = Path(record(quick, tmp_path / "again", "--bundle", str(file), runs=tmp_path / "runs")["path"])
+    assert json.loads((made / "manifest.json").read_text())["code"]["sources"] == code.sources

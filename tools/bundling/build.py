@@ -5,7 +5,6 @@ built = bundle(config, packed=True)        built.data is the file; built.sources
 
 import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from pprint import pformat
 from typing import Any
@@ -31,7 +30,6 @@ class Bundle:
     sources: dict[str, str]
 
 
-@lru_cache(8)  # ten seconds; who makes a record asks for one file several times
 def bundle(config: RunConfig | None, packed: bool, name: str = "train_gpt", root: Path = ROOT) -> Bundle:
     """`config` None: that of train_gpt.py's own default; `name`: of the run's folder."""
     config = load(RunConfig, ROOT / DEFAULT) if config is None else config

@@ -1,4 +1,4 @@
-"""What stands in a single file where a module cannot be, or need not: the same names, said of one file that is alone.
+"""What stands in a single file where a module cannot be, or need not: the names that a run needs, said of one file.
 
 A submission makes no dataset, draws no picture (tools.record does), plans nothing, and has its config written out.
 """
@@ -28,7 +28,6 @@ def sources_sha256() -> str:
     "base/config.py": '''
 import copy
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -70,15 +69,17 @@ def build(cls: type[T], layers: Sequence[Layer]) -> T:
     merged: dict[str, Any] = {}
     for layer in layers:
         _merge(merged, layer.values)
+    blamed = ", ".join(layer.source for layer in layers[1:] or layers)
     try:  # pydantic's strict mode, as in the repository
         made = TypeAdapter(cls).validate_json(json.dumps(merged, allow_nan=False), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadInput(f"{layers[-1].source}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise BadInput(f"{blamed}: {'.'.join(map(str, first['loc']))} {first['input']!r:.80}: {first['msg']}") from None
     except ValueError as error:  # infinities
-        raise BadInput(f"{layers[-1].source}: {error}") from None
+        raise BadInput(f"{blamed}: {error}") from None
     plain = to_dict(made)
-    _require_known(merged, plain, layers[-1].source)
+    for layer in layers:
+        _require_known(layer.values, plain, layer.source)
     whole = plain if "model" in plain else {"model": plain} if "rope_base" in plain else {}
     for name, value in OWN_SETTLED.items():
         section, key = name.split(".")
@@ -199,9 +200,12 @@ def spread_optimizer(whole: dict[str, Any], optimizer: torch.optim.Optimizer) ->
     return whole
 ''',
     "optim/sharded.py": """
+from collections.abc import Callable
 from typing import Any
 
 import torch
+
+Turned = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 
 
 def is_sharded(tensor: torch.Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 runs = [read_run(Path(name)) for name in names]
 require_one_configuration(runs)                    seeds and nothing else may differ
-require_sources(runs, sources)                     and all ran the code that is shipped
+require_sources(runs, sources_sha256)              and all ran the code that is shipped
 """
 
 import json

@@ -67,10 +67,12 @@ def open_storage(where: str) -> BaseStorage:
 class SharedStudy:
     def __init__(self, name: str, where: str, lease_s: float = LEASE_S) -> None:
         self.name, self.lease_s = name, lease_s
-        self._storage = open_storage(where)
         self._lock_file = Path(where.removeprefix(SQLITE) + ".lock") if where.startswith(SQLITE) else None
         self._thread_lock, self._locked = threading.RLock(), False
-        with self._alone():
+        if self._lock_file is not None and not self._lock_file.parent.is_dir():
+            raise BadInput(f"--storage {where}: no such folder; give a database's URL, or a file for a journal")
+        with self._alone():  # two would make the same tables
+            self._storage = open_storage(where)
             self._study = create_study(storage=self._storage, study_name=name, load_if_exists=True)
         self._id = self._storage.get_study_id_from_name(name)
         self._beats: dict[int, tuple[int, float]] = {}  # trial -> counter, and since when it stands there

@@ -4,8 +4,9 @@ import platform
 from collections.abc import Iterator
 from functools import partial
 
+from base.code import hash_of
 from base.errors import BadInput
-from tools.bundling.join import banners
+from tools.bundling.join import BANNER
 from tools.claims.verdict import Finding, Level
 from tools.verifying.agree import disagreement
 from tools.verifying.code import code_findings
@@ -49,7 +50,14 @@ def code(record: Record) -> Iterator[Finding]:
 
 def _banners(record: Record, name: str) -> Iterator[Finding]:
     """A readable single file says above each section which source it was taken from: one of the manifest's."""
-    listed = record.manifest.code.sources if record.manifest else {}
-    for path, said in banners(record.folder.read(name)).items() if listed else ():
-        if listed.get(path) != said:
-            yield disagreement("hash.sources", f"{name}: sha256 of {path}", said, "manifest.json has", listed.get(path))
+    if record.manifest is None:
+        return
+    code = record.manifest.code
+    said = [(path.decode(), sha256.decode()) for path, sha256 in BANNER.findall(record.folder.read(name))]
+    for path, sha256 in said if code.sources else ():
+        if code.sources.get(path) != sha256:
+            known = code.sources.get(path)
+            yield disagreement("hash.sources", f"{name}: sha256 of {path}", sha256, "manifest.json has", known)
+    found, listed = hash_of(dict(said)), code.sources_sha256
+    if said and not code.sources and found != listed:
+        yield disagreement("hash.sources", f"{name}: its sections' sources", found, "manifest.json has", listed)

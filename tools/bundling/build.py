@@ -17,7 +17,7 @@ from tools.bundling.join import readable
 from tools.bundling.modules import read_modules
 from tools.bundling.packed import minified, self_extracting
 from tools.bundling.settle import settled
-from tools.bundling.twins import OWN, TWINS, UNSHARDED
+from tools.bundling.twins import OWN, TWINS, UNSHARDED, overlaid
 from train_gpt import DEFAULT, RunConfig
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,9 @@ def bundle(config: RunConfig | None, packed: bool, name: str = "train_gpt", root
     written = repr(said) if quoted else f'"""\\\n{said}"""'
     own = TWINS[OWN].format(name=name, config=written, sources=hash_of(sources))
     texts = TWINS | ({} if config.train.shard == "fsdp" else UNSHARDED) | {OWN: own}
-    modules = [replace(m, text=texts[m.path], replaced=True) if m.path in texts else m for m in modules]
+    modules = [
+        replace(m, text=overlaid(m.text, texts[m.path]), replaced=True) if m.path in texts else m for m in modules
+    ]
     text, values = settled(readable(root, modules, docstring=not packed), config)
     if not packed:
         return Bundle(re.sub(r"\n{4,}", "\n\n\n", _told(text, values)).encode(), sources)

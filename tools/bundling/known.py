@@ -82,7 +82,7 @@ class World:
         self._assigned: dict[tuple[str, str], list[ast.expr | None]] = {}
         self._answers: dict[tuple[int, str], Known] = {}  # (function, name)
         self._bound: dict[int, dict[str, list[Bound]]] = {}  # function -> name -> what binds it
-        self.varied: set[str | None] = set()  # fields that `replace` gives other values; None: any
+        self._varied: set[str | None] = set()  # fields that `replace` gives other values; None: any
         outside: set[str] = set()
         for node in ast.walk(tree):
             scope = self._places.get(node, Scope())
@@ -90,7 +90,7 @@ class World:
                 self._calls.setdefault((type(node.func), name), []).append(node)
                 self._sections.pop(name, None)  # a second one, of other values
                 if name == "replace":
-                    self.varied |= {word.arg for word in node.keywords}
+                    self._varied |= {word.arg for word in node.keywords}
             if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load) and id(node) not in hints:
                 self._said[type(node), _name(node)] = self._said.get((type(node), _name(node)), 0) + 1
                 if isinstance(node, ast.Name) and node.id != scope.owner:
@@ -274,7 +274,7 @@ class World:
         if is_dataclass(value):
             return Made(type(value).__name__)
         dotted = f"{section}.{name}" if section else name
-        if not self.varied & {name, None} and self._settles(dotted, value):
+        if not self._varied & {name, None} and self._settles(dotted, value):
             return Fixed(value, frozenset([dotted]))
         return None if "None" in hints[name] else Made("")
 

@@ -53,8 +53,5 @@ def _stored(node: ast.AST) -> Iterator[str]:
 
 
 def pure(node: ast.expr) -> bool:
-    return all(isinstance(n, PURE) or (isinstance(n, ast.Call) and _name(n.func) in PURE_CALLS) for n in ast.walk(node))
-
-
-def _name(node: ast.expr) -> str:
-    return node.id if isinstance(node, ast.Name) else ""
+    calls = (part for part in ast.walk(node) if not isinstance(part, PURE))
+    return all(isinstance(call, ast.Call) and ast.unparse(call.func) in PURE_CALLS for call in calls)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from tools.bundling.known import ours_alone
 from tools.bundling.names import free_names, pure
 from tools.bundling.text import Edit, Text, first_line
+from tools.bundling.tree import defined_names
 
 LEAVES = ast.Return | ast.Raise | ast.Continue | ast.Break
 
@@ -47,9 +48,9 @@ def _unreached(text: Text) -> list[Edit]:
     """Top-level definitions and imported names that the main part does not lead to."""
     homes: dict[str, list[ast.stmt]] = {}
     for statement in text.tree.body:
-        for name in _defined(statement):
+        for name in defined_names(statement):
             homes.setdefault(name, []).append(statement)
-    waiting = [s for s in text.tree.body if not _defined(s) and not isinstance(s, ast.Import | ast.ImportFrom)]
+    waiting = [s for s in text.tree.body if not defined_names(s) and not isinstance(s, ast.Import | ast.ImportFrom)]
     live: set[int] = set()
     names: set[str] = set()
     while waiting:
@@ -92,15 +93,6 @@ def _blocks(parent: ast.AST) -> Iterator[tuple[ast.AST, list[ast.stmt]]]:
                 yield from _blocks(statement)
     for part in [*getattr(parent, "handlers", []), *getattr(parent, "cases", [])]:
         yield from _blocks(part)
-
-
-def _defined(statement: ast.stmt) -> list[str]:
-    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
-        return [statement.name]
-    if isinstance(statement, ast.Assign | ast.AnnAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
-    return []
 
 
 def _live_uses(tree: ast.Module) -> set[str]:

@@ -8,12 +8,12 @@ a name, nor take a builtin's. Everything of the entry is kept.
 
 import ast
 import builtins
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from base.errors import BadInput
 from tools.bundling.modules import Module, first_party
+from tools.bundling.names import free_names
 
 Place = tuple[str, str]  # module path, name
 
@@ -36,7 +36,7 @@ def shaken(root: Path, modules: list[Module]) -> Tree:
             continue
         live.add(id(statement))
         scope = scopes[path]
-        for name in used_names(statement):
+        for name in free_names(statement):
             if name in scope.own:
                 wanted += [(path, definition) for definition in scope.own[name]]
             elif name in scope.ours:
@@ -88,17 +88,6 @@ def defined_names(statement: ast.stmt) -> list[str]:
         return []  # the entry's main part
     targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
     return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
-
-
-def used_names(statement: ast.AST) -> Iterator[str]:
-    """Every name in it, those inside quoted annotations included."""
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Name):
-            yield node.id
-        for hint in (getattr(node, "annotation", None), getattr(node, "returns", None)):
-            for part in ast.walk(hint) if hint is not None else ():
-                if isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value.isidentifier():
-                    yield part.value
 
 
 def _check_names(modules: list[Module], tree: Tree, users: dict[str, str]) -> None:

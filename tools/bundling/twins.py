@@ -1,7 +1,23 @@
-"""What stands in a single file where a module cannot be, or need not: the names that a run needs, said of one file.
+"""What stands in a single file where a module's definitions cannot, or need not: the same names, said of one file.
 
-A submission makes no dataset, draws no picture (tools.record does), plans nothing, and has its config written out.
+text = overlaid(module's text, TWINS[path])      the twin's definitions instead of the module's of those names
+
+What else the module has stays, and goes with everything that nothing names. A submission makes no dataset, draws no
+picture (tools.record does), plans nothing, and has its config written out.
 """
+
+import ast
+
+from tools.bundling.text import Edit, Text
+from tools.bundling.tree import defined_names
+
+
+def overlaid(module: str, twin: str) -> str:
+    text = Text(module)
+    names = {name for statement in ast.parse(twin).body for name in defined_names(statement)}
+    own = [statement for statement in text.tree.body if names & set(defined_names(statement))]
+    return text.edited([Edit(*text.line_span(statement), b"") for statement in own]) + twin
+
 
 OWN = "base/code.py"  # {name}, {config} and {sources} are the file's own; what it is settled for is put in at the end
 
@@ -26,24 +42,7 @@ def sources_sha256() -> str:
     return {sources!r}
 """,
     "base/config.py": '''
-import copy
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-import yaml
-from pydantic import TypeAdapter, ValidationError
-
 from base.code import OWN_CONFIG, OWN_SETTLED
-from base.errors import BadInput
-
-T = TypeVar("T")
-
-
-class Layer(NamedTuple):
-    source: str
-    values: dict[str, Any]
 
 
 def load(cls: type[T], path: str | Path | None, overrides: Sequence[str]) -> T:
@@ -88,26 +87,9 @@ def build(cls: type[T], layers: Sequence[Layer]) -> T:
     return made
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(TypeAdapter(type(config)).dump_json(config))
-    return plain
-
-
-def to_yaml(config: Any) -> str:
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
-
-
 def require_divisible(name: str, value: int, by_name: str, by: int) -> None:
     if value < 1 or by < 1 or value % by:
         raise ValueError(f"{name} {value} is not divisible by {by_name} {by}")
-
-
-def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
-    for key, value in values.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = copy.deepcopy(value)
 
 
 def _require_known(said: Any, known: Any, source: str) -> None:

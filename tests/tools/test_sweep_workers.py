@@ -62,8 +62,8 @@ def test_of_two_workers_one_is_killed_and_only_its_own_trial_runs_twice(storage:
     orders(seconds=0.5)
     words = ("--storage", storage, "--lease-s", "3")
     one, two = started(*words), started(*words)
-    lost, child = running_trial_of(one)
     running_trial_of(two)
+    lost, child = running_trial_of(one)  # last, so that it is still the one that runs
     one.kill()
     one.communicate()
     assert gone(child)  # its child, too: nothing trains on in that folder

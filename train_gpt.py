@@ -12,7 +12,6 @@ steps; after a finished one, or under another config, it begins a new folder.
 
 import argparse
 import math
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +29,7 @@ from data.loader import DataConfig, Loader
 from engine.checkpoint import CHECKPOINT, diverged, load_checkpoint, load_weights, restore_random, save_checkpoint
 from engine.clock import Clock
 from engine.config import TrainConfig, micro_rows
-from engine.device import Device, agree, average_gradients, gather, joined, mean, memory_told, silence_other_ranks
+from engine.device import Device, agree, as_rank, average_gradients, gather, joined, mean, memory_told
 from engine.log import RESULT, RunLog, environment, live_line, packed_lines, provenance, scored_line, trained_line
 from engine.shard import gathered, placer, spread, spread_optimizer, whole
 from engine.stopping import sigterm
@@ -296,5 +295,4 @@ def parser() -> OneLineParser:
 
 
 if __name__ == "__main__":
-    silence_other_ranks()
-    sys.exit(run(parser(), act, show_pairs))
+    as_rank(lambda: run(parser(), act, show_pairs))

@@ -6,12 +6,11 @@ torchrun's own variables (RANK, WORLD_SIZE, LOCAL_RANK) are the only environment
 import os
 import resource
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -87,9 +86,6 @@ def joined() -> Iterator[Device]:
     if ranks == 1:
         yield Device(device)
         return
-    # Imported after the group is made (any optimizer does it), dynamo keeps the group alive beyond its end: gloo's
-    # threads then outlive the interpreter, want its lock to free a tensor, and abort the process, one time in five.
-    import_module("torch._dynamo")
     # The others wait while the main rank prepares data or packs; a rank that dies is torchrun's to notice.
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
     try:
@@ -109,10 +105,20 @@ def memory_told(way_out: str) -> Iterator[None]:
         raise BadInput(f"out of memory; {way_out} ({error})") from None
 
 
-def silence_other_ranks() -> None:
-    """One answer on stdout, the main rank's."""
-    if os.environ.get("RANK", "0") != "0":
+def as_rank(work: Callable[[], int]) -> NoReturn:
+    """A whole command on this rank, to its exit code; one answer on stdout, the main rank's.
+
+    A rank ends on the spot, without taking its interpreter down: caches of torch hold the group beyond its end, and
+    a thread of gloo that then wants the interpreter's lock, to free a tensor, aborts the process.
+    """
+    if "RANK" not in os.environ:
+        sys.exit(work())
+    if os.environ["RANK"] != "0":
         sys.stdout = open(os.devnull, "w")
+    code = work()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ it the plain score is measured too, and its gain is told.
 import argparse
 import json
 import platform
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from base.files import require_folder_of, write_whole
 from base.progress import counted_progress
 from base.runs import named_or_newest
 from data.dataset import Dataset
-from engine.device import Device, gather, joined, silence_other_ranks
+from engine.device import Device, as_rank, gather, joined
 from eval.adapt import ADAPTATIONS, Adapted
 from eval.plot import plot_positions
 from eval.rule import checked_context, checked_stride, matching_dataset, own_stride
@@ -226,5 +225,4 @@ def parser() -> OneLineParser:
 
 
 if __name__ == "__main__":
-    silence_other_ranks()
-    sys.exit(run(parser(), act, show_pairs))
+    as_rank(lambda: run(parser(), act, show_pairs))

@@ -1,4 +1,4 @@
-"""engine/device.py: ranks that join must leave nothing behind, or the interpreter aborts on its way out."""
+"""engine/device.py: how the ranks of a command end."""
 
 import os
 import subprocess
@@ -7,19 +7,35 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]  # on a free port
-LEAVE = """
-import os, sys, torch
-from engine.device import gather, joined
-with joined() as device:
-    torch.optim.AdamW(torch.nn.Linear(2, 2).parameters())
-    assert gather(device.rank, device) == [0, 1]
-threads = [open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")]
-sys.exit(any("gloo" in name for name in threads))
+# The interpreter of a rank must not be taken down: threads of gloo that outlive the group abort it then.
+COMMAND = """
+import atexit, sys
+from engine.device import as_rank, gather, joined
+
+def work():
+    with joined() as device:
+        assert gather(device.rank, device) == [0, 1]
+        sys.stdout.write(f"said by {device.rank}")
+    return int(sys.argv[1]) if device.main else 0
+
+atexit.register(lambda: sys.stderr.write("taken down"))
+as_rank(work)
 """
 
 
-def test_no_thread_of_the_group_outlives_it(tmp_path: Path) -> None:
-    (tmp_path / "leave.py").write_text(LEAVE)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*TORCHRUN, str(tmp_path / "leave.py")], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def ranks(folder: Path, code: int) -> "subprocess.CompletedProcess[str]":
+    (folder / "command.py").write_text(COMMAND)
+    command = [*TORCHRUN, str(folder / "command.py"), str(code)]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+
+
+def test_ranks_give_one_answer_and_end_without_taking_the_interpreter_down(tmp_path: Path) -> None:
+    done = ranks(tmp_path, 0)
+    assert (done.returncode, done.stdout) == (0, "said by 0"), done.stderr
+    assert "taken down" not in done.stderr
+
+
+def test_a_rank_that_fails_says_its_exit_code(tmp_path: Path) -> None:
+    done = ranks(tmp_path, 3)
+    assert done.returncode != 0
+    assert "exitcode  : 3" in done.stderr

@@ -121,7 +121,7 @@ def test_a_run_is_repeatable_bit_for_bit(work: Path) -> None:
 
 @pytest.mark.parametrize("average", ["ema", "swa", "off"])
 def test_a_run_killed_with_signal_9_goes_on_bit_for_bit(work: Path, average: str) -> None:
-    words = [f"average.kind={average}", "average.start=0.3", "average.every=0.1", "train.steps=60"]
+    words = [f"average.kind={average}", "average.start=0.3", "average.every=0.1", "train.steps=120"]
     whole = whole_run(small(*words), "whole", CPU)
     killed = work / "runs" / "killed"
     command = [
@@ -143,7 +143,7 @@ def test_a_run_killed_with_signal_9_goes_on_bit_for_bit(work: Path, average: str
     running.wait()
     state = load_checkpoint(killed, CPU.torch)
     assert state is not None
-    assert 0 < state["clock"]["step"] < 60
+    assert 0 < state["clock"]["step"] < 120
     done = subprocess.run([*command, "--json"], cwd=work, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -207,7 +207,7 @@ def test_ranks_whose_clocks_differ_validate_together_and_end_together(work: Path
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.splitlines()[0])
-    assert len([row for row in metrics(answer["run"]) if "val_bpb" in row]) >= 10
+    assert len([row for row in metrics(answer["run"]) if "val_bpb" in row]) >= 3
 
 
 def test_four_micro_batches_of_one_row_are_one_of_four(work: Path) -> None:

@@ -59,7 +59,7 @@ def gone(pid: int, within_s: float = 10) -> bool:
 
 @pytest.mark.parametrize("storage", ["study.journal", pytest.param("sqlite:///study.db", marks=pytest.mark.slow)])
 def test_of_two_workers_one_is_killed_and_only_its_own_trial_runs_twice(storage: str) -> None:
-    orders(seconds=0.5)
+    orders(seconds=1)
     words = ("--storage", storage, "--lease-s", "3")
     one, two = started(*words), started(*words)
     running_trial_of(two)

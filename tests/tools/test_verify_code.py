@@ -43,6 +43,14 @@ def test_the_houses_own_code_hides_nothing() -> None:
         ("from os import system as s\ns('x')", "code.process"),
         ("import ctypes", "code.process"),
         ("import pickle", "code.blob"),
+        ("import torch\ntorch.load('x', weights_only=False)", "code.blob"),
+        ("import numpy as np\nnp.load('x', allow_pickle=True)", "code.blob"),
+        ("import torch\ntorch.hub.load('a', 'b')", "code.network"),
+        ("from torch.utils.cpp_extension import load_inline", "code.process"),
+        ("import torch\ntorch.ops.load_library('model.golf')", "code.process"),
+        ("import asyncio\nasyncio.create_subprocess_exec('x')", "code.process"),
+        ("import os\nos.spawnvp(0, 'x', [])", "code.process"),
+        ("import os\nos.posix_spawnp('x', [], {})", "code.process"),
         ("import os as o\no.environ['SEED']", "code.environment"),
         ("from os import environ as e\ne.get('SEED')", "code.environment"),
         ("from pathlib import Path\nPath('../val.bin').read_bytes()", "code.path"),
@@ -97,7 +105,7 @@ def raw(data: bytes) -> bytes:
 def test_a_packed_program_is_unpacked_without_running_it(compress: object, spell: object, text: bool) -> None:
     data = spell(compress((FILLER + "import socket\n").encode()))  # type: ignore[operator]
     literal = repr(data.decode("latin-1")) if text else repr(data)
-    source = f"raise SystemExit\nexec(unpack({literal}))\n"
+    source = f"import lzma, base64\nexec(lzma.decompress(base64.b85decode({literal})))\n"  # of whichever spelling
     assert sources_inside(source.encode()) == [FILLER + "import socket\n"]
     assert named(source) == {"code.network": "flag"}
 
@@ -106,6 +114,36 @@ def test_a_loader_that_does_more_is_named() -> None:
     blob = base64.b85encode(lzma.compress(FILLER.encode())).decode()
     assert named(f"import socket\nexec({blob!r})") == {"code.network": "flag"}
     assert named(f"x = {'k7Q!' * 1000!r}\nexec({blob!r})") == {"code.dynamic": "unverified"}
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        "exec(open('README.md').read())",
+        "exec('import this; x = 1')",
+        "import marshal\nexec(marshal.loads(b'x'))",
+        "import builtins as lzma\nexec(lzma.decompress(D))",
+        "for D in open('README.md'):\n    exec(D)",
+        "from other import D\nexec(D)",
+        "globals()['D'] = open('README.md').read()\nexec(D)",
+        f"exec({'Z9!k' * 600!r})",
+    ],
+)
+def test_a_loader_is_excused_only_for_what_it_holds(runs: str) -> None:
+    blob = base64.b85encode(lzma.compress(FILLER.encode())).decode()
+    honest = f"import base64\nimport lzma\nD = lzma.decompress(base64.b85decode({blob!r}))\n"
+    assert named(f"{honest}exec(D)") == {}
+    assert named(honest + runs)["code.dynamic"] == "unverified"
+
+
+def test_many_packed_programs_are_read_up_to_a_bound_over_all() -> None:
+    packed = base64.b85encode(zlib.compress(random_names(8_000).encode(), 9)).decode()
+    source = "\n".join(f"x{n} = {packed!r}" for n in range(20))
+    assert 1 <= len(sources_inside(source.encode())) <= 3
+
+
+def random_names(count: int) -> str:
+    return "".join(f"v{n * n * n % 99_991} = 1\n" for n in range(count))
 
 
 def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,32 +11,27 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from tools.claims.verdict import Finding, Level
-from tools.verifying.unpacking import unpacked
+from tools.verifying.unpacking import is_loader, unpacked
 
 NETWORK = {
     "socket", "ssl", "urllib", "http", "ftplib", "smtplib", "telnetlib", "poplib", "imaplib", "xmlrpc", "socketserver",
     "requests", "httpx", "aiohttp", "urllib3", "websocket", "websockets", "paramiko", "boto3", "gdown", "wget",
 }  # fmt: skip
 DOWNLOADS = {"huggingface_hub", "httpx2", "datasets"}  # which prepare data where a config asks for it
-STARTS = {"subprocess", "pty", "multiprocessing.managers", "ctypes", "cffi"}
-STARTING = {
-    "system",
-    "popen",
-    "execv",
-    "execve",
-    "execvp",
-    "execvpe",
-    "execl",
-    "execlp",
-    "spawnv",
-    "spawnl",
-    "fork",
-    "posix_spawn",
+STARTS = {"subprocess", "pty", "multiprocessing.managers", "ctypes", "cffi", "torch.utils.cpp_extension"}
+CALLS = {  # what a call reaches, by how it is written
+    "code.process": re.compile(
+        r"os\.(system|popen|startfile|fork|forkpty|exec[lv]\w*|spawn[lv]\w*|posix_spawnp?)|asyncio\.create_subprocess_\w+"
+        r"|torch\.utils\.cpp_extension\.\w+|(.+\.)?load_library|(.+\.)?load_inline"
+    ),
+    "code.network": re.compile(r"torch\.hub\.\w+|asyncio\.(open_connection|start_server)"),
 }
 BLOBS = {"base64", "pickle", "marshal", "dill", "cloudpickle", "shelve"}
-WATCHED = {"os", "sys", "subprocess", "importlib"}
+WATCHED = {"os", "sys", "subprocess", "importlib", "asyncio", "torch", "numpy"}
+UNPICKLING = {("weights_only", False), ("allow_pickle", True)}
 DYNAMIC = {"exec", "eval", "compile", "__import__"}
 TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 DISTRIBUTIONS = {
@@ -65,6 +60,9 @@ class Seen(ast.NodeVisitor):
     texts: list[tuple[int, int]] = field(default_factory=list)
     aliases: dict[str, str] = field(default_factory=dict)  # of the modules that calls are looked for in
     python: list[bool] = field(default_factory=list)  # of each program started: whether it is this Python
+    unpickles: dict[str, int] = field(default_factory=dict)  # calls that ask for it
+    packs: list[ast.Constant] = field(default_factory=list)  # the constants that unpacked to programs, read as well
+    loader: bool = False  # whether it does nothing but run what is packed in it
     installs: bool = False
     depth: int = 0
 
@@ -83,7 +81,7 @@ class Seen(ast.NodeVisitor):
         if node.level == 0 and node.module:
             self._imported(node.module, node.lineno)
             for alias in node.names:
-                if node.module in WATCHED:
+                if node.module.split(".")[0] in WATCHED:
                     self.aliases[alias.asname or alias.name] = f"{node.module}.{alias.name}"
 
     def _imported(self, name: str, line: int) -> None:
@@ -113,6 +111,8 @@ class Seen(ast.NodeVisitor):
             first = program.elts[0] if isinstance(program, ast.List) and program.elts else None
             self.python.append(first is not None and self._named(first) == "sys.executable")
         self.calls.setdefault(name, node.lineno)
+        if name.endswith("load") and any((w.arg, _constant(w.value)) in UNPICKLING for w in node.keywords):
+            self.unpickles.setdefault(name, node.lineno)
         if name.split(".")[-1] in {"open", "Path", "read_bytes", "read_text", "fromfile", "memmap", "load", "CDLL"}:
             for argument in node.args[:1]:
                 if (
@@ -164,11 +164,15 @@ class Seen(ast.NodeVisitor):
 
     def visit_Constant(self, node: ast.Constant) -> None:
         self.installs = self.installs or node.value in ("pip", "-c", "ensurepip")
-        if isinstance(node.value, str | bytes) and len(node.value) >= LONG_TEXT:
+        if isinstance(node.value, str | bytes) and len(node.value) >= LONG_TEXT and node not in self.packs:
             text = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
             blanks = text.count(" ") + text.count("\n")
             if blanks * 40 < len(text):
                 self.texts.append((node.lineno, len(text)))
+
+
+def _constant(node: ast.expr) -> Any:
+    return node.value if isinstance(node, ast.Constant) else None
 
 
 def dotted(node: ast.expr) -> str:
@@ -184,11 +188,10 @@ def read_code(source: bytes) -> tuple[list[Seen], str]:
     """What the program and all that is packed inside it name; and why it cannot be read, or ""."""
     try:
         tree = ast.parse(source)
-        inside = unpacked(tree)
-        trees = [tree, *(ast.parse(text) for text in inside)]
         found = []
-        for each in trees:
-            seen = Seen()
+        inside = unpacked(tree)
+        for each in (tree, *(program.tree for program in inside)):
+            seen = Seen(loader=each is tree and is_loader(tree, inside), packs=[program.constant for program in inside])
             seen.visit(each)
             found.append(seen)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -206,23 +209,22 @@ def code_findings(
             "code.syntax", unreadable, f"{name} is no Python that can be read here: {trouble}", {"file": name}
         )
         return
-    loader, inside = found[0], found[1:]
-    if inside:
+    if len(found) > 1:
         yield Finding("code.packed", "note", f"{name} is packed; the program inside was unpacked, not run, and read")
     for seen in found:
-        packing = seen is loader and bool(inside)
-        yield from _reaches(name, seen, packing)
-        yield from _hides(name, seen, packing)
+        loading = seen.loader and len(found) > 1
+        yield from _reaches(name, seen, loading)
+        yield from _hides(name, seen, loading)
     if requirements is not None:
         yield from _needs(name, found, requirements)
 
 
-def _reaches(name: str, seen: Seen, packing: bool) -> Iterator[Finding]:
+def _reaches(name: str, seen: Seen, loading: bool) -> Iterator[Finding]:
     modules = {**seen.imports, **seen.guarded}
     for rule, wanted, what in (
         ("code.network", NETWORK, "can reach the network"),
         ("code.process", STARTS, "can start other programs or load native code"),
-        ("code.blob", set() if packing else BLOBS, "can hold data or code that is not to be read"),
+        ("code.blob", BLOBS - {"base64"} if loading else BLOBS, "can hold data or code that is not to be read"),
     ):
         for module, line in modules.items():
             if rule == "code.process" and module == "subprocess" and seen.only_python:
@@ -236,9 +238,13 @@ def _reaches(name: str, seen: Seen, packing: bool) -> Iterator[Finding]:
         if module.split(".")[0] in DOWNLOADS:
             message = f"{name}:{line} imports {module}, which can download data where the config asks for it"
             yield Finding("code.download", "note", message, {"file": name, "line": line})
-    for call, line in seen.calls.items():
-        if call.startswith("os.") and call.removeprefix("os.") in STARTING:
-            yield Finding("code.process", "flag", f"{name}:{line} calls {call}", {"file": name, "line": line})
+    for rule, pattern in CALLS.items():
+        for call, line in seen.calls.items():
+            if pattern.fullmatch(call):
+                yield Finding(rule, "flag", f"{name}:{line} calls {call}", {"file": name, "line": line})
+    for call, line in seen.unpickles.items():
+        message = f"{name}:{line} calls {call} so that what it reads may run code"
+        yield Finding("code.blob", "flag", message, {"file": name, "line": line})
     for path, line in seen.paths.items():
         yield Finding(
             "code.path",
@@ -252,16 +258,16 @@ def _reaches(name: str, seen: Seen, packing: bool) -> Iterator[Finding]:
             yield Finding("code.environment", "flag", message, {"file": name, "line": line})
 
 
-def _hides(name: str, seen: Seen, packing: bool) -> Iterator[Finding]:
-    """A loader has to run what it unpacks, and holds that one constant; it has no more to hide than others."""
-    for call in () if packing else sorted(DYNAMIC & set(seen.calls)):
+def _hides(name: str, seen: Seen, loading: bool) -> Iterator[Finding]:
+    """A mere loader has to run what it holds, which is read as well."""
+    for call in () if loading else sorted(DYNAMIC & set(seen.calls)):
         line = seen.calls[call]
         message = f"{name}:{line} calls {call}(): what it makes cannot be read"
         yield Finding("code.dynamic", "unverified", message, {"file": name, "line": line})
     for line, count in seen.numbers:
         message = f"{name}:{line} has {count} numbers in one literal: constants made beforehand are for people to judge"
         yield Finding("code.constants", "flag", message, {"file": name, "line": line, "count": count})
-    for line, length in seen.texts[1:] if packing else seen.texts:
+    for line, length in seen.texts:
         message = f"{name}:{line} has a constant of {length:,} characters that is no text and does not unpack to Python"
         yield Finding("code.dynamic", "unverified", message, {"file": name, "line": line, "length": length})
 

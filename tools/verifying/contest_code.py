@@ -35,8 +35,9 @@ def contest_code(folder: Folder, logs: dict[str, str]) -> Iterator[Finding]:
         elif name.endswith(CODE_ENDS) and not name.endswith((".gz", ".xz", ".zst", ".sh")):
             message = f"{name} ({folder.files[name]:,} bytes) is code that a reader of Python does not see into"
             yield Finding("files.code", "flag", message, {"file": name, "bytes": folder.files[name]})
+    texts = {name: [data.decode("utf-8", "replace"), *sources_inside(data)] for name, data in programs.items()}
     for name, source in programs.items():
-        yield from _patterns(name, "\n".join([source.decode("utf-8", "replace"), *sources_inside(source)]))
+        yield from _patterns(name, "\n".join(texts[name]))
         quiet: dict[str, int] = {}
         for finding in code_findings(name, source, None):
             if finding.rule in NOISY:
@@ -45,17 +46,25 @@ def contest_code(folder: Folder, logs: dict[str, str]) -> Iterator[Finding]:
                 yield finding
         for rule, count in quiet.items():
             yield Finding(rule, "note", f"{name}: {count} such place(s)", {"file": name, "count": count})
-    for name, text in logs.items():
-        if "\nimport torch" in text and "\ndef main(" in text and programs:
-            matching = [
-                script for script, source in programs.items() if source.decode("utf-8", "replace").strip() in text
-            ]
-            if matching:
-                yield Finding("hash.sources", "note", f"{name} holds the very source of {matching[0]}", {"file": name})
-            else:
-                yield Finding(
-                    "hash.sources", "flag", f"{name} holds a source that is none of the shipped scripts", {"file": name}
-                )
+    yield from _in_logs(texts, logs)
+
+
+def _in_logs(programs: dict[str, list[str]], logs: dict[str, str]) -> Iterator[Finding]:
+    """The source that a log begins with must be a shipped one, plain or packed; a stub that is part of it is not."""
+    scripts = [(name, _lines(text)) for name, texts in programs.items() for text in texts if _trains(_lines(text))]
+    for name, log in [(name, _lines(log)) for name, log in logs.items()]:
+        if programs and _trains(log):
+            same = next((script for script, text in scripts if text in log), None)
+            message = f"{name} holds {f'the very source of {same}' if same else 'a source that no shipped script is'}"
+            yield Finding("hash.sources", "note" if same else "flag", message, {"file": name})
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n").strip()
+
+
+def _trains(text: str) -> bool:
+    return "import torch" in text and "\ndef main(" in text
 
 
 def _patterns(name: str, source: str) -> Iterator[Finding]:

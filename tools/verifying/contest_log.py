@@ -10,12 +10,13 @@ from dataclasses import dataclass
 SCORE = re.compile(
     r"^(?P<label>.{0,80}?)\bval_loss[:=]\s*(?P<loss>\d{1,3}\.\d{2,12})\W{1,4}val_bpb[:=]\s*(?P<bpb>\d{1,2}\.\d{2,12})"
 )
-BPB = re.compile(r"(?:val_)?bpb[\"']?\s*[:=]\s*(\d{1,2}\.\d{2,12})", re.I)
+BPB = re.compile(r"(?:val_)?bpb[\"']?\s*[:=]?\s*(\d{1,2}\.\d{2,12})", re.I)
 STEP = re.compile(r"^step:(\d{1,9})/\d{1,9}\b.*?\btrain_time:(\d{1,10})ms(?:.*?step_avg:(\d{1,7}\.?\d{0,6})ms)?")
 STOPPED = re.compile(r"^stopping_early:.*?\btrain_time:(\d{1,10})ms")
-TOTAL = re.compile(r"^Total submission size\b[^:\n]{0,60}:\s*(\d{1,12}) bytes", re.I)
-MODEL = re.compile(r"^Serialized model\b[^:\n]{1,60}:\s*(\d{1,12}) bytes", re.I)
-CODE = re.compile(r"^Code size\b[^:\n]{0,40}:\s*(\d{1,12}) bytes", re.I)
+# Of the packed model: a total without a word for how it was packed is of the raw weights.
+TOTAL = re.compile(r"^Total submission size\b[^:\n]{1,60}:\s*(?:([\d,]{1,15}) bytes|(\d{1,4}\.\d{1,6}) ?MB)", re.I)
+MODEL = re.compile(r"^Serialized model\b[^:\n]{1,60}:\s*([\d,]{1,15}) bytes", re.I)
+CODE = re.compile(r"^Code size\b[^:\n]{0,40}:\s*([\d,]{1,15}) bytes", re.I)
 EVAL_TOTAL = re.compile(r"total_eval_time[:=]\s*(\d{1,7}\.?\d{0,6})\s*s\b")
 EVAL = re.compile(r"\beval_time[:=]\s*(\d{1,10})ms")
 SEED = re.compile(r"^(?:\s*seed[:=]\s*|.*\bseed:)(\d{1,10})\b", re.I)
@@ -34,6 +35,7 @@ class Scored:
     label: str
     loss: float
     bpb: float
+    eval_s: float  # 0: its line does not say
 
 
 @dataclass(frozen=True)
@@ -45,20 +47,19 @@ class ContestLog:
     train_ms: int  # the largest of the training clock's
     step_ms: float
     calibration_s: float
-    eval_s: float  # the whole evaluation where it says so, else the last one's
+    whole_eval_s: float  # of the whole evaluation, where it says so
     totals: tuple[int, ...]
     models: tuple[int, ...]
     codes: tuple[int, ...]
     seeds: tuple[int, ...]
     val_tokens: int
     train_shards: int
-    source: bool  # whether it holds a program
 
 
 def read_contest_log(name: str, text: str) -> ContestLog:
     scores: list[Scored] = []
     bpbs: list[float] = []
-    steps, train_ms, step_ms, calibration_s, eval_s, whole_s = 0, 0, 0.0, 0.0, 0.0, 0.0
+    steps, train_ms, step_ms, calibration_s, whole_s = 0, 0, 0.0, 0.0, 0.0
     totals: list[int] = []
     models: list[int] = []
     codes: list[int] = []
@@ -70,16 +71,16 @@ def read_contest_log(name: str, text: str) -> ContestLog:
         if scored := SCORE.match(line):
             step = STEP.match(line)
             label = "step" if step else scored["label"].strip(" :|-[]")
-            scores.append(Scored(label, float(scored["loss"]), float(scored["bpb"])))
-            if (took := EVAL.search(line)) and not step:
-                eval_s = int(took[1]) / 1000
+            took = EVAL.search(line)
+            eval_s = int(took[1]) / 1000 if took and not step else 0.0
+            scores.append(Scored(label, float(scored["loss"]), float(scored["bpb"]), eval_s))
         bpbs += map(float, BPB.findall(line))
         if seen := STEP.match(line):
             steps, train_ms = max(steps, int(seen[1])), max(train_ms, int(seen[2]))
             step_ms = float(seen[3]) if seen[3] else step_ms
         for pattern, into in ((TOTAL, totals), (MODEL, models), (CODE, codes)):
             if found := pattern.match(line):
-                into.append(int(found[1]))
+                into.append(round(1e6 * float(found[2])) if found.lastindex == 2 else _whole(found[1]))
         if found := STOPPED.match(line):
             train_ms = max(train_ms, int(found[1]))
         if found := EVAL_TOTAL.search(line):
@@ -87,15 +88,18 @@ def read_contest_log(name: str, text: str) -> ContestLog:
         if (found := SEED.match(line)) and "_seed" not in line[: found.start(1)]:
             seeds.append(int(found[1]))
         if found := VAL_TOKENS.search(line):
-            val_tokens = int((found[1] or found[2]).replace(",", "") or 0)
+            val_tokens = _whole(found[1] or found[2])
         if found := TRAIN_SHARDS.search(line):
             train_shards = int(found[1])
         calibration_s += sum(map(float, CALIBRATION.findall(line)))
     return ContestLog(
-        name, tuple(scores), tuple(bpbs), steps, train_ms, step_ms, calibration_s, whole_s or eval_s, tuple(totals),
+        name, tuple(scores), tuple(bpbs), steps, train_ms, step_ms, calibration_s, whole_s, tuple(totals),
         tuple(models), tuple(codes), tuple(dict.fromkeys(seeds)), val_tokens, train_shards,
-        "\nimport torch" in text and "\ndef main(" in text,
     )  # fmt: skip
+
+
+def _whole(digits: str) -> int:
+    return int(digits.replace(",", "") or 0)
 
 
 def final_scores(logs: list[ContestLog]) -> dict[str, list[Scored]]:

@@ -31,10 +31,9 @@ from tools.claims.tracks import TRACKS
 from tools.claims.verdict import Finding, verdict
 from tools.verifying.contest import contest_findings, is_contest
 from tools.verifying.folder import Folder
-from tools.verifying.record import MANIFEST, SUBMISSION, Options, open_record
+from tools.verifying.record import MANIFEST, SUBMISSION, VERDICTS, Options, open_record
 from tools.verifying.static import static_findings
 
-VERDICTS = "verdicts.json"
 PLACES = ("records", "runs/*/records")
 ORDER = ("invalid", "unverified", "flag", "note")
 WIDTH = 118  # of a line of evidence

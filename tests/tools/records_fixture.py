@@ -36,7 +36,13 @@ STEPS, STEP_S, CALIBRATION_S, EVAL_S = 40, 15.002, 71.234, 51.5
 VAL_TOKENS, VAL_BYTES = 50_000, 152_800
 DATA_SHA256, VAL_SHA256 = "d" * 64, "e" * 64
 SOURCES = {"base/errors.py": "1" * 64, "train_gpt.py": "2" * 64}
-CODE = '''"""A tiny run: it would train if it were more than an example."""
+MACHINE = "1 x cpu (2 threads)"
+CODE = (
+    f'''"""A tiny run: it would train if it were more than an example."""
+
+# == train_gpt.py sha256 {SOURCES["train_gpt.py"]} ==
+'''
+    + """
 
 import json
 import sys
@@ -53,7 +59,8 @@ def main(words: list[str]) -> int:
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
-'''
+"""
+)
 
 
 def sha256(data: bytes) -> str:
@@ -166,7 +173,8 @@ def _log(config: dict[str, Any], tokenizer_sha256: str, packed: bytes, loss: flo
     sources = sha256(json.dumps(SOURCES, sort_keys=True).encode())
     lines = [
         yaml.safe_dump(config, sort_keys=False).rstrip("\n"),
-        f"python 3.11.7, torch 2.13.0+cpu, on 1 x cpu (2 threads), torch.compile on, sources {sources}",
+        f"python 3.11.7, torch 2.13.0+cpu, on {MACHINE}, torch.compile on",
+        f"sources {sources}",
         f"data {DATA_SHA256} tokenizer {tokenizer_sha256}",
         f"step {STEPS // 2} val_bpb:{1.9 + 0.01 * at:.4f} (no overlap, current weights), artifact about 9,000",
         f"steps {STEPS} train_time:{STEPS * STEP_S * 1000:.0f}ms step_avg:{STEP_S * 1000:.2f}ms peak_memory:812MiB",
@@ -195,7 +203,7 @@ def _claim(
                        "contest_bytes": VAL_BYTES},
         "data": {"name": "tiny", "source": "tiny", "sha256": DATA_SHA256, "val_sha256": VAL_SHA256,
                  "tokenizer_sha256": sha256(tokenizer.model)},
-        "hardware": "2 cores", "pytorch_version": "2.13.0+cpu", "python_version": "3.11.7",
+        "hardware": MACHINE, "pytorch_version": "2.13.0+cpu", "python_version": "3.11.7",
         "compliance": {"bytes_within_cap": True},
     }  # fmt: skip
 

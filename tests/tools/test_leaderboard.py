@@ -247,6 +247,8 @@ def test_a_badge_is_the_kept_verdict_until_anything_changes(tmp_path: Path) -> N
     assert badge(tmp_path) == ("changed", "manifest.json is not the one that was verified")
     judge(tmp_path, home, "flagged")
     assert badge(tmp_path) == ("flagged", "")
+    (home / "model.golf").write_bytes(b"flog")  # of the same size
+    assert badge(tmp_path) == ("changed", "model.golf is not the file that the manifest names")
     (home / "model.golf").unlink()
     assert badge(tmp_path)[0] == "changed"
     assert "score on a sample" in made(tmp_path)[0].text

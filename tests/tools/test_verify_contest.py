@@ -252,3 +252,107 @@ def test_a_claim_that_cannot_be_read_is_unverified(tmp_path: Path, text: str) ->
     folder = folder_of(tmp_path, MEAN, **three())
     (folder / "submission.json").write_text(text)
     assert checked(folder)["verdict"] == "unverified"
+
+
+def test_a_score_that_stands_anywhere_else_in_the_folder_is_not_denied(tmp_path: Path) -> None:
+    claim = {"val_bpb": 1.1502}
+    for at, (name, text) in enumerate(
+        {
+            "eval_sliding__log": "val_bpb=1.15021 (val_loss=1.94), 62021632 tokens\n",
+            "sliding__log": "final sliding window (stride 64) val_bpb 1.15020\n",
+            "results__md": "| 1337 | 1.1502 |\n",
+            "eval_log__txt": json.dumps({"x": "a" * 3_000, "bits_per_byte": 1.1502}),
+        }.items()
+    ):
+        folder = folder_of(tmp_path / str(at), claim, **{"train__log": log_text(1.1666), name: text})
+        assert found(folder, "invalid") == set(), name
+        assert "number.val_bpb" in found(folder, "unverified"), name
+
+
+@pytest.mark.parametrize("name", ["eval__log", "README__md"])
+def test_a_text_that_cannot_be_read_might_hold_the_score(tmp_path: Path, name: str) -> None:
+    files: dict[str, str | bytes] = {"train__log": log_text(1.1666), name: "val_bpb:1.1502 é".encode("utf-16")}
+    folder = folder_of(tmp_path, {"val_bpb": 1.1502}, **files)
+    assert found(folder, "invalid") == set()
+    assert "log.readable" in found(folder, "unverified")
+
+
+def test_a_claim_is_as_exact_as_it_is_written(tmp_path: Path) -> None:
+    assert found(folder_of(tmp_path / "a", {"val_bpb": 1.14}, train__log=log_text(1.1428))) == set()
+    assert found(folder_of(tmp_path / "b", {"val_bpb": 1.1}, train__log=log_text(1.1428)), "invalid") == {
+        "number.val_bpb"
+    }
+
+
+def test_one_run_may_have_its_log_under_two_names(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, MEAN, **three(), train__log=three()["train_seed42__log"])
+    assert found(folder) == set()
+
+
+def test_the_log_of_an_ablation_beside_the_claims_own_is_no_counterexample(tmp_path: Path) -> None:
+    results = {"42": {"val_bpb": 1.22}, "7": {"val_bpb": 1.2201}, "1337": {"val_bpb": 1.2202}}
+    long = log_text(1.25, train_ms=14_400_000, total=16_500_000)
+    folder = folder_of(tmp_path, {**MEAN, "seed_results": results}, **three(), log_ablation__txt=long)
+    assert found(folder, "invalid") == set()
+    assert "budget.train" in found(folder, "flag")
+
+
+def test_seconds_of_another_evaluation_are_not_the_claims(tmp_path: Path) -> None:
+    later = "diagnostic stride:16 val_loss:2.0500 val_bpb:1.2100 eval_time:900000ms\n"
+    assert "budget.eval" not in found(folder_of(tmp_path, MEAN, **three(tail=later)))
+
+
+def test_the_total_of_the_raw_weights_is_nobodys_claim(tmp_path: Path) -> None:
+    raw = "Total submission size: 98490349 bytes\n"
+    logs = {name: text.replace("bytes\n", "bytes\n" + raw, 1) for name, text in three().items()}
+    commas = {name: text.replace("int8+zlib: 14888882", "int8+zlib: 14,888,882") for name, text in logs.items()}
+    assert "size.cap" not in found(
+        folder_of(tmp_path, {**MEAN, "bytes_total": None}, **commas), "invalid", "unverified"
+    )
+
+
+@pytest.mark.parametrize("said", [{"submission_type": "non-record"}, {"name": "Non-record: four hours"}])
+def test_a_claim_that_calls_itself_unlimited_is_not_timed(tmp_path: Path, said: dict[str, str]) -> None:
+    assert "budget.train" not in found(folder_of(tmp_path, {**MEAN, **said}, **three(train_ms=9_000_000)))
+
+
+def test_a_manifest_of_another_kind_makes_no_record_of_ours(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, MEAN, **three(), manifest__json='{"files": ["a"]}')
+    assert found(folder) == set()
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"seed_results": {"42": 1.7e308, "7": -1.7e308}, "val_bpb_std": 0.0001},
+        {"seed_results": {"9" * 5_000: 1.2}},
+        {"seed_results": {"seed": 1, "val_bpb": 1.2201}},
+        {"val_bpb": 0},
+        {"val_bpb": [1.22], "seeds": None, "bytes_total": "14.9 MB"},
+    ],
+)
+def test_odd_claims_end_in_a_verdict(tmp_path: Path, claim: dict[str, Any]) -> None:
+    zero = log_text(1.22) + "ttt skipped val_loss:0.0000 val_bpb:0.0000\n"
+    assert found(folder_of(tmp_path, {**MEAN, **claim}, **three(), train__log=zero), "invalid") == set()
+
+
+def test_a_claim_of_one_seed_or_of_what_is_not_shipped_is_flagged(tmp_path: Path) -> None:
+    before = {name: "DIAGNOSTIC post_ema val_loss:1.9000 val_bpb:1.1000\n" + text for name, text in three().items()}
+    assert found(folder_of(tmp_path / "a", {**MEAN, "val_bpb": 1.1000001}, **before)) == {"number.val_bpb"}
+    apart = {f"train_seed{seed}__log": log_text(1.22 + 0.01 * at, seed=seed) for at, seed in enumerate((42, 7, 1337))}
+    assert found(folder_of(tmp_path / "b", {**MEAN, "val_bpb": 1.22}, **apart)) == {"number.val_bpb"}
+
+
+@pytest.mark.parametrize("keys", [("42", "7", "1337"), ("seed_42", "seed_7", "seed_1337"), ()])
+def test_seeds_that_are_listed_in_any_way_are_held_to_their_logs(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    listed: Any = {key: {"val_bpb": 1.05} for key in keys}
+    listed = listed or [{"seed": seed, "val_bpb": 1.05} for seed in (42, 7, 1337)]
+    assert "number.seed" in found(folder_of(tmp_path, {**MEAN, "seed_results": listed}, **three()), "invalid")
+
+
+def test_a_stub_that_is_part_of_the_logged_source_is_not_that_source(tmp_path: Path) -> None:
+    logs = {name: SCRIPT + text for name, text in three().items()}
+    stub = {"train_gpt__py": "def main():\n    pass\n", "__init____py": ""}
+    assert found(folder_of(tmp_path, MEAN, **logs, **stub)) == {"hash.sources"}
+    crlf = {name: SCRIPT.replace("\n", "\r\n") + text for name, text in three().items()}
+    assert found(folder_of(tmp_path / "c", MEAN, **crlf)) == set()

@@ -103,6 +103,28 @@ def test_a_row_that_cannot_be_read_is_no_rival(record: Path, tmp_path: Path) -> 
     assert lead(folder) == ["note"]
 
 
+def test_a_rival_is_one_by_its_folder_whatever_its_name(record: Path, tmp_path: Path) -> None:
+    own = json.loads((record / "submission.json").read_text())["name"]
+    assert lead(rival(record, tmp_path, 0.004, name=own)) == ["flag written", "note enforced"]
+
+
+def test_a_row_that_was_found_invalid_need_not_be_led(record: Path, tmp_path: Path) -> None:
+    folder = rival(record, tmp_path, 0.004)
+    place = f"{folder.parent.name}/2026-11-01_before"
+    (folder.parents[1] / "verdicts.json").write_text(json.dumps({place: {"verdict": "invalid"}}))
+    assert lead(folder) == ["note"]
+
+
+def test_a_rival_of_equal_seeds_is_tested_by_our_spread(record: Path, tmp_path: Path) -> None:
+    folder = rival(record, tmp_path, 0.012)
+    path = folder.parent / "2026-11-01_before" / "submission.json"
+    claim = json.loads(path.read_text())
+    for result in claim["seed_results"].values():
+        result["val_bpb"] = claim["val_bpb"]
+    path.write_text(json.dumps(claim))
+    assert lead(folder) == ["note written", "note enforced"]
+
+
 def test_what_a_resumed_run_writes_is_no_fault(record: Path, tmp_path: Path) -> None:
     folder = copied(record, tmp_path)
     name = f"train_seed{SEEDS[0]}.log"

@@ -6,6 +6,7 @@ Most tampers are followed by a fresh manifest, as a forger's would be, so that w
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,22 @@ import pytest
 
 from base.errors import CheckFailed
 from data.tokenizer import SentencePieceTokenizer
-from tests.tools.records_fixture import SEEDS, TRACK, artifact, config_of, copied, edit_json, edit_text, make_record
+from tests.tools.records_fixture import (
+    MACHINE,
+    SEEDS,
+    TRACK,
+    artifact,
+    config_of,
+    copied,
+    edit_json,
+    edit_text,
+    make_record,
+)
 from tests.tools.records_fixture import resign as signed_again
 from tools.verify import act, parser
 
 A, B, C = SEEDS  # the first is the best, the second the median
+LOG, METRICS = f"train_seed{B}.log", f"metrics_seed{B}.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +137,36 @@ def over_the_cap(folder: Path) -> None:
         stream.write("#" * 1_000_000)
 
 
+def slower(folder: Path) -> None:
+    """Every clock of a seed a tenth slower, and a row of metrics that is no step and would excuse it."""
+    edit_text(folder / LOG, *LONGER)
+    of_seed(B, train_seconds=660.088)(folder)
+    rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    rows = [row | {key: 1.1 * row[key] for key in ("elapsed_s", "step_s") if key in row} for row in rows]
+    lines = [json.dumps(row) + "\n" for row in [*rows, {"step_s": 2000.0}]]
+    (folder / METRICS).write_text("".join(lines))
+
+
+def chunked(folder: Path) -> None:
+    """A chunk of a name of its own in a picture that is otherwise whole."""
+    path = folder / "figures" / "loss.png"
+    data, inside = path.read_bytes(), b"gOLF" + bytes(5_000)
+    chunk = len(inside[4:]).to_bytes(4, "big") + inside + zlib.crc32(inside).to_bytes(4, "big")
+    path.write_bytes(data[:33] + chunk + data[33:])
+
+
+def renamed_seed(folder: Path) -> None:
+    edit_json(
+        folder / "submission.json", lambda v: v["seed_results"].update({"9" * 5_000: v["seed_results"].pop(str(A))})
+    )
+
+
+def noted(**notes: Any) -> Callable[[Path], None]:
+    return claim(lambda values: values.setdefault("notes", {}).update(notes))
+
+
 LONGER = "train_time:600080ms step_avg:15002.00ms", "train_time:660000ms step_avg:16500.00ms"
 BANNER = f"# == base/errors.py sha256 {'9' * 64} ==\n".encode()
-LOG, METRICS = f"train_seed{B}.log", f"metrics_seed{B}.jsonl"
 FORGED = {  # followed by a fresh manifest
     "val_bpb edited": (claim(lambda v: v.update(val_bpb=v["val_bpb"] - 0.01)), "number.val_bpb"),
     "one late digit of val_bpb edited": (claim(lambda v: v.update(val_bpb=v["val_bpb"] + 1e-8)), "number.val_bpb"),
@@ -140,6 +179,27 @@ FORGED = {  # followed by a fresh manifest
     "more bytes than were scored": (claim(lambda v: v["evaluation"].update(val_bytes=160_000)), "number.ratio"),
     "README's headline edited": (text("README.md", "# tiny: 1.51", "# tiny: 1.41"), "number.readme"),
     "README's table edited": (text("README.md", f"| {A} | 1.51", f"| {A} | 1.43"), "number.readme"),
+    "README's title far off": (text("README.md", "# tiny: 1.51", "# tiny: 0.51"), "number.readme"),
+    "another stride than the log's": (claim(lambda v: v["evaluation"].update(stride=4)), "number.evaluation"),
+    "another context than the log's": (claim(lambda v: v["evaluation"].update(context=32)), "number.evaluation"),
+    "an adaptation that no log has": (claim(lambda v: v["evaluation"].update(adapt="lora")), "number.evaluation"),
+    "another config in the notes": (noted(config={"seed": A, "model": {"layers": 9}}), "seed.config"),
+    "another code in the notes": (noted(code={"sha256": "f" * 64}), "hash.code"),
+    "a rule that it says it broke": (claim(lambda v: v["compliance"].update(enough_seeds=False)), "claim.compliance"),
+    "scored for too long": (of_seed(A, eval_seconds=5000.0), "budget.eval"),
+    "another machine": (claim(lambda v: v.update(hardware="8 x cuda (NVIDIA H100)")), "claim.hardware"),
+    "another machine in the log": (text(LOG, MACHINE, "8 x cuda (NVIDIA H100)"), "claim.hardware"),
+    "a machine in words": (text(LOG, MACHINE, "8 x NVIDIA H100"), "claim.hardware"),
+    "a picture of two megabytes": (added("figures/bytes.png", bytes(2 << 20)), "files.figure"),
+    "more cores than the track has": (text(LOG, MACHINE, "1 x cpu (64 threads)"), "claim.hardware"),
+    "a date that is none": (claim(lambda v: v.update(date="0000-00-00")), "schema.date"),
+    "a date before its folder's": (claim(lambda v: v.update(date="2025-01-01")), "schema.date"),
+    "another program": (written("train_gpt.py", b"import torch\nprint(torch)\n"), "hash.sources"),
+    "a row that makes a step long": (slower, "budget.train"),
+    "a file named like a seed's": (written("model_seed007.golf", bytes(100)), "files.unexpected"),
+    "a file of a seed that has another": (written(f"model_seed{B}.golf", b"x = 1\n"), "files.unexpected"),
+    "data inside a picture": (chunked, "files.figure"),
+    "a seed of five thousand digits": (renamed_seed, "seed.results"),
     "logs swapped": (swapped(f"train_seed{A}.log", f"train_seed{B}.log"), "seed.log"),
     "metrics swapped": (swapped(f"metrics_seed{A}.jsonl", f"metrics_seed{B}.jsonl"), "number.metrics"),
     "artifacts swapped": (swapped("model.golf", f"model_seed{A}.golf"), "hash.artifact"),

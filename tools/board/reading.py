@@ -23,7 +23,7 @@ from tools.claims.verdict import Finding, Level, Verdict
 
 SUBMISSION, MANIFEST, VERDICTS = "submission.json", "manifest.json", "verdicts.json"
 FIGURES = ("figures/loss.png", "figures/bytes.png", "figures/position.png")
-FIGURE_BYTES, METRICS_BYTES = 4_000_000, 32_000_000
+FIGURE_BYTES, METRICS_BYTES, HASHED_BYTES = 4_000_000, 32_000_000, 256 << 20
 PNG = b"\x89PNG\r\n\x1a\n"
 TIERS = {"fast": "files and numbers", "sample": "score on a sample", "whole": "whole score"}
 
@@ -43,7 +43,7 @@ class Badge:
 class File(NamedTuple):
     name: str
     size_bytes: int | None  # None: named in the manifest, not to be found
-    sha256: str
+    sha256: str  # as the manifest says
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _read(folder: Path, place: str, said: Any) -> Record:
     return Record(
         place=place,
         submission=submission,
-        badge=_badge(said, hashlib.sha256(manifest_file).hexdigest(), _changed(files, contents, missing)),
+        badge=_badge(said, hashlib.sha256(manifest_file).hexdigest(), _changed(folder, files, contents, missing)),
         files=files,
         environment=_words(manifest.get("environment")),
         figures={name: contents[name] for name in FIGURES if name in contents},
@@ -211,12 +211,16 @@ def _size(folder: Path, name: str) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _changed(files: Sequence[File], contents: dict[str, bytes], missing: dict[str, str]) -> str:
-    """Why the folder is not what its manifest says, as far as the page reads it; "": it is."""
+def _changed(folder: Path, files: Sequence[File], contents: dict[str, bytes], missing: dict[str, str]) -> str:
+    """Why the folder is not what its manifest says; "": it is."""
     hashes = {file.name: file.sha256 for file in files}
     for name, content in contents.items():
         if hashes.get(name) != hashlib.sha256(content).hexdigest():
             return f"{name} is not the file that the manifest names"
+    for file in files:
+        there = file.size_bytes is not None and file.name not in {MANIFEST, *contents, *missing}
+        if there and file.sha256 != hashlib.sha256(read_plain(folder / file.name, HASHED_BYTES)).hexdigest():
+            return f"{plain(file.name)} is not the file that the manifest names"
     gone = [file.name for file in files if file.size_bytes is None] + [name for name in missing if name in hashes]
     return f"{plain(gone[0])} is in the manifest and not, or not readable, in the folder" if gone else ""
 

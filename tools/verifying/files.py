@@ -22,12 +22,13 @@ from tools.verifying.record import (
 
 REQUIRED = (SUBMISSION, MANIFEST, CODE, ARTIFACT, TOKENIZER, REQUIREMENTS)
 WANTED = (README, *FIGURES)
-OF_A_SEED = re.compile(r"(?:train|metrics|model)_seed(\d{1,18})\.(?:log|jsonl|golf)")
+OF_A_SEED = re.compile(r"(?:train|metrics|model)_seed(0|[1-9]\d{0,17})\.(?:log|jsonl|golf)")
 CODE_ENDS = (
     ".py", ".pyc", ".pyx", ".ipynb", ".so", ".dll", ".dylib", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".rs", ".sh",
     ".js", ".wasm", ".pl", ".exe", ".a", ".o", ".zip", ".whl", ".tar", ".gz", ".xz", ".zst", ".7z",
 )  # fmt: skip
 PNG, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
+FIGURE_BYTES, ASIDE_BYTES = 1 << 20, 1 << 12  # of a picture, and of what is in it and is no picture
 
 
 def files(record: Record) -> Iterator[Finding]:
@@ -72,10 +73,24 @@ def figures(record: Record) -> Iterator[Finding]:
             except BadInput as bad:
                 yield Finding("files.figure", "flag", str(bad))
                 continue
+            aside = _aside(data)
             if not (data.startswith(PNG) and data.endswith(PNG_END)):
                 yield Finding(
                     "files.figure", "flag", f"{name} is no PNG from its first byte to its last", {"file": name}
                 )
+            elif len(data) > FIGURE_BYTES or aside > ASIDE_BYTES:
+                message = f"{name} ({len(data):,} bytes) is larger than a figure, or holds {aside:,} bytes beside it"
+                yield Finding("files.figure", "flag", message, {"file": name, "bytes": len(data)})
+
+
+def _aside(png: bytes) -> int:
+    """Bytes of all chunks that are not the picture's."""
+    at, aside = len(PNG), 0
+    while at + 12 <= len(png):
+        size = int.from_bytes(png[at : at + 4], "big")
+        aside += 0 if png[at + 4 : at + 8] in (b"IHDR", b"PLTE", b"IDAT", b"IEND") else size
+        at += 12 + size
+    return aside + abs(len(png) - at)
 
 
 def dropped_seeds(record: Record) -> Iterator[Finding]:
@@ -101,7 +116,7 @@ def claimed_files(record: Record) -> dict[str, str]:
 
 def extras(record: Record) -> list[str]:
     known = {*REQUIRED, *WANTED, *claimed_files(record)}
-    return [name for name in record.folder.files if name not in known and not OF_A_SEED.fullmatch(name)]
+    return [name for name in record.folder.files if name not in known]
 
 
 def manifest(record: Record) -> Iterator[Finding]:
@@ -129,7 +144,7 @@ def artifacts(record: Record) -> Iterator[Finding]:
     for seed, result in (record.submission.seed_results if record.submission else {}).items():
         if result.artifact not in record.folder:
             continue
-        found, log = record.folder.sha256(result.artifact), record.logs.get(int(seed)) if seed.isdecimal() else None
+        found, log = record.folder.sha256(result.artifact), record.log_of(seed)
         if found != result.artifact_sha256:
             yield disagreement(
                 "hash.artifact",
@@ -151,7 +166,7 @@ def artifacts(record: Record) -> Iterator[Finding]:
 
 
 def _head(record: Record, seed: str, name: str, head: Contents) -> Iterator[Finding]:
-    log = record.logs.get(int(seed)) if seed.isdecimal() else None
+    log = record.log_of(seed)
     if log and log.config and set(differing(log.config, head.header.get("config"))) - MAY_DIFFER:
         yield Finding(
             "artifact.config", "invalid", f"{name}: its config is not the one of seed {seed}'s log", {"seed": seed}

@@ -17,6 +17,8 @@ MOST_BRACKETS = 64  # in it: nested ones take a reader of YAML very long
 YAML_LINE = re.compile(r"\s+\S|- |[A-Za-z_][A-Za-z_0-9]*:( |$)")
 HASHES = re.compile(r"data ([0-9a-f]{64}) tokenizer ([0-9a-f]{64})")
 SOURCES = re.compile(r"\bsources ([0-9a-f]{64})\b")
+MACHINE = re.compile(r"python \S+, torch \S+, on ((\d{1,4}) x (cpu|cuda) \((.{1,80})\)), torch\.compile (?:on|off)")
+THREADS = re.compile(r"(\d{1,4}) threads")
 VALIDATION = re.compile(r"step (\d{1,12}) val_bpb:(\d{1,6}\.\d{1,12})\b.*")
 RESUMED = re.compile(r"going on at step (\d{1,12})")
 INT, REAL, HEX = r"(\d{1,15})", r"(\d{1,9}\.\d{1,12})", r"([0-9a-f]{64})"
@@ -49,11 +51,20 @@ class Tail:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Machine:
+    described: str  # as it is written
+    ranks: int
+    kind: str  # cpu, cuda
+    threads: int  # of a rank, on a CPU
+
+
+@dataclass(frozen=True, kw_only=True)
 class Log:
     config: dict[str, Any] = field(default_factory=dict)
     sources_sha256: str = ""
     data_sha256: str = ""
     tokenizer_sha256: str = ""
+    machine: Machine | None = None
     validations: tuple[tuple[int, float], ...] = ()
     resumed: tuple[int, ...] = ()
     tail: Tail | None = None
@@ -76,6 +87,7 @@ def read_log(text: str) -> Log:
         sources_sha256=sources[0] if sources else "",
         data_sha256=hashes[0][1] if hashes else "",
         tokenizer_sha256=hashes[0][2] if hashes else "",
+        machine=next((_machine(found) for line in lines[after:] if (found := MACHINE.fullmatch(line))), None),
         validations=validations,
         resumed=resumed,
         tail=_tail(lines, troubles),
@@ -102,6 +114,11 @@ def _head(lines: list[str], troubles: list[str]) -> tuple[dict[str, Any], int]:
         troubles.append("its head is no config with a seed")
         return {}, after
     return config, after
+
+
+def _machine(found: re.Match[str]) -> Machine:
+    threads = THREADS.fullmatch(found[4])
+    return Machine(described=found[1], ranks=int(found[2]), kind=found[3], threads=int(threads[1]) if threads else 1)
 
 
 def _steps(lines: list[str], troubles: list[str]) -> tuple[tuple[tuple[int, float], ...], tuple[int, ...]]:

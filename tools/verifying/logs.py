@@ -12,6 +12,7 @@ from tools.verifying.record import Record
 
 CLOCK_S = 0.002  # what rounding to milliseconds may hide
 INSIDE_SLACK_S = 5.0  # by which calibration went past training's seconds in rows that were merged: for people to judge
+STALLED = 10  # times the average: a last step as slow as that is for people to judge
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -98,7 +99,8 @@ def budgets(record: Record) -> Iterator[Finding]:
         return
     for seed, log in record.logs.items():
         if log.tail:
-            steps = [row["step_s"] for row in record.metrics.get(seed, ()) if "step_s" in row]
+            rows = record.metrics.get(seed, ())
+            steps = [row["step_s"] for row in rows if {"step", "loss", "step_s"} <= row.keys()]
             yield from _budget(seed, log.tail, max([log.tail.step_avg_ms / 1000, *steps[-1:]]), record.track)
 
 
@@ -111,6 +113,9 @@ def _budget(seed: int, tail: Tail, step_s: float, track: Track) -> Iterator[Find
             f"seed {seed} trained {train_s:.3f} s: {over_s:.3f} s over the {track.train_seconds:g} s of {track.name}"
         )
         yield Finding("budget.train", "invalid", f"{message}, and a step took {step_s:.3f} s", evidence)
+    elif track.train_seconds and over_s > STALLED * tail.step_avg_ms / 1000 + CLOCK_S:
+        message = f"seed {seed} trained {over_s:.3f} s too long, in a last step of {step_s:.3f} s: others took less"
+        yield Finding("budget.train", "flag", message, evidence)
     elif (
         track.train_seconds and track.calibration == "inside" and (over_s := over_s + calibration_s) > step_s + CLOCK_S
     ):

@@ -13,13 +13,14 @@ from tools.verifying.log import Tail
 from tools.verifying.record import README, SUBMISSION, Record
 
 BPB = re.compile(r"(?<![\w.])([0-9]\.[0-9]{3,12})(?![\w.]|[0-9])")
+TITLE = re.compile(r"(?<![\w.])([0-9]\.[0-9]{1,12}) bits a byte")
 MILLISECOND = 6e-4  # s
 FEWEST_DIGITS = 1e-3  # a headline with fewer says nothing
 
 
 def seed_numbers(record: Record) -> Iterator[Finding]:
     for seed, result in (record.submission.seed_results if record.submission else {}).items():
-        log = record.logs.get(int(seed)) if seed.isdecimal() else None
+        log = record.log_of(seed)
         if log is None or log.tail is None:
             yield Finding(
                 "number.seed", "unverified", f"seed {seed}: no log to derive its numbers from", {"seed": seed}
@@ -106,6 +107,7 @@ def readme(record: Record) -> Iterator[Finding]:
     own += [
         n for result in claim.seed_results.values() for n in (result.val_bpb, result.val_loss, result.pre_quant_val_bpb)
     ]
+    said += TITLE.findall(head.partition("\n")[0])  # there no other number may stand, however far it is off
     for word in dict.fromkeys(said):
         if not any(_rounds_to(word, number) for number in own):
             yield disagreement(

@@ -25,6 +25,7 @@ from tools.verifying.strict import read_json
 
 SUBMISSION, MANIFEST, README, CODE = "submission.json", "manifest.json", "README.md", "train_gpt.py"
 ARTIFACT, TOKENIZER, REQUIREMENTS = "model.golf", "tokenizer.model", "requirements.txt"
+VERDICTS = "verdicts.json"  # kept beside the records
 FIGURES = ("figures/loss.png", "figures/bytes.png", "figures/position.png")
 LONGEST_SEED = 18  # digits
 MOST_ROWS = 200_000  # of metrics; runs have a few thousand steps
@@ -77,6 +78,10 @@ class Record:
     logs: Mapping[int, Log] = field(default_factory=dict)  # by seed, as the submission names them
     metrics: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # rows, the same way
     troubles: tuple[Finding, ...] = ()
+
+    def log_of(self, seed: str) -> Log | None:
+        """By the seed as the submission spells it."""
+        return self.logs.get(int(seed)) if seed.isdecimal() and len(seed) <= LONGEST_SEED else None
 
 
 def open_record(path: Path) -> Record:

@@ -7,13 +7,16 @@ from pathlib import Path
 from base.code import hash_of
 from base.config import Layer, build
 from base.errors import BadInput
-from eval.stats import ENFORCED_P, Outcome, Rule, Seeds, nats_per_bpb, one_sample, seeds, welch
+from base.files import read_plain
+from eval.stats import ENFORCED_P, Outcome, Rule, Seeds, known_sigma, nats_per_bpb, one_sample, seeds, welch
 from tools.claims.submission import Submission
 from tools.claims.verdict import Finding, Level
 from tools.verifying.agree import MAY_DIFFER, SEED, differing, disagreement
 from tools.verifying.folder import Folder
-from tools.verifying.record import SUBMISSION, Options, Record
+from tools.verifying.record import SUBMISSION, VERDICTS, Options, Record
 from tools.verifying.strict import read_json
+
+VERDICTS_BYTES = 4 << 20
 
 
 def numbered(record: Record) -> Iterator[Finding]:
@@ -141,20 +144,32 @@ def _test(ours: Seeds, his: Seeds, margin: float) -> Outcome:
     if not ours.std and not his.std:  # equal scores to the last digit: no spread to test with
         gap = his.mean - ours.mean
         return Outcome(gap, margin, 0.0, None, 0.0 if gap > margin else 1.0)
-    return welch(ours, his, margin) if his.n > 1 else one_sample(ours, his.mean, margin)
+    if not ours.std and his.std:
+        return known_sigma(ours, his, his.std, margin)  # the only spread that is known
+    return welch(ours, his, margin) if his.std else one_sample(ours, his.mean, margin)
+
+
+def _refused(records: Path) -> set[str]:
+    """Rows that were found invalid, by the verdicts that were kept: nobody has to lead them."""
+    try:
+        kept = read_json(read_plain(records / VERDICTS, VERDICTS_BYTES).decode(), VERDICTS)
+    except (BadInput, UnicodeDecodeError):
+        return set()
+    said = kept.items() if isinstance(kept, dict) else ()
+    return {place for place, told in said if isinstance(told, dict) and told.get("verdict") == "invalid"}
 
 
 def best_rival(claim: Submission, records: Path, own: Path) -> Submission | None:
     """The best row on the same data that was there before; what cannot be read is no row."""
-    rows = []
+    rows, refused = [], _refused(records)
     for path in sorted((records / claim.track).glob("*")):
-        if not path.is_dir() or path.resolve() == own:
+        if not path.is_dir() or path.resolve() == own or f"{claim.track}/{path.name}" in refused:
             continue
         try:
             row = build(Submission, [Layer(SUBMISSION, read_json(Folder(path).text(SUBMISSION), SUBMISSION))])
         except (BadInput, ValueError, AttributeError):
             continue
         same = row.data.val_sha256 == claim.data.val_sha256 and row.data.tokenizer_sha256 == claim.data.tokenizer_sha256
-        if same and row.date <= claim.date and row.name != claim.name:
+        if same and row.date[:10] <= claim.date[:10]:
             rows.append(row)
     return min(rows, key=lambda row: row.val_bpb, default=None)

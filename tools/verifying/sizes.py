@@ -16,7 +16,7 @@ def sizes(record: Record) -> Iterator[Finding]:
         return
     models = {result.artifact: on_disk.get(result.artifact) for result in claim.seed_results.values()}
     for seed, result in claim.seed_results.items():
-        size, log = models[result.artifact], record.logs.get(int(seed)) if seed.isdecimal() else None
+        size, log = models[result.artifact], record.log_of(seed)
         if size is not None and result.bytes_model != size:
             yield disagreement(
                 "size.model", f"seed {seed}: bytes_model", result.bytes_model, f"{result.artifact} has", size

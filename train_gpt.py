@@ -15,23 +15,33 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Lt
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.code import OWN_CONFIG, OWN_NAME, OWN_SHA256, code_bytes, sources_sha256
 from base.config import load, to_dict, to_yaml
+from base.files import write_whole
 from base.runs import new_or_unfinished
 from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
 from data.loader import DataConfig, Loader
-from engine.checkpoint import CHECKPOINT, diverged, load_checkpoint, load_weights, restore_random, save_checkpoint
+from engine.checkpoint import (
+    CHECKPOINT,
+    diverged,
+    load_checkpoint,
+    load_weights,
+    random_state,
+    restore_random,
+    save_checkpoint,
+)
 from engine.clock import Clock
 from engine.config import TrainConfig, micro_rows
 from engine.device import Device, agree, as_rank, average_gradients, gather, joined, mean, memory_told
 from engine.log import RESULT, RunLog, environment, live_line, packed_lines, provenance, scored_line, trained_line
-from engine.shard import gathered, placer, spread, spread_optimizer, whole
+from engine.shard import gathered, placer, spread, spread_optimizer, value, whole
 from engine.stopping import sigterm
 from eval.own import own_score
 from eval.score import EvalConfig, score_tokens, total
@@ -51,7 +61,7 @@ DEFAULT, FINAL, ARTIFACT = "configs/demo.yaml", "model.pt", "model.golf"
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    seed: int = 1337
+    seed: Annotated[int, Ge(0), Lt(1 << 63)] = 1337
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -71,6 +81,8 @@ class Training:
         self.model = GPT(config.model, made=place)
         place(self.model)
         self.model.checkpointing = config.train.checkpointing
+        if not device.main:
+            torch.manual_seed(config.seed + device.rank)  # one start for all, and dropout of its own on each
         kinds = [(parameter, parameter_kind(name, parameter)) for name, parameter in self.model.named_parameters()]
         self.weights = [parameter for parameter, _ in kinds]
         self.optimizers = build_optimizers(kinds, config.optim)
@@ -101,7 +113,7 @@ class Training:
             total += float(loss.detach())
         average_gradients(self.weights, self.device)
         total, clip = mean(total, self.device), self.config.optim.clip or math.inf
-        norm = float(gathered(torch.nn.utils.clip_grad_norm_(self.weights, clip)))
+        norm = value(torch.nn.utils.clip_grad_norm_(self.weights, clip))
         if not (math.isfinite(norm) and total < self.config.train.diverged_nats):
             return total, math.nan  # before the weights are touched
         for optimizer in self.optimizers:
@@ -115,10 +127,11 @@ class Training:
         """Compile and warm up on random tokens, outside the clock: no weight, no state and no data position moves."""
         shape, draw = (2, self.rows, self.config.train.seq_len), torch.Generator().manual_seed(0)
         random = torch.randint(self.config.model.vocab_size, shape, generator=draw).to(self.device.torch)
-        for progress in (0.0, 1.0):  # with loops off and on
-            self.model.order = self.config.model.order(progress)
-            with self.device.autocast():  # two tensors: for one in both places it would be compiled anew
-                torch.autograd.backward(self.losses(random[0].clone(), random[1].clone()))
+        with torch.random.fork_rng([self.device.torch] if self.device.torch.type == "cuda" else []):
+            for progress in (0.0, 1.0):  # with loops off and on
+                self.model.order = self.config.model.order(progress)
+                with self.device.autocast():  # two tensors: for one in both places it would be compiled anew
+                    torch.autograd.backward(self.losses(random[0].clone(), random[1].clone()))
         for weight in self.weights:
             weight.grad = None
         warm_up(self.config.optim, self.device.torch)
@@ -130,13 +143,16 @@ class Training:
         order, model.order = model.order, self.config.model.order()
         tokens = self.dataset.val.read(0, len(self.dataset.val))
         size, device, table = self.config.eval.batch_tokens, self.device, self.dataset.table
+        compiled = False if self.config.train.compile == "off" else None  # None: where it saves time
         with whole(model):
-            tally = score_tokens(model, tokens, table, context, stride or context, size, device.rank, device.ranks)
+            tally = score_tokens(
+                model, tokens, table, context, stride or context, size, device.rank, device.ranks, compiled
+            )
         model.order = order
         return total(tally, device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Whole tensors; all ranks must ask together."""
+        """Whole tensors, on the main rank; all ranks must ask together."""
         return {
             "config": to_dict(self.config),
             "weights": gathered(self.model.state_dict()),
@@ -145,7 +161,21 @@ class Training:
             "validated": self.validated,
             "clock": self.clock.state_dict(),
             "data": self.loader.state_dict(),
+            "random": gather(random_state(self.device.torch), self.device),
         }
+
+    def save(self, folder: Path | None) -> None:
+        """All ranks together; the one that is given a folder writes."""
+        state = self.state_dict()
+        if folder is not None:
+            save_checkpoint(folder, state)
+
+    def resume(self, folder: Path) -> bool:
+        """Whether there was something to go on from. What was read is not kept: it is as large as all that trains."""
+        state = load_checkpoint(folder)
+        if state is not None:
+            self.load_state_dict(state, str(folder / CHECKPOINT))
+        return state is not None
 
     def load_state_dict(self, state: dict[str, Any], where: str) -> None:
         load_weights(self.model, state["weights"], where)
@@ -156,7 +186,7 @@ class Training:
         self.validated = state["validated"]
         self.clock.load_state_dict(state["clock"])
         self.loader.load_state_dict(state["data"])
-        restore_random(state)
+        restore_random(state["random"], self.device.rank, self.device.torch)
 
 
 def train(training: Training, log: RunLog, folder: Path | None, stopped: list[int]) -> None:
@@ -164,14 +194,13 @@ def train(training: Training, log: RunLog, folder: Path | None, stopped: list[in
     config, clock, device = training.config, training.clock, training.device
     flops, bytes_ = flops_per_token(config.model, config.train.seq_len), training.dataset.bytes_per_token
     saved_s, during = clock.elapsed_s, config.eval.during
-    # Whatever all ranks must do together hangs on what the main one sees; their own clocks and signals differ.
+    # What all ranks must do together hangs on the main one's clock, and on a signal to any of them.
     while True:
-        elapsed_s, ending = agree((clock.elapsed_s, len(stopped)), device)
+        elapsed_s, ending = agree(clock.elapsed_s, len(stopped), device)
         progress = clock.progress(elapsed_s)
         if ending or elapsed_s - saved_s > config.train.checkpoint_s:
-            saved_s, state = elapsed_s, training.state_dict()
-            if folder is not None:
-                save_checkpoint(folder, state)
+            saved_s = elapsed_s
+            training.save(folder)
         if ending:
             log.say(f"SIGTERM at step {clock.step}: saved; the same command goes on from there")
             raise KeyboardInterrupt
@@ -218,8 +247,7 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     Packer.require(training.model, config.quant, code)
     folder = Path(gather(str(new_or_unfinished(name, to_yaml(config), RESULT)) if device.main else "", device)[0])
     log, hashes = RunLog(folder if device.main else None), dataset.manifest.hashes()
-    if state := load_checkpoint(folder, device.torch):
-        training.load_state_dict(state, str(folder / CHECKPOINT))
+    if training.resume(folder):
         log.truncate_metrics(clock.step)
         log.say(f"going on at step {clock.step}")
     else:
@@ -231,12 +259,15 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
         train(training, log, folder if device.main else None, stopped)
     log.say(trained_line(clock, device.peak_memory_bytes()))
     training.average.swap(training.weights)
+    weights = gathered(training.model.state_dict())
+    if device.main:
+        save_checkpoint(folder, {"config": to_dict(config), "weights": weights}, FINAL)
     score, _ = scored("pre_quant", training, log)
     how = {"seed": config.seed, "stride": config.eval.stride, "context": training.context}
     what = {"run": str(folder.resolve()), "params": sum(parameters(config.model).values()), "steps": clock.step}
     speed = clock.step * config.train.batch_tokens / clock.elapsed_s
     measured = {"train_seconds": clock.elapsed_s, "tokens_per_second": speed, **score.named("val")}
-    packed = pack_and_score(training, folder, code, log)
+    packed = pack_and_score(training, weights, folder, code, log)
     made = {"sources_sha256": made_of, "bundle_sha256": OWN_SHA256, **environment(device)}
     return log.finish({**what, **measured, **packed, **how, **hashes, **made})
 
@@ -250,22 +281,27 @@ def scored(name: str, training: Training, log: RunLog, model: GPT | None = None)
     return score, took_s
 
 
-def pack_and_score(training: Training, folder: Path, code: int, log: RunLog) -> Answer:
+def packed(training: Training, weights: dict[str, torch.Tensor], code: int) -> bytes:
+    """The artifact; the whole model that it is made from is gone before the next one is needed."""
+    model = GPT(training.config.model)
+    load_weights(model, weights, FINAL)
+    packer = Packer(model.to(training.device.torch), to_dict(training.config), training.dataset)
+    return packer.packed(training.config.quant, code).data
+
+
+def pack_and_score(
+    training: Training, weights: dict[str, torch.Tensor], folder: Path, code: int, log: RunLog
+) -> Answer:
     """The artifact, and the score of what every reader of it will have."""
-    config, device, artifact, begun_s = training.config, training.device, folder / ARTIFACT, time.perf_counter()
-    weights = gathered(training.model.state_dict())
+    device, artifact, begun_s = training.device, folder / ARTIFACT, time.perf_counter()
     if device.main:
-        save_checkpoint(folder, {"config": to_dict(config), "weights": weights}, FINAL)
-        model = GPT(config.model)
-        load_weights(model, weights, FINAL)
-        packer = Packer(model.to(device.torch), to_dict(config), training.dataset)
-        artifact.write_bytes(packer.packed(config.quant, code).data)
+        write_whole(artifact, packed(training, weights, code))
     gather(0, device)  # the other ranks read it, too
-    packed, packed_s = open_artifact(artifact), time.perf_counter() - begun_s
-    log.say(packed_lines(packed.size_bytes, packed.sha256, packed_s, code))
-    score, eval_s = scored("final", training, log, packed.model.to(device.torch))
-    sizes = {"artifact_bytes": packed.size_bytes, "code_bytes": code, "total_bytes": packed.size_bytes + code}
-    files = {"artifact": str(artifact.resolve()), "artifact_sha256": packed.sha256, **sizes}
+    opened, packed_s = open_artifact(artifact), time.perf_counter() - begun_s
+    log.say(packed_lines(opened.size_bytes, opened.sha256, packed_s, code))
+    score, eval_s = scored("final", training, log, opened.model.to(device.torch))
+    sizes = {"artifact_bytes": opened.size_bytes, "code_bytes": code, "total_bytes": opened.size_bytes + code}
+    files = {"artifact": str(artifact.resolve()), "artifact_sha256": opened.sha256, **sizes}
     seconds = {"calibration_seconds": packed_s, "eval_seconds": eval_s}
     return {"packed_bpb": score.bpb, "packed_nats_per_token": score.nats_per_token, **files, **seconds}
 

@@ -39,7 +39,12 @@ class Layer(NamedTuple):
 def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
     """The whole way from a file (none: the defaults alone) and overrides to a checked `cls`."""
     layers = read_layers(Path(path)) if path is not None else []
-    return build(cls, _dialled(cls, [*([layer] for layer in layers), [*map(parse_override, overrides)]]))
+    return settled(cls, [*([layer] for layer in layers), [*map(parse_override, overrides)]])
+
+
+def settled(cls: type[T], groups: Sequence[Sequence[Layer]]) -> T:
+    """Layers by who wrote them, with what the depth dial makes of its one number under each of its groups."""
+    return build(cls, _dialled(cls, groups))
 
 
 def build(cls: type[T], layers: Sequence[Layer]) -> T:

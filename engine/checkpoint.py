@@ -14,27 +14,28 @@ from base.errors import BadInput, CheckFailed
 from engine.shard import spread
 
 CHECKPOINT = "checkpoint.pt"
+DIVERGED = "has diverged"  # in the last words of a run that did
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], name: str = CHECKPOINT) -> None:
     """A reader finds the old checkpoint or the whole new one, at whatever moment the run is killed."""
     unfinished = folder / f".{name}"
     with unfinished.open("wb") as stream:
-        torch.save({**state, "random": torch.get_rng_state()}, stream)
+        torch.save(state, stream)
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.replace(folder / name)
 
 
-def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     path = folder / CHECKPOINT
-    return read_state(path, device) if path.exists() else None
+    return read_state(path) if path.exists() else None
 
 
-def read_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What a .pt file holds, as plain data: nothing in it is run."""
+def read_state(path: Path) -> dict[str, Any]:
+    """What a .pt file holds, as plain data on the CPU: nothing in it is run."""
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its zip and pickle readers do
         raise BadInput(f"{path}: not a checkpoint that can be read: {error!s:.200}") from None
     if not isinstance(state, dict):
@@ -45,11 +46,22 @@ def read_state(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]
 def diverged(step: int, loss: float, folder: Path | None) -> CheckFailed:
     saved = folder is not None and (folder / CHECKPOINT).exists()
     kept = f"the last good checkpoint is {folder}/{CHECKPOINT}" if saved else "nothing was saved yet"
-    return CheckFailed(f"step {step}: loss {loss:.4g} has diverged; {kept}; lower the learning rates")
+    return CheckFailed(f"step {step}: loss {loss:.4g} {DIVERGED}; {kept}; lower the learning rates")
 
 
-def restore_random(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["random"].cpu())
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Of this rank's generators."""
+    cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state(), **cuda}
+
+
+def restore_random(states: list[dict[str, torch.Tensor]], rank: int, device: torch.device) -> None:
+    """`states` of all ranks there were; a rank that there was not goes on from its own seed."""
+    for kind, state in states[rank].items() if rank < len(states) else ():
+        if kind == "cpu":
+            torch.set_rng_state(state)
+        elif device.type == kind:
+            torch.cuda.set_rng_state(state, device)
 
 
 def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], where: str) -> None:

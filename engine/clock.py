@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from base.errors import BadInput
+
 
 class Clock:
     def __init__(
@@ -15,7 +17,7 @@ class Clock:
     ) -> None:
         """0 seconds or 0 steps: no such limit. `reserve_s` of the seconds are kept back for what follows training."""
         if not seconds and not steps:
-            raise ValueError("a run needs train.seconds or train.steps to end by")
+            raise BadInput("train.seconds and train.steps are both 0: a run has to end by one of them")
         self.step = 0
         self._seconds = seconds - reserve_s if seconds else 0.0
         self._steps = steps

@@ -27,6 +27,10 @@ class TrainConfig:
     compile: Literal["auto", "on", "off"] = "auto"  # auto: on a GPU
     diverged_nats: Annotated[float, Gt(0)] = 20.0  # a loss above this, or none, stops the run
 
+    def __post_init__(self) -> None:
+        if self.seconds and self.reserve_s >= self.seconds:
+            raise ValueError(f"reserve_s {self.reserve_s:g} leaves nothing of {self.seconds:g} seconds; use less")
+
     def compiled(self, device: str) -> bool:
         return self.compile == "on" or (self.compile == "auto" and device == "cuda")
 

@@ -3,6 +3,7 @@
 torchrun's own variables (RANK, WORLD_SIZE, LOCAL_RANK) are the only environment that is read.
 """
 
+import math
 import os
 import resource
 import sys
@@ -88,10 +89,9 @@ def joined() -> Iterator[Device]:
         return
     # The others wait while the main rank prepares data or packs; a rank that dies is torchrun's to notice.
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
-    try:
-        yield Device(device, rank, ranks)
-    finally:
-        dist.destroy_process_group()
+    yield Device(device, rank, ranks)
+    # Not after an exception: the others wait in a collective, and with NCCL the end of the group would wait for them.
+    dist.destroy_process_group()
 
 
 @contextmanager
@@ -138,13 +138,13 @@ def average_gradients(parameters: Iterable[torch.Tensor], device: Device) -> Non
             gradient.copy_(part.view_as(gradient))
 
 
-def agree(values: tuple[float, ...], device: Device) -> tuple[float, ...]:
-    """The main rank's values, on every rank: so that all do the same at the same step."""
+def agree(told: float, wish: float, device: Device) -> tuple[float, float]:
+    """What the main rank is told, and the strongest wish of any, on every rank: so that all do the same at one step."""
     if device.ranks == 1:
-        return values
-    shared = torch.tensor(values, dtype=torch.float64, device=device.torch)
-    dist.broadcast(shared, 0)
-    return tuple(shared.tolist())
+        return told, wish
+    shared = torch.tensor([told if device.main else -math.inf, wish], dtype=torch.float64, device=device.torch)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return float(shared[0]), float(shared[1])
 
 
 def mean(value: float, device: Device) -> float:

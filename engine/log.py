@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from base.files import write_whole
 from engine.clock import Clock
 from engine.device import Device
 from engine.plot import plot_losses
@@ -116,7 +117,7 @@ class RunLog:
         """With the result beside it the run is finished."""
         if self._folder is not None:
             plot_losses(self._folder)
-            (self._folder / RESULT).write_text(json.dumps(answer, indent=1) + "\n", encoding="utf-8")
+            write_whole(self._folder / RESULT, (json.dumps(answer, indent=1) + "\n").encode())
         return answer
 
     def truncate_metrics(self, step: int) -> None:
@@ -131,7 +132,7 @@ class RunLog:
                     kept.append(line)
             except ValueError:  # the line that a kill cut short
                 break
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        write_whole(path, "".join(line + "\n" for line in kept).encode())
 
     def progress(self, text: str) -> None:
         """The live line; off a terminal, one plain line every few seconds."""

@@ -5,7 +5,7 @@
     place(model)                         then the rest
     with whole(model): ...               every weight gathered, to score with any number of forwards on each rank
 
-Checkpoints hold whole tensors: `gathered` makes them on every rank alike, `spread` splits them again, so that a run may
+Checkpoints hold whole tensors: `gathered` makes them on the main rank, `spread` splits them again, so that a run may
 go on with another number of ranks or unsharded. With one rank nothing here is needed and nothing is done.
 """
 
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -49,19 +50,26 @@ def whole(model: nn.Module) -> Iterator[None]:
         part.set_reshard_after_forward(True, recurse=False)
 
 
+def value(number: torch.Tensor) -> float:
+    """Of a scalar, split or not; all ranks must call it together."""
+    return float(number.full_tensor() if isinstance(number, DTensor) else number)
+
+
 def gathered(state: Any) -> Any:
-    """The same nested state with every split tensor whole; all ranks must call it together."""
+    """The same nested state for the main rank to write, every split tensor whole and on the CPU; all ranks must call it
+    together. The others get nothing: weights and optimizer of a model that is split are more than one device holds."""
     if isinstance(state, DTensor):
-        return state.full_tensor()
+        tensor = state.full_tensor()
+        return tensor.cpu() if dist.get_rank() == 0 else tensor.new_empty(0)
     if isinstance(state, dict):
         return {name: gathered(value) for name, value in state.items()}
     return [gathered(value) for value in state] if isinstance(state, list) else state
 
 
 def spread(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A whole tensor, split as `like` is."""
+    """A whole tensor, where and split as `like` is."""
     if not isinstance(like, DTensor):
-        return whole
+        return whole.to(like.device)
     return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)
 
 

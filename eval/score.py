@@ -62,10 +62,11 @@ def score_tokens(
     batch_tokens: int,
     rank: int = 0,
     ranks: int = 1,
+    compiled: bool | None = None,
 ) -> Tally:
     """This rank's share of the targets; merge the tallies of all ranks before asking for the score."""
     tally = Tally(table, tokens)
-    for first, nats in losses(model, tokens, context, stride, batch_tokens, rank, ranks):
+    for first, nats in losses(model, tokens, context, stride, batch_tokens, rank, ranks, compiled):
         tally.add(first, nats)
     return tally
 
@@ -86,11 +87,12 @@ def losses(
     batch_tokens: int,
     rank: int = 0,
     ranks: int = 1,
+    compiled: bool | None = None,
 ) -> Iterator[tuple[int, Doubles]]:
     """(first, nats): what targets first, first + 1, … cost; all targets of this rank's windows, each once."""
     plan = plan_windows(len(tokens) - 1, context, stride)
     share = Windows(*(column[rank::ranks] for column in plan))
-    return planned_losses(model, tokens, share, batch_tokens)
+    return planned_losses(model, tokens, share, batch_tokens, compiled)
 
 
 @torch.inference_mode()

@@ -51,11 +51,11 @@ class ModelConfig:
     pos: Literal["rope", "none"] = "rope"
     rope_base: Annotated[float, Gt(1)] = 10_000.0
     rope_dims: Amount = 0  # of each head, rotated; 0: all
-    yarn_factor: Annotated[float, Ge(1)] = 1.0  # 1: off
+    yarn_factor: Annotated[float, Ge(1), Lt(1e6)] = 1.0  # 1: off
     yarn_original: Count = 2048  # the length that was trained on, never the extended one
     yarn_beta_fast: Annotated[float, Gt(0)] = 32.0
     yarn_beta_slow: Annotated[float, Gt(0)] = 1.0
-    yarn_attention: float | None = None  # on cos and sin; None: 0.1 ln(factor) + 1
+    yarn_attention: Annotated[float, Gt(0), Lt(1e6)] | None = None  # on cos and sin; None: 0.1 ln(factor) + 1
 
     # attention
     qk_norm: bool = False
@@ -88,6 +88,10 @@ class ModelConfig:
         require_divisible("heads", self.heads, "kv_heads", self.kv_heads)
         if not self.head_dim:
             require_divisible("dim", self.dim, "heads", self.heads)
+        if self.hidden_width < 1:
+            raise ValueError(
+                f"mlp_mult {self.mlp_mult:g} of dim {self.dim} leaves no MLP; use {1 / self.dim:g} or more"
+            )
         rotated = self.rope_dims or self.head_width
         if self.pos == "rope" and rotated % 2:
             raise ValueError(

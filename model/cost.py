@@ -59,7 +59,8 @@ def _matrix_flops(config: ModelConfig) -> int:
     again = len(config.order()) - config.layers  # layers run once more by loops
     looped = (counts["attn"] + counts["mlp"]) // config.layers * again
     head = counts["embed"] if config.tied else 0  # the table once more, as the head
-    return 6 * (sum(counts.values()) - counts["embed"] + head + looped)
+    looked_up = counts["embed"] + config.bigram_buckets * config.bigram_dim
+    return 6 * (sum(counts.values()) - looked_up + head + looped)
 
 
 def _attention_flops(config: ModelConfig, seq_len: int) -> int:

@@ -47,7 +47,7 @@ class Trainer:
     @property
     def stream_bytes(self) -> int:
         """Of a number of the residual stream: autocast leaves it fp32, FSDP2's policy casts it."""
-        return BF16 if self.mixed and self.shard == "fsdp" else FP32
+        return BF16 if self.mixed and self.shard == "fsdp" and self.devices > 1 else FP32
 
 
 # The layout that seed 004 trains with (optimizer state alone is split; a bf16 table), and 44.6·D bytes a token and

@@ -70,9 +70,11 @@ def write_artifact(tensors: Sequence[Stored], header: dict[str, Any], tokenizer:
     for kind in dict.fromkeys(t.kind for t in tensors if t.grid is not None):
         mine = [tensor for tensor in tensors if tensor.grid is not None and tensor.kind == kind]
         streams.append(_coded(f"integers.{kind}", mine, codec))
+    forms = [_form(tensor) for tensor in tensors]
+    _require_worth(sum(_Form(*form).worth for form in forms), sum(len(coded) for *_, coded in streams), "the artifact")
     table = {
         **header,
-        "tensors": [_form(tensor) for tensor in tensors],
+        "tensors": forms,
         "streams": [[name, used, size, len(coded)] for name, used, size, coded in streams],
     }
     plain = json.dumps(table, separators=(",", ":")).encode()
@@ -127,10 +129,7 @@ def _parts(data: bytes) -> _Parts:
     table, listed = header.pop("tensors"), header.pop("streams")
     payload = body[PREFIX.size + length :]
     forms = [_Form(*form) for form in table]
-    if sum(
-        form.size + sum(form.matrix) + ROW_COST * form.matrix[0] * form.trellis for form in forms
-    ) > WEIGHTS_A_BYTE * (len(payload) + 64):
-        raise ValueError("more weights than its bytes could hold")
+    _require_worth(sum(form.worth for form in forms), len(payload), "the artifact")
     coded: dict[str, tuple[str, int, bytes]] = {}
     at = 0
     for name, codec, unpacked, size in listed:
@@ -179,6 +178,11 @@ class _Form:
     @property
     def size(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def worth(self) -> int:
+        """What reading it takes, in weights."""
+        return self.size + sum(self.matrix) + ROW_COST * self.matrix[0] * self.trellis
 
     @property
     def matrix(self) -> tuple[int, int]:
@@ -249,8 +253,7 @@ def _integers(coded: dict[str, tuple[str, int, bytes]], kind: str, forms: list[_
     if plain != sum(rows * columns for rows, columns in shapes):
         raise ValueError(f"stream integers.{kind} holds {plain} integers; its tensors are of another number")
     if codec == "ans":
-        if sum(rows * (columns + ROW_COST) for rows, columns in shapes) > WEIGHTS_A_BYTE * (len(data) + 64):
-            raise ValueError(f"stream integers.{kind} is too short for its weights")
+        _require_worth(_worth(shapes), len(data), f"stream integers.{kind}")
         return decode_ranges(data, shapes, trellises)
     flat = np.frombuffer(_plain(coded, f"integers.{kind}", plain), np.int8)
     edges = np.cumsum([rows * columns for rows, columns in shapes])[:-1]
@@ -267,7 +270,21 @@ def _coded(name: str, tensors: list[Stored], codec: Codec) -> tuple[str, str, in
     }
     tried = {way: ways[way]() for way in (ways if codec == "best" else [codec])}
     used = min(tried, key=lambda way: len(tried[way]))
+    _require_worth(
+        _worth([m.shape for m in matrices]) if used == "ans" else len(plain), len(tried[used]), f"stream {name}"
+    )
     return name, used, len(plain), tried[used]
+
+
+def _worth(shapes: Iterable[tuple[int, ...]]) -> int:
+    """What a stream of ranges takes to read, in weights."""
+    return sum(rows * (columns + ROW_COST) for rows, columns in shapes)
+
+
+def _require_worth(worth: int, size: int, what: str) -> None:
+    """A few bytes must not keep a reader busy for long; so a writer makes none that it would refuse."""
+    if worth > WEIGHTS_A_BYTE * (size + 64):
+        raise BadInput(f"{what} would hold more weights than {size:,} bytes may: {worth:,}; are they all alike?")
 
 
 def _plain(coded: dict[str, tuple[str, int, bytes]], name: str, size: int | None) -> bytes:

@@ -26,6 +26,7 @@ from engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from engine.clock import Clock
 from engine.config import TrainConfig, micro_rows
 from engine.device import Device
+from engine.log import RunLog
 from model.config import ModelConfig
 from model.gpt import GPT
 from tests.conftest import prep
@@ -119,9 +120,10 @@ def test_a_run_is_repeatable_bit_for_bit(work: Path) -> None:
         assert torch.equal(weight, weights(two["run"])[name])
 
 
-@pytest.mark.parametrize("average", ["ema", "swa", "off"])
-def test_a_run_killed_with_signal_9_goes_on_bit_for_bit(work: Path, average: str) -> None:
+@pytest.mark.parametrize(("average", "dropout"), [("ema", 0.1), ("swa", 0.0), ("off", 0.0)])
+def test_a_run_killed_with_signal_9_goes_on_bit_for_bit(work: Path, average: str, dropout: float) -> None:
     words = [f"average.kind={average}", "average.start=0.3", "average.every=0.1", "train.steps=120"]
+    words += [f"model.dropout={dropout}"]
     whole = whole_run(small(*words), "whole", CPU)
     killed = work / "runs" / "killed"
     command = [
@@ -141,7 +143,7 @@ def test_a_run_killed_with_signal_9_goes_on_bit_for_bit(work: Path, average: str
         time.sleep(0.005)
     running.send_signal(signal.SIGKILL)
     running.wait()
-    state = load_checkpoint(killed, CPU.torch)
+    state = load_checkpoint(killed)
     assert state is not None
     assert 0 < state["clock"]["step"] < 120
     done = subprocess.run([*command, "--json"], cwd=work, capture_output=True, text=True)
@@ -183,7 +185,7 @@ def test_sigterm_saves_and_ends_cleanly(work: Path) -> None:
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "saved; the same command goes on from there" in said
-    state = load_checkpoint(run, CPU.torch)
+    state = load_checkpoint(run)
     assert state is not None
     assert state["clock"]["step"] == len(metrics_so_far(run))
 
@@ -272,7 +274,7 @@ def test_the_clock_ends_a_run_by_whichever_budget_is_first_and_stands_while_noth
     with clock.running():
         now[0] += 40
     assert clock.progress() == 1.0
-    with pytest.raises(ValueError, match=r"needs train\.seconds or train\.steps"):
+    with pytest.raises(BadInput, match=r"train\.seconds and train\.steps are both 0"):
         Clock(0, 0)
 
 
@@ -336,7 +338,7 @@ def test_a_checkpoint_of_another_shape_or_of_garbage_is_refused(work: Path) -> N
         load_weights(model, compiled, "there")
     (work / "checkpoint.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(BadInput, match="not a checkpoint that can be read"):
-        load_checkpoint(work, CPU.torch)
+        load_checkpoint(work)
     save_checkpoint(work, {"a": torch.ones(1)})
     assert not list(work.glob(".checkpoint*"))
 
@@ -360,3 +362,44 @@ def test_the_loader_that_training_uses_is_the_datasets_own(work: Path) -> None:
     training = Training(small(), open_dataset("data"), CPU)
     assert isinstance(training.loader, Loader)
     assert training.loader.state_dict()["data_sha256"] == open_dataset("data").manifest.data_sha256("train")
+
+
+def test_a_reserve_that_leaves_nothing_to_train_in_is_refused() -> None:
+    for reserve_s in (2, 5):
+        with pytest.raises(BadInput, match="leaves nothing of 2 seconds"):
+            small("train.seconds=2", f"train.reserve_s={reserve_s}")
+
+
+def test_ranks_begin_with_the_same_weights_and_draw_dropout_of_their_own(work: Path) -> None:
+    draws, starts = [], []
+    for rank in range(2):
+        training = Training(small(), open_dataset("data"), Device(torch.device("cpu"), rank, 2))
+        starts.append(torch.cat([weight.detach().flatten() for weight in training.weights]))
+        draws.append(torch.rand(4))
+    assert torch.equal(*starts)
+    assert not torch.equal(*draws)
+
+
+def test_compilation_that_is_off_is_off_in_scoring_as_well(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr("eval.score.COMPILE_FLOPS", {"cpu": 0})
+    monkeypatch.setattr(torch, "compile", refuse)
+    assert whole_run(small("train.steps=1", "train.compile=off"), "off", CPU)["val_bpb"] > 0
+    with pytest.raises(AssertionError, match="compiled"):
+        whole_run(small("train.steps=1"), "auto", CPU)
+    assert (work / "runs" / "auto" / "model.pt").exists()  # what was trained is not lost to what follows
+
+
+def test_a_result_that_could_not_be_written_whole_is_none(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> int:
+        with path.open("wb") as stream:
+            stream.write(data[:3])
+        raise OSError(28, "No space left on device")
+
+    log = RunLog(work)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        log.finish({"val_bpb": 1.0})
+    assert not (work / "result.json").exists()

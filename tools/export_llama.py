@@ -62,7 +62,7 @@ Logits = Callable[[torch.Tensor], torch.Tensor]
 
 
 def act(args: argparse.Namespace) -> Answer:
-    out = Path(args.out)
+    out = Path(args.out).absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out}: is there already; name a new folder: --out")
     opened = stretched(open_model(args.model, (MODEL, ARTIFACT), args.tokenizer), args)

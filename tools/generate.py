@@ -45,7 +45,8 @@ def act(args: argparse.Namespace) -> Answer:
         raise BadInput(f"--stream writes one text, and there are {len(prompts)} prompts; leave it out")
     opened = stretched(open_model(args.model, (ARTIFACT, MODEL), args.tokenizer), args)
     out = sys.stdout if args.json else sys.__stdout__  # the answer alone is on stdout: base.cli sends this to stderr
-    assert out is not None
+    if out is None:
+        raise BadInput("stdout is closed, and the text has nowhere to go")
     return generated(opened, prompts, sampling, args, out.write if args.stream else lambda text: None, out.flush)
 
 
@@ -105,7 +106,7 @@ def generated(
 def read_prompts(path: Path) -> list[str]:
     """One a line; of .jsonl, a string a line, or an object's `prompt`."""
     try:
-        text = path.read_bytes().decode("utf-8").replace("\r\n", "\n").removesuffix("\n")
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n")
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 at byte {error.start}; prompts are text") from None
     lines = text.split("\n")

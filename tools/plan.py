@@ -25,6 +25,7 @@ from tools.planning.arithmetic import Plan, plan
 from tools.planning.gpus import gpu_named, known_gpus
 from train_gpt import RunConfig
 
+MOST_FLOPS = 1e40  # a planet of devices, for its age
 PARTS = ("weights", "gradients", "optimizer", "average", "copies", "activations", "logits", "step")
 
 
@@ -37,7 +38,12 @@ def act(args: argparse.Namespace) -> Answer:
     )  # fmt: skip
     given = {"shard_tokens": args.shard_tokens, "shards": args.shards}
     known = {**_dataset(config), **{name: value for name, value in given.items() if value is not None}}
-    answer = {"config": args.config, "gpu": args.gpu, **plan(config, replace(wanted, **known))}
+    try:
+        answer = {"config": args.config, "gpu": args.gpu, **plan(config, replace(wanted, **known))}
+        if not answer["total_flops"] < MOST_FLOPS:
+            raise OverflowError(f"{answer['tokens']:.3g} tokens of {answer['params']:.3g} parameters")
+    except (OverflowError, RuntimeError, ValueError) as error:  # torch's meta tensors have 64-bit sizes
+        raise BadInput(f"sizes beyond all machines: {' '.join(str(error).split()):.160}; use smaller ones") from None
     if args.check and not answer["fits"]:
         raise CheckFailed(answer["warnings"][0], answer)
     return answer
@@ -56,6 +62,8 @@ def _dataset(config: RunConfig) -> dict[str, Any]:
             f"use model.vocab_size={pieces} or another data.path"
         )
     shards = sum(entry.split == "train" for entry in manifest.shards)
+    if not shards:
+        raise BadInput(f"{folder}: its manifest lists no training shard; prepare the dataset again")
     return {"shards": shards, "shard_tokens": manifest.train.tokens / shards}
 
 

@@ -28,7 +28,7 @@ from data.dataset import open_dataset
 from data.ensure import ensure_dataset
 from tools.sweeping.picture import picture
 from tools.sweeping.sheet import Sweep, as_stored, differences, read_sweep
-from tools.sweeping.study import LEASE_S, SharedStudy, key_of, why
+from tools.sweeping.study import LEASE_S, SQLITE, SharedStudy, key_of, why
 from tools.sweeping.table import Trial, as_csv, as_data, as_markdown, rows, verdicts
 from tools.sweeping.worker import Worker, sweep_folder
 
@@ -41,8 +41,11 @@ def act(args: argparse.Namespace) -> Answer:
     sweep = read_sweep(Path(args.sweep))
     folder = sweep_folder(sweep.study)
     storage = args.storage or str(folder / JOURNAL)
-    if args.report and "://" not in storage and not Path(storage).is_file():
+    file = storage.removeprefix(SQLITE) if storage.startswith(SQLITE) else storage
+    if args.report and "://" not in file and not Path(file).is_file():
         raise BadInput(f"{storage}: no study is there to report on; run the sweep, or name its --storage")
+    if args.out and Path(args.out).exists() and not Path(args.out).is_dir():
+        raise BadInput(f"--out {args.out}: is a file; name a folder for table and picture")
     study = SharedStudy(sweep.study, storage, args.lease_s)
     agree(study, sweep)
     if not args.report:

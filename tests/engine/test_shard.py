@@ -1,6 +1,8 @@
 """Ranks against one process: DDP is the doubled batch, FSDP2 is DDP, and a sharded run goes on unsharded."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -72,6 +74,49 @@ def test_fsdp_with_a_chunked_loss_trains_averages_validates_and_clips_as_ddp_doe
     assert sharded["val_bpb"] == pytest.approx(replicated["val_bpb"], abs=1e-4)
 
 
+def rank_of(launcher: int, rank: int) -> int:
+    """The process of this rank."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    environments = {int(child): Path(f"/proc/{child}/environ").read_bytes().split(b"\0") for child in children}
+    return next(child for child, variables in environments.items() if f"RANK={rank}".encode() in variables)
+
+
+HELD = """
+import os, sys
+from pathlib import Path
+from base.config import load
+from data.dataset import open_dataset
+from engine.device import as_rank, gather, joined
+from engine.shard import value
+from train_gpt import RunConfig, Training
+
+def tensors(state):
+    if isinstance(state, dict):
+        state = list(state.values())
+    return [part for each in state for part in tensors(each)] if isinstance(state, list) else [state]
+
+def work():
+    with joined() as device:
+        training = Training(load(RunConfig, None, sys.argv[1:]), open_dataset("data"), device)
+        training.step(0.0)
+        whole = [tensor for tensor in tensors(training.state_dict()["weights"])]
+        sizes = gather([tensor.numel() for tensor in whole], device)
+        assert not any(sizes[1]) and sum(sizes[0]) == sum(weight.numel() for weight in training.weights), sizes
+        assert all(tensor.device.type == "cpu" for tensor in whole)
+    return 0
+
+as_rank(work)
+"""
+
+
+def test_whole_weights_for_a_checkpoint_are_the_main_ranks_alone(work: Path) -> None:
+    (work / "held.py").write_text(HELD)
+    command = [*TORCHRUN, "held.py", *WORDS, "data.path=data", "train.steps=1", "train.shard=fsdp"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_sharded_run_that_is_told_to_stop_saves_and_goes_on_from_there(work: Path) -> None:
     words = ("train.steps=30", "train.shard=fsdp", "train.checkpoint_s=1e9", "eval.during=0")
     through = on_two_ranks(work, *words, name="through")
@@ -81,7 +126,7 @@ def test_a_sharded_run_that_is_told_to_stop_saves_and_goes_on_from_there(work: P
     while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < 4:
         assert running.poll() is None
         time.sleep(0.01)
-    running.terminate()  # the launcher hands it on to every rank
+    os.kill(rank_of(running.pid, 1), signal.SIGTERM)  # not the one that writes, and all the others hear of it
     _, said = running.communicate(timeout=60)
     assert "saved; the same command goes on from there" in said
     assert not (run / "result.json").exists()

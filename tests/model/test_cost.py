@@ -45,6 +45,12 @@ def test_a_causal_count_leaves_half_of_attention_out() -> None:
     assert attention == 12 * 10 * 512 * 1024
 
 
+def test_a_table_that_is_looked_up_is_no_product() -> None:
+    without, looked_up = ModelConfig(**GOLF | {"bigram_buckets": 0}), ModelConfig(**GOLF | {"bigram_buckets": 4096})
+    added = flops_per_token(looked_up, 1024) - flops_per_token(without, 1024)
+    assert added == 6 * (looked_up.bigram_dim * looked_up.dim + 1)  # its projection, and the scale
+
+
 @pytest.mark.parametrize("last", [1, 5, 12])
 def test_a_scored_window_costs_what_pytorch_counts_and_the_pairs_that_attention_sees(last: int) -> None:
     length = 12

@@ -25,7 +25,8 @@ def note(what: str) -> None:
 note("begin")
 time.sleep(orders.get("seconds", 0))
 if variant in orders.get("exits", {}):
-    print(f"{key}: as ordered", file=sys.stderr)
+    said = "has diverged, as ordered" if orders["exits"][variant] == 1 else "as ordered"
+    print(f"{key}: {orders.get('says', said)}", file=sys.stderr)
     sys.exit(orders["exits"][variant])
 run = Path("runs") / sys.argv[3]
 run.mkdir(parents=True, exist_ok=True)

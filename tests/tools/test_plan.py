@@ -1,6 +1,7 @@
 """tools.plan: the audited figures of seeds.md come out of the command; what cannot be is refused with the way out."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,40 @@ def test_steps_that_the_data_does_not_reach_are_refused() -> None:
 
 def test_a_long_warmup_is_warned_about() -> None:
     assert "more than a tenth" in planned("demo", "--gpu", "h100", "optim.warmup=0.2")["warnings"][0]
+
+
+def test_one_device_under_fsdp_holds_what_it_holds_under_ddp() -> None:
+    words = ["train.checkpointing=true", "train.loss_tokens=4096", "train.micro_tokens=131072"]
+    ddp, fsdp = (planned("albor350m", "--gpu", "rtx 4090", *words, f"train.shard={shard}") for shard in ("ddp", "fsdp"))
+    assert ddp["memory_by_part"] == fsdp["memory_by_part"]
+    assert ddp["max_batch"] == fsdp["max_batch"]
+
+
+def test_the_largest_batch_that_is_advised_is_one_that_can_be_taken() -> None:
+    eight = ("--gpu", "rtx 4090", "--gpus", "8")
+    said = planned("golf465", *eight)["warnings"][0]
+    word = re.search(r"train\.micro_tokens=\d+", said)
+    assert word, said
+    assert planned("golf465", *eight, word[0])["fits"]
+
+
+def test_seconds_that_are_kept_back_train_nothing() -> None:
+    words = ["train.steps=0", "train.seconds=600"]
+    whole, half = (
+        planned("micro26m", "--gpu", "h100", *words, f"train.reserve_s={kept}")["tokens"] for kept in (0, 300)
+    )
+    assert half == pytest.approx(whole / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model.dim=1000000000000"],
+        ["model.vocab_size=1000000000000000000", "data.path=x"],
+        ["model.mlp_mult=1e300"],
+        ["train.seconds=1e300", "train.steps=0"],
+    ],
+)
+def test_sizes_beyond_all_machines_are_refused_in_one_line(words: list[str]) -> None:
+    with pytest.raises(BadInput):
+        planned("micro26m", "--gpu", "h100", *words)

@@ -36,6 +36,16 @@ def test_a_trial_that_crashes_or_diverges_hurts_no_other_and_only_the_crash_is_t
     assert begun() == Counter({"a-s1": 1, "b-s1": 2, "c-s1": 1, "a-s2": 1, "b-s2": 2, "c-s2": 1})
 
 
+def test_a_child_that_could_not_even_begin_has_not_diverged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders(exits={"b": 1}, says="SyntaxError: invalid syntax")
+    assert in_process(monkeypatch) == 1
+    assert "crashed with 1: b-s1: SyntaxError" in capsys.readouterr().err
+    orders()
+    assert in_process(monkeypatch) == 0
+
+
 def test_a_file_with_more_extends_the_study_and_one_that_changes_a_variant_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,7 +39,7 @@ def test_workers_who_queue_and_take_at_once_run_every_key_once(where: str) -> No
         study = opened(where)
         ready.wait()
         study.queue(KEYS)
-        while (taken := study.take()) is not None:
+        while (taken := study.take(KEYS)) is not None:
             ran.append(taken.key)
             study.finish(taken, 2.0, {})
 
@@ -55,21 +55,21 @@ def test_workers_who_queue_and_take_at_once_run_every_key_once(where: str) -> No
 def test_a_key_that_was_queued_twice_runs_once_and_the_lowest_number_counts(where: str) -> None:
     one, two = opened(where), opened(where)
     one.queue([("a", 1)])
-    first = one.take()
+    first = one.take(KEYS)
     # what a second worker queues who looked before the first one had: the same key again, under a higher number
     two._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={"variant": "a", "seed": 1}))
-    assert two.take() is None
+    assert two.take(KEYS) is None
     assert [why(trial) for trial in two.trials()] == ["", "queued twice"]
     assert first is not None
     one.finish(first, 2.0, {})
     two.queue([("a", 1)])
-    assert two.unsettled() == 0
+    assert two.unsettled(KEYS) == 0
 
 
 def test_a_trial_whose_worker_fell_silent_is_taken_up_again_and_only_that_one(where: str) -> None:
     dead, alive, watcher = opened(where), opened(where), opened(where)
     dead.queue([("a", 1), ("b", 1)])
-    lost, kept = dead.take(), alive.take()
+    lost, kept = dead.take(KEYS), alive.take(KEYS)
     assert lost is not None
     assert kept is not None
     clock = [0.0]
@@ -78,7 +78,7 @@ def test_a_trial_whose_worker_fell_silent_is_taken_up_again_and_only_that_one(wh
         clock[0] += 25
         alive.beat(kept, beat)
         assert watcher.reap(lambda: clock[0]) == ([("a", 1)] if clock[0] > 60 else [])
-    again = watcher.take()
+    again = watcher.take(KEYS)
     assert again is not None
     assert again.key == ("a", 1)
     with pytest.raises(Lost):  # it was not dead, it slept
@@ -94,18 +94,18 @@ def test_a_trial_whose_worker_fell_silent_is_taken_up_again_and_only_that_one(wh
 def test_two_watchers_give_a_dead_worker_s_trial_to_one(where: str) -> None:
     dead, one, two = opened(where), opened(where), opened(where)
     dead.queue([("a", 1)])
-    dead.take()
+    dead.take(KEYS)
     for now in (0.0, 61.0):
         for watcher in (one, two):
             watcher.reap(lambda now=now: now)  # type: ignore[misc]
-    assert (one.take() is None) != (two.take() is None)
+    assert (one.take(KEYS) is None) != (two.take(KEYS) is None)
 
 
 def test_divergence_is_final_and_a_crash_is_tried_again_when_asked(where: str) -> None:
     study = opened(where)
     study.queue([("a", 1), ("b", 1), ("c", 1)])
     for reason in ("diverged", "crashed with 70: boom", "stopped"):
-        taken = study.take()
+        taken = study.take(KEYS)
         assert taken is not None
         study.give_up(taken, reason)
     study.queue([("a", 1), ("b", 1), ("c", 1)])
@@ -139,3 +139,28 @@ def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"not a database, and long enough to be sure of it" * 100)
     with pytest.raises((BadInput, sqlite3.DatabaseError)):
         SharedStudy("s", f"sqlite:///{tmp_path}/x.db")
+
+
+def test_a_worker_takes_its_own_files_keys_alone(where: str) -> None:
+    study = opened(where)
+    study.queue([("a", 1), ("b", 1), ("a", 2)])
+    mine: list[Key] = [("a", 2)]
+    assert study.unsettled(mine) == 1
+    taken = study.take(mine)
+    assert taken is not None
+    assert taken.key == ("a", 2)
+    assert study.take(mine) is None
+
+
+def test_a_journal_s_unfinished_last_line_goes_and_the_study_goes_on(tmp_path: Path) -> None:
+    where = str(tmp_path / "study.journal")
+    opened(where).queue([("a", 1)])
+    with Path(where).open("a") as journal:
+        journal.write('{"op_code":8,"wor')  # the disk was full
+    for _ in range(2):
+        study = opened(where)
+        assert study.unsettled(KEYS) == 1
+    with Path(where).open("a") as journal:
+        journal.write("garbage\n")
+    with pytest.raises(BadInput, match="--storage .*study.journal"):
+        opened(where)

@@ -54,6 +54,8 @@ def test_a_row_has_mean_spread_and_welchs_error_to_the_first_variant() -> None:
         ([1.0, 1.1, 1.2], [None, None, None], 0.0, "holds"),
         ([None, None, None], [1.0, 1.1, 1.2], 0.0, "reversed"),
         ([None, None, None], [None, None, None], 0.0, "no data"),
+        ([1.0, 1.1, 1.2], [None], 0.0, "no data"),  # its other seeds have not run
+        ([None], [1.0, 1.1, 1.2], 0.0, "no data"),
         ([1.0], [2.0], 0.0, "undecided"),
         ([1.0, 1.0, 1.0], [2.0, 2.0, 2.0], 0.0, "undecided"),  # copies of one run
         ([1.0, 1.1], [], 0.0, "no data"),

@@ -170,12 +170,16 @@ def whole(model: nn.Module) -> Iterator[None]:
     yield
 
 
+def value(number: torch.Tensor) -> float:
+    return float(number)
+
+
 def gathered(state: Any) -> Any:
     return state
 
 
 def spread(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    return whole
+    return whole.to(like.device)
 
 
 def spread_optimizer(whole: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def plan(config: RunConfig, wanted: Plan) -> Answer:
         "cache_bytes_per_token": cache_bytes_per_token(model),
         "bits": config.quant.bits,
         "artifact_bytes": artifact_bytes(model, config.quant.bits),
-        "warnings": _warnings(config, own, sharded, gpu),
+        "warnings": _warnings(config, own, sharded, gpu, rows * micro_batches),
     }
 
 
@@ -181,7 +181,7 @@ def _tokens(config: RunConfig, wanted: Plan, speed: float) -> tuple[int, str]:
     if train.steps:
         limits.append((train.steps * train.batch_tokens, "train.steps"))
     if train.seconds:
-        steps = max(1, int(train.seconds * speed / train.batch_tokens))
+        steps = max(1, int((train.seconds - train.reserve_s) * speed / train.batch_tokens))
         limits.append((steps * train.batch_tokens, f"train.seconds at {100 * wanted.mfu:g} % MFU"))
     if not limits:
         raise BadInput("train.steps 0 and train.seconds 0 leave no end; give one of them, --tokens or --ratio")
@@ -218,10 +218,12 @@ def _require_reachable(config: RunConfig, wanted: Plan, steps: int) -> None:
         )
 
 
-def _warnings(config: RunConfig, own: dict[str, Any], sharded: dict[str, Any], gpu: Gpu) -> list[str]:
+def _warnings(config: RunConfig, own: dict[str, Any], sharded: dict[str, Any], gpu: Gpu, share: int) -> list[str]:
+    """`share`: rows that a device has a step; a micro-batch has to divide them."""
     found = []
     if not own["fits"]:
-        need, batch, most = own["memory_bytes"] / 1e9, own["max_batch"], sharded["max_batch"]
+        need, most = own["memory_bytes"] / 1e9, sharded["max_batch"]
+        batch = max((n for n in range(1, min(share, own["max_batch"]) + 1) if share % n == 0), default=0)
         way = f"FSDP2, checkpointing and a chunked loss hold {most} rows" if most else "take more or larger devices"
         way = f"{batch} rows would: train.micro_tokens={batch * config.train.seq_len}" if batch else way
         found.append(f"does not fit: {need:.1f} GB of {gpu.memory_gb:g} GB a device; {way}")

@@ -24,7 +24,7 @@ def picture(study: str, rows: Sequence[Row], trials: Sequence[Trial], groups: Ma
     _dots(dots.add_subplot(), rows, trials)
     grid = curves.subplots(lines, COLUMNS, squeeze=False)
     for axes, (group, names) in zip(grid.flat, groups.items(), strict=False):
-        _curves(axes, group, names, trials)
+        _curves(axes, group.replace("$", r"\$"), names, trials)  # or it would begin a formula
     for axes in grid.flat[len(groups) :]:
         axes.set_visible(False)
     figure.suptitle(study)

@@ -20,15 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from annotated_types import Ge, MinLen
+import torch
+from annotated_types import Ge, Lt, MinLen
 
-from base.config import Layer, build, read_layers, to_dict
+from base.config import Layer, build, read_layers, settled, to_dict
 from base.errors import BadInput
 from engine.config import micro_rows
 from model.cost import parameters
+from model.gpt import GPT
+from quant.packing import Packer
 from train_gpt import RunConfig
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of a study or variant: it becomes a part of paths
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # of a study or variant: it becomes a part of paths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,7 @@ class Sheet:
 
     base: str
     common: dict[str, Any] = field(default_factory=dict)
-    seeds: Annotated[tuple[Annotated[int, Ge(0)], ...], MinLen(1)]
+    seeds: Annotated[tuple[Annotated[int, Ge(0), Lt(1 << 63)], ...], MinLen(1)]
     variants: Annotated[dict[str, dict[str, Any]], MinLen(1)]
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
@@ -73,7 +76,7 @@ def read_sweep(path: Path) -> Sweep:
     sheet = build(Sheet, read_layers(path))
     for name in (path.stem, *sheet.variants):
         if not NAME.fullmatch(name):
-            raise BadInput(f"{path}: '{name}' becomes part of a path; use letters, digits, '_', '.' and '-'")
+            raise BadInput(f"{path}: '{name}' becomes part of a path; use up to 100 letters, digits, '_', '.' and '-'")
     if len(set(sheet.seeds)) < len(sheet.seeds):
         raise BadInput(f"{path}: seeds {list(sheet.seeds)}: one stands there twice, and would count twice")
     named = [(f"groups: {group}", name) for group, names in sheet.groups.items() for name in names]
@@ -92,10 +95,12 @@ def read_sweep(path: Path) -> Sweep:
 
 
 def _config(where: str, base: list[Layer], values: Mapping[str, Any]) -> RunConfig:
-    config = build(RunConfig, [*base, _layer(where, values)])
+    config = settled(RunConfig, [*([layer] for layer in base), [_layer(where, values)]])
     try:
         micro_rows(config.train, 1)
         config.eval.window(config.train.seq_len)
+        with torch.device("meta"):
+            Packer.require(GPT(config.model), config.quant, 0)
     except BadInput as wrong:
         raise BadInput(f"{where}: {wrong}") from None
     if not (config.train.seconds or config.train.steps):

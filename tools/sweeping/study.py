@@ -16,15 +16,15 @@ import fcntl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from optuna import create_study, logging
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from base.errors import BadInput
@@ -56,12 +56,31 @@ def open_storage(where: str) -> BaseStorage:
         if "://" in where:
             return RDBStorage(where)
         Path(where).parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(where))
+        lock = JournalFileSymlinkLock(where)
+        _end_cleanly(Path(where), lock)
+        return JournalStorage(JournalFileBackend(where, lock))
     except OSError:
         raise
-    except Exception as error:  # drivers that are missing, servers that do not answer, files of something else
-        said = " ".join(str(error).split())
-        raise BadInput(f"--storage {where}: {said:.300}; give a database's URL, or a file for a journal") from None
+    except Exception as error:
+        raise _unusable(where, error) from None
+
+
+def _unusable(where: str, error: Exception) -> BadInput:
+    """Drivers that are missing, servers that do not answer, files of something else."""
+    said = " ".join(str(error).split())
+    return BadInput(f"--storage {where}: {said:.300}; give a database's URL, or a file for a journal")
+
+
+def _end_cleanly(journal: Path, lock: JournalFileSymlinkLock) -> None:
+    """A line that a full disk or a power cut left unfinished goes, or the next one would be glued to it."""
+    if not journal.is_file() or journal.read_bytes()[-1:] in (b"", b"\n"):
+        return
+    lock.acquire()
+    try:
+        with journal.open("r+b") as stream:
+            stream.truncate(stream.read().rfind(b"\n") + 1)
+    finally:
+        lock.release()
 
 
 class SharedStudy:
@@ -73,7 +92,10 @@ class SharedStudy:
             raise BadInput(f"--storage {where}: no such folder; give a database's URL, or a file for a journal")
         with self._alone():  # two would make the same tables
             self._storage = open_storage(where)
-            self._study = create_study(storage=self._storage, study_name=name, load_if_exists=True)
+            try:
+                self._study = create_study(storage=self._storage, study_name=name, load_if_exists=True)
+            except (ValueError, KeyError, StorageInternalError) as error:
+                raise _unusable(where, error) from None
         self._id = self._storage.get_study_id_from_name(name)
         self._beats: dict[int, tuple[int, float]] = {}  # trial -> counter, and since when it stands there
 
@@ -120,12 +142,12 @@ class SharedStudy:
                     attrs = {"variant": variant, "seed": seed}
                     self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=attrs))
 
-    def take(self) -> Taken | None:
-        """The next waiting trial, now ours; None: nothing waits."""
+    def take(self, keys: Collection[Key]) -> Taken | None:
+        """The next waiting trial of these, now ours; None: none waits."""
         with self._alone():
             trials = self.trials()
             for trial in trials:
-                if trial.state != TrialState.WAITING:
+                if trial.state != TrialState.WAITING or key_of(trial) not in keys:
                     continue
                 key, number = key_of(trial), self._trial_id(trial)
                 if any(key_of(other) == key and other.state in LIVE for other in trials[: trial.number]):
@@ -156,9 +178,10 @@ class SharedStudy:
             self.queue(lost)
         return lost
 
-    def unsettled(self) -> int:
-        """Trials that wait or run."""
-        return sum(trial.state in (TrialState.WAITING, TrialState.RUNNING) for trial in self.trials())
+    def unsettled(self, keys: Collection[Key]) -> int:
+        """How many of these wait or run."""
+        live = (TrialState.WAITING, TrialState.RUNNING)
+        return sum(trial.state in live and key_of(trial) in keys for trial in self.trials())
 
     # -- a trial that is ours ---------------------------------------------------------------------------------------
 

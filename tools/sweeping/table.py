@@ -8,6 +8,7 @@ Pure functions of plain values.
 import csv
 import io
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -90,13 +91,14 @@ def _row(sweep: Sweep, trials: Sequence[Trial], variant: str, first: str) -> Row
 
 
 def verdicts(sweep: Sweep, trials: Sequence[Trial]) -> list[Verdict]:
-    return [_verdict(claim, trials) for claim in sweep.sheet.claims]
+    return [_verdict(claim, trials, len(sweep.sheet.seeds)) for claim in sweep.sheet.claims]
 
 
-def _verdict(claim: Claim, trials: Sequence[Trial]) -> Verdict:
+def _verdict(claim: Claim, trials: Sequence[Trial], seeds_: int) -> Verdict:
     better, worse = scores(trials, claim.better), scores(trials, claim.worse)
     test = _test(better, worse, claim.by_bpb)
-    fell = {trial.variant for trial in trials if trial.state == "diverged"}
+    fallen = Counter(trial.variant for trial in trials if trial.state == "diverged")
+    fell = {variant for variant, count in fallen.items() if count == seeds_}  # with every seed; others may still train
     if test is not None:
         verdict = "holds" if test.p < P else "reversed" if 1 - test.p < P else "undecided"
     elif better and not worse and claim.worse in fell:

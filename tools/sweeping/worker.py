@@ -19,6 +19,7 @@ from base.config import Layer, build, to_yaml
 from base.files import write_whole
 from base.runs import RUNS
 from data.encoding import cores
+from engine.checkpoint import DIVERGED
 from engine.plot import METRICS
 from tools.sweeping.study import FINAL, Key, Lost, SharedStudy, Taken, say
 from train_gpt import RunConfig
@@ -48,9 +49,9 @@ class Worker:
             for variant, seed in self._study.reap():
                 say(f"{variant} seed {seed}: its worker was not heard of for {self._study.lease_s:g} s; queued again")
             self._study.queue(self._keys)
-            if (taken := self._study.take()) is not None:
+            if (taken := self._study.take(self._keys)) is not None:
                 self._run(taken)
-            elif self._study.unsettled():
+            elif self._study.unsettled(self._keys):
                 self._stopped.wait(min(2.0, self._study.lease_s / BEATS_A_LEASE))
             else:
                 return
@@ -64,7 +65,7 @@ class Worker:
         config = build(RunConfig, [Layer(f"the study's {variant}", {**taken.config, "seed": seed})])
         write_whole(stem.with_name(f"{stem.name}.yaml"), to_yaml(config).encode())
         said, answered = stem.with_name(f"{stem.name}.log"), stem.with_name(f"{stem.name}.json")
-        say(f"{name}: begins ({self._study.unsettled()} of the study not done)")
+        say(f"{name}: begins ({self._study.unsettled(self._keys)} of the sweep not done)")
         try:
             code = self._child(taken, stem, said, answered)
         except Lost:
@@ -73,7 +74,7 @@ class Worker:
         last = (said.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["said nothing"])[-1]
         if self._stopped.is_set() and code:
             self._study.give_up(taken, "stopped")
-        elif code == 1:  # the training command's own verdict
+        elif code == 1 and DIVERGED in last:  # 1 is also how Python ends where it cannot even begin
             self._study.give_up(taken, FINAL)
             say(f"{name}: {last}")
         elif code:

@@ -90,7 +90,7 @@ def _aside(png: bytes) -> int:
         size = int.from_bytes(png[at : at + 4], "big")
         aside += 0 if png[at + 4 : at + 8] in (b"IHDR", b"PLTE", b"IDAT", b"IEND") else size
         at += 12 + size
-    return aside + abs(len(png) - at)
+    return min(len(png), aside + abs(len(png) - at))  # a chunk may claim more than there is
 
 
 def dropped_seeds(record: Record) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ run's dataset is there, its size and its tokenizer's vocabulary are taken; else 
 """
 
 import argparse
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,13 @@ from base.cli import Answer, OneLineParser, command, run
 from base.config import load
 from base.errors import BadInput, CheckFailed
 from data.manifest import MANIFEST, read_manifest
+from model.cost import parameters
 from model.memory import SPLIT
 from tools.planning.arithmetic import Plan, plan
 from tools.planning.gpus import gpu_named, known_gpus
 from train_gpt import RunConfig
 
-MOST_FLOPS = 1e40  # a planet of devices, for its age
+MOST_PARAMS = 1e15
 PARTS = ("weights", "gradients", "optimizer", "average", "copies", "activations", "logits", "step")
 
 
@@ -38,12 +40,14 @@ def act(args: argparse.Namespace) -> Answer:
     )  # fmt: skip
     given = {"shard_tokens": args.shard_tokens, "shards": args.shards}
     known = {**_dataset(config), **{name: value for name, value in given.items() if value is not None}}
+    if (params := sum(parameters(config.model).values())) > MOST_PARAMS:
+        raise BadInput(f"a model of {float(params):.3g} parameters is beyond all machines; use smaller sizes")
     try:
         answer = {"config": args.config, "gpu": args.gpu, **plan(config, replace(wanted, **known))}
-        if not answer["total_flops"] < MOST_FLOPS:
-            raise OverflowError(f"{answer['tokens']:.3g} tokens of {answer['params']:.3g} parameters")
-    except (OverflowError, RuntimeError, ValueError) as error:  # torch's meta tensors have 64-bit sizes
-        raise BadInput(f"sizes beyond all machines: {' '.join(str(error).split()):.160}; use smaller ones") from None
+        if not math.isfinite(float(answer["total_flops"]) + answer["cost_usd"]):
+            raise OverflowError
+    except OverflowError:
+        raise BadInput("a run beyond all numbers; use less of --tokens, --ratio, --rate or train.seconds") from None
     if args.check and not answer["fits"]:
         raise CheckFailed(answer["warnings"][0], answer)
     return answer

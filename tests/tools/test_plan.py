@@ -261,7 +261,7 @@ def test_seconds_that_are_kept_back_train_nothing() -> None:
     [
         ["model.dim=1000000000000"],
         ["model.vocab_size=1000000000000000000", "data.path=x"],
-        ["model.mlp_mult=1e300"],
+        ["model.hidden=0", "model.mlp_mult=1e300"],
         ["train.seconds=1e300", "train.steps=0"],
     ],
 )

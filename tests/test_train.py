@@ -399,6 +399,7 @@ def test_a_result_that_could_not_be_written_whole_is_none(work: Path, monkeypatc
         raise OSError(28, "No space left on device")
 
     log = RunLog(work)
+    log.metrics(step=1, elapsed_s=1.0, loss=6.0, grad_norm=1.0, step_s=1.0)
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
         log.finish({"val_bpb": 1.0})

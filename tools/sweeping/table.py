@@ -94,11 +94,11 @@ def verdicts(sweep: Sweep, trials: Sequence[Trial]) -> list[Verdict]:
     return [_verdict(claim, trials, len(sweep.sheet.seeds)) for claim in sweep.sheet.claims]
 
 
-def _verdict(claim: Claim, trials: Sequence[Trial], seeds_: int) -> Verdict:
+def _verdict(claim: Claim, trials: Sequence[Trial], asked: int) -> Verdict:
     better, worse = scores(trials, claim.better), scores(trials, claim.worse)
     test = _test(better, worse, claim.by_bpb)
     fallen = Counter(trial.variant for trial in trials if trial.state == "diverged")
-    fell = {variant for variant, count in fallen.items() if count == seeds_}  # with every seed; others may still train
+    fell = {variant for variant, count in fallen.items() if count == asked}  # with every seed; others may still train
     if test is not None:
         verdict = "holds" if test.p < P else "reversed" if 1 - test.p < P else "undecided"
     elif better and not worse and claim.worse in fell:

@@ -281,7 +281,7 @@ def scored(name: str, training: Training, log: RunLog, model: GPT | None = None)
     return score, took_s
 
 
-def packed(training: Training, weights: dict[str, torch.Tensor], code: int) -> bytes:
+def packed_bytes(training: Training, weights: dict[str, torch.Tensor], code: int) -> bytes:
     """The artifact; the whole model that it is made from is gone before the next one is needed."""
     model = GPT(training.config.model)
     load_weights(model, weights, FINAL)
@@ -295,7 +295,7 @@ def pack_and_score(
     """The artifact, and the score of what every reader of it will have."""
     device, artifact, begun_s = training.device, folder / ARTIFACT, time.perf_counter()
     if device.main:
-        write_whole(artifact, packed(training, weights, code))
+        write_whole(artifact, packed_bytes(training, weights, code))
     gather(0, device)  # the other ranks read it, too
     opened, packed_s = open_artifact(artifact), time.perf_counter() - begun_s
     log.say(packed_lines(opened.size_bytes, opened.sha256, packed_s, code))

@@ -41,7 +41,7 @@ def act(args: argparse.Namespace) -> Answer:
     sweep = read_sweep(Path(args.sweep))
     folder = sweep_folder(sweep.study)
     storage = args.storage or str(folder / JOURNAL)
-    file = storage.removeprefix(SQLITE) if storage.startswith(SQLITE) else storage
+    file = storage.removeprefix(SQLITE)
     if args.report and "://" not in file and not Path(file).is_file():
         raise BadInput(f"{storage}: no study is there to report on; run the sweep, or name its --storage")
     if args.out and Path(args.out).exists() and not Path(args.out).is_dir():

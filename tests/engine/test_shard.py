@@ -87,19 +87,13 @@ from pathlib import Path
 from base.config import load
 from data.dataset import open_dataset
 from engine.device import as_rank, gather, joined
-from engine.shard import value
 from train_gpt import RunConfig, Training
-
-def tensors(state):
-    if isinstance(state, dict):
-        state = list(state.values())
-    return [part for each in state for part in tensors(each)] if isinstance(state, list) else [state]
 
 def work():
     with joined() as device:
         training = Training(load(RunConfig, None, sys.argv[1:]), open_dataset("data"), device)
         training.step(0.0)
-        whole = [tensor for tensor in tensors(training.state_dict()["weights"])]
+        whole = list(training.state_dict()["weights"].values())
         sizes = gather([tensor.numel() for tensor in whole], device)
         assert not any(sizes[1]) and sum(sizes[0]) == sum(weight.numel() for weight in training.weights), sizes
         assert all(tensor.device.type == "cpu" for tensor in whole)

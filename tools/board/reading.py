@@ -214,13 +214,11 @@ def _size(folder: Path, name: str) -> int | None:
 def _changed(folder: Path, files: Sequence[File], contents: dict[str, bytes], missing: dict[str, str]) -> str:
     """Why the folder is not what its manifest says; "": it is."""
     hashes = {file.name: file.sha256 for file in files}
-    for name, content in contents.items():
+    there = [file.name for file in files if file.size_bytes is not None and file.name not in {MANIFEST, *missing}]
+    for name in dict.fromkeys([*contents, *there]):
+        content = contents[name] if name in contents else read_plain(folder / name, HASHED_BYTES)
         if hashes.get(name) != hashlib.sha256(content).hexdigest():
-            return f"{name} is not the file that the manifest names"
-    for file in files:
-        there = file.size_bytes is not None and file.name not in {MANIFEST, *contents, *missing}
-        if there and file.sha256 != hashlib.sha256(read_plain(folder / file.name, HASHED_BYTES)).hexdigest():
-            return f"{plain(file.name)} is not the file that the manifest names"
+            return f"{plain(name)} is not the file that the manifest names"
     gone = [file.name for file in files if file.size_bytes is None] + [name for name in missing if name in hashes]
     return f"{plain(gone[0])} is in the manifest and not, or not readable, in the folder" if gone else ""
 

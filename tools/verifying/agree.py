@@ -40,6 +40,11 @@ def _spelled(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value!s:.100}"
 
 
+def other_settings(a: Any, b: Any) -> str:
+    """What makes two configs other configurations, the seed apart; "": nothing."""
+    return ", ".join(".".join(path) for path in differing(a, b) if path not in {*MAY_DIFFER, SEED})
+
+
 def differing(a: Any, b: Any, at: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Where two configs are not the same."""
     if isinstance(a, dict) and isinstance(b, dict):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tools.claims.verdict import Finding, Level
-from tools.verifying.unpacking import is_loader, unpacked
+from tools.verifying.unpacking import MAKING, is_loader, unpacked
 
 NETWORK = {
     "socket", "ssl", "urllib", "http", "ftplib", "smtplib", "telnetlib", "poplib", "imaplib", "xmlrpc", "socketserver",
@@ -32,7 +32,6 @@ CALLS = {  # what a call reaches, by how it is written
 BLOBS = {"base64", "pickle", "marshal", "dill", "cloudpickle", "shelve"}
 WATCHED = {"os", "sys", "subprocess", "importlib", "asyncio", "torch", "numpy"}
 UNPICKLING = {("weights_only", False), ("allow_pickle", True)}
-DYNAMIC = {"exec", "eval", "compile", "__import__"}
 TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 DISTRIBUTIONS = {
     "yaml": "pyyaml",
@@ -191,7 +190,8 @@ def read_code(source: bytes) -> tuple[list[Seen], str]:
         found = []
         inside = unpacked(tree)
         for each in (tree, *(program.tree for program in inside)):
-            seen = Seen(loader=each is tree and is_loader(tree, inside), packs=[program.constant for program in inside])
+            loader = each is tree and bool(inside) and is_loader(tree, inside)
+            seen = Seen(loader=loader, packs=[program.constant for program in inside])
             seen.visit(each)
             found.append(seen)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -212,19 +212,18 @@ def code_findings(
     if len(found) > 1:
         yield Finding("code.packed", "note", f"{name} is packed; the program inside was unpacked, not run, and read")
     for seen in found:
-        loading = seen.loader and len(found) > 1
-        yield from _reaches(name, seen, loading)
-        yield from _hides(name, seen, loading)
+        yield from _reaches(name, seen)
+        yield from _hides(name, seen)
     if requirements is not None:
         yield from _needs(name, found, requirements)
 
 
-def _reaches(name: str, seen: Seen, loading: bool) -> Iterator[Finding]:
+def _reaches(name: str, seen: Seen) -> Iterator[Finding]:
     modules = {**seen.imports, **seen.guarded}
     for rule, wanted, what in (
         ("code.network", NETWORK, "can reach the network"),
         ("code.process", STARTS, "can start other programs or load native code"),
-        ("code.blob", BLOBS - {"base64"} if loading else BLOBS, "can hold data or code that is not to be read"),
+        ("code.blob", BLOBS - {"base64"} if seen.loader else BLOBS, "can hold data or code that is not to be read"),
     ):
         for module, line in modules.items():
             if rule == "code.process" and module == "subprocess" and seen.only_python:
@@ -258,9 +257,9 @@ def _reaches(name: str, seen: Seen, loading: bool) -> Iterator[Finding]:
             yield Finding("code.environment", "flag", message, {"file": name, "line": line})
 
 
-def _hides(name: str, seen: Seen, loading: bool) -> Iterator[Finding]:
+def _hides(name: str, seen: Seen) -> Iterator[Finding]:
     """A mere loader has to run what it holds, which is read as well."""
-    for call in () if loading else sorted(DYNAMIC & set(seen.calls)):
+    for call in () if seen.loader else sorted(MAKING & set(seen.calls)):
         line = seen.calls[call]
         message = f"{name}:{line} calls {call}(): what it makes cannot be read"
         yield Finding("code.dynamic", "unverified", message, {"file": name, "line": line})

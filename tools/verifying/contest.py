@@ -5,7 +5,6 @@ the log's own numbers against the claim, against the cap or against the clock ma
 """
 
 from collections.abc import Iterator
-from functools import partial
 
 from base.errors import BadInput
 from tools.claims.verdict import Finding, Level
@@ -48,8 +47,13 @@ def contest_findings(folder: Folder) -> Iterator[Finding]:
     entry = open_entry(folder, found)
     yield from found
     own = own_logs(entry)
-    for rule in (_evidence, scores, seed_scores, _seeds, partial(_sizes, own=own), partial(_clocks, own=own), _data):
-        yield from rule(entry)
+    yield from _evidence(entry)
+    yield from scores(entry, own)
+    yield from seed_scores(entry)
+    yield from _seeds(entry)
+    yield from _sizes(entry, own)
+    yield from _clocks(entry, own)
+    yield from _data(entry)
     yield from contest_code(folder, {log.name: entry.texts[log.name] for log in entry.logs})
 
 

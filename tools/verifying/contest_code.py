@@ -51,7 +51,7 @@ def contest_code(folder: Folder, logs: dict[str, str]) -> Iterator[Finding]:
 
 def _in_logs(programs: dict[str, list[str]], logs: dict[str, str]) -> Iterator[Finding]:
     """The source that a log begins with must be a shipped one, plain or packed; a stub that is part of it is not."""
-    scripts = [(name, _lines(text)) for name, texts in programs.items() for text in texts if _trains(_lines(text))]
+    scripts = [(name, text) for name, texts in programs.items() for text in map(_lines, texts) if _trains(text)]
     for name, log in [(name, _lines(log)) for name, log in logs.items()]:
         if programs and _trains(log):
             same = next((script for script, text in scripts if text in log), None)

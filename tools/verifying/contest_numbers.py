@@ -46,17 +46,17 @@ def _is(claimed: float, bpb: float) -> bool:
     return abs(claimed - bpb) <= max(AGREES, rounding(claimed))
 
 
-def scores(entry: Entry) -> Iterator[Finding]:
-    claimed, own = entry.bpb, own_logs(entry)
+def scores(entry: Entry, own: dict[str, Scored]) -> Iterator[Finding]:
+    """`own` as own_logs gives it."""
+    claimed = entry.bpb
     if claimed is None or not entry.logs:
         return
     means = {label: statistics.fmean(s.bpb for s in found) for label, found in final_scores(entry.logs).items()}
-    every = [(log.name, s) for log in entry.logs for s in log.scores]
     mean = next((means[scored.label] for scored in own.values() if scored.label in means), 0.0)
-    other = next((f"{name} {s.label}" for name, s in every if UNFINAL.search(s.label) and _is(claimed, s.bpb)), "")
-    other = next((label for label, bpb in means.items() if UNFINAL.search(label) and _is(claimed, bpb)), other)
-    near = [label for label, bpb in means.items() if abs(bpb - claimed) <= NEAR]
-    near += [f"{name} {s.label}" for name, s in every if abs(s.bpb - claimed) <= NEAR]
+    logged = [(label, label, bpb) for label, bpb in means.items()]
+    logged += [(f"{log.name} {s.label}", s.label, s.bpb) for log in entry.logs for s in log.scores]
+    other = next((where for where, label, bpb in logged if UNFINAL.search(label) and _is(claimed, bpb)), "")
+    near = next((where for where, _, bpb in logged if abs(bpb - claimed) <= NEAR), "")
     lowest = min(bpb for log in entry.logs for bpb in (*log.bpbs, *(s.bpb for s in log.scores)))
     evidence = {"claimed": claimed, "means": means}
     if own and (len(own) > 1 or entry.seeds < 2 or _is(claimed, mean)):
@@ -69,7 +69,7 @@ def scores(entry: Entry) -> Iterator[Finding]:
         message = f"val_bpb {claimed:.5f} is a score of what is not shipped ({other:.80})"
         yield Finding("number.val_bpb", "flag", message, evidence)
     elif near:
-        message = f"val_bpb {claimed:.5f} is only near the logs' ({near[0]:.80})"
+        message = f"val_bpb {claimed:.5f} is only near the logs' ({near:.80})"
         yield Finding("number.val_bpb", "flag", message, evidence)
     elif lowest > claimed + rough(claimed) and entry.all_logs and not entry.says(claimed):
         source = f"the lowest val_bpb in its {len(entry.logs)} log(s) is"

@@ -11,7 +11,7 @@ from base.files import read_plain
 from eval.stats import ENFORCED_P, Outcome, Rule, Seeds, known_sigma, nats_per_bpb, one_sample, seeds, welch
 from tools.claims.submission import Submission
 from tools.claims.verdict import Finding, Level
-from tools.verifying.agree import MAY_DIFFER, SEED, differing, disagreement
+from tools.verifying.agree import disagreement, other_settings
 from tools.verifying.folder import Folder
 from tools.verifying.record import SUBMISSION, VERDICTS, Options, Record
 from tools.verifying.strict import read_json
@@ -68,9 +68,7 @@ def one_configuration(record: Record) -> Iterator[Finding]:
     known = [(seed, log) for seed, log in record.logs.items() if log.config]
     for seed, log in known[1:]:
         first, config = known[0][0], known[0][1].config
-        other = [path for path in differing(config, log.config) if path not in {*MAY_DIFFER, SEED}]
-        if other:
-            names = ", ".join(".".join(path) for path in other)
+        if names := other_settings(config, log.config):
             yield Finding(
                 "seed.config",
                 "invalid",

@@ -16,12 +16,12 @@ from tools.verifying.numbers import means, readme, seed_numbers
 from tools.verifying.record import CODE, REQUIREMENTS, Options, Record
 from tools.verifying.seeds import lead, numbered, one_configuration, own_runs
 from tools.verifying.sizes import cap, sizes
-from tools.verifying.story import dated, kept_rules, machine, rule_of_the_score, shipped_code
+from tools.verifying.story import dated, kept_rules, machine, noted_config, rule_of_the_score, shipped_code
 
 RULES = (
     files, extra_files, figures, dropped_seeds, manifest, artifacts, sources, sizes, cap, logs, metrics, budgets,
-    numbered, own_runs, one_configuration, seed_numbers, means, readme, dated, rule_of_the_score, kept_rules, machine,
-    shipped_code,
+    numbered, own_runs, one_configuration, seed_numbers, means, readme, dated, rule_of_the_score, noted_config,
+    kept_rules, machine, shipped_code,
 )  # fmt: skip
 
 

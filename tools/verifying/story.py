@@ -6,7 +6,7 @@ from datetime import date
 from tools.bundling.join import BANNER
 from tools.bundling.packed import unpacked
 from tools.claims.verdict import Finding
-from tools.verifying.agree import MAY_DIFFER, SEED, differing, disagreement
+from tools.verifying.agree import disagreement, other_settings
 from tools.verifying.record import CODE, MANIFEST, SUBMISSION, Record
 
 
@@ -27,23 +27,25 @@ def dated(record: Record) -> Iterator[Finding]:
 
 def rule_of_the_score(record: Record) -> Iterator[Finding]:
     claim = record.submission
-    for seed, log in record.logs.items() if claim else ():
+    if claim is None:
+        return
+    for seed, log in record.logs.items():
         scored, trained = log.config.get("eval"), log.config.get("train")
-        if claim is None or not isinstance(scored, dict) or not isinstance(trained, dict):
+        if not isinstance(scored, dict) or not isinstance(trained, dict):
             continue
-        context = scored.get("context") or trained.get("seq_len")
-        rule = claim.evaluation
         for key, said, logged in (
-            ("stride", rule.stride, scored.get("stride")),
-            ("context", rule.context, context),
-            ("adapt", rule.adapt, scored.get("adapt", "")),  # a run's own score has none
+            ("stride", claim.evaluation.stride, scored.get("stride")),
+            ("context", claim.evaluation.context, scored.get("context") or trained.get("seq_len")),
+            ("adapt", claim.evaluation.adapt, scored.get("adapt", "")),  # a run's own score has none
         ):
             if said != logged:
                 yield disagreement("number.evaluation", f"evaluation.{key}", said, f"seed {seed}'s log has", logged)
-        noted = claim.notes.get("config")
-        other = [path for path in differing(log.config, noted) if path not in {*MAY_DIFFER, SEED}] if noted else []
-        if other:
-            names = ", ".join(".".join(path) for path in other)
+
+
+def noted_config(record: Record) -> Iterator[Finding]:
+    noted = record.submission.notes.get("config") if record.submission else None
+    for seed, log in record.logs.items() if noted else ():
+        if log.config and (names := other_settings(log.config, noted)):
             message = f"{SUBMISSION}: notes.config differs from seed {seed}'s log in {names:.200}"
             yield Finding("seed.config", "invalid", message, {"seed": seed})
 
@@ -64,9 +66,9 @@ def kept_rules(record: Record) -> Iterator[Finding]:
 
 def machine(record: Record) -> Iterator[Finding]:
     claim, track = record.submission, record.track
-    for seed, log in record.logs.items() if claim and track else ():
-        assert claim is not None
-        assert track is not None
+    if claim is None or track is None:
+        return
+    for seed, log in record.logs.items():
         if log.machine is None:
             message = f"seed {seed}'s log does not say on what it ran, in the words that a run has for it"
             yield Finding("claim.hardware", "unverified", message, {"seed": seed})

@@ -26,7 +26,7 @@ UNPACKING = {
     "decompress", "decompressobj", "LZMADecompressor", "BZ2Decompressor", "ZstdDecompressor", "b85decode", "a85decode",
     "b64decode", "decode", "encode", "FORMAT_RAW", "FORMAT_AUTO", "FORMAT_XZ", "FILTER_LZMA1", "FILTER_LZMA2",
 }  # fmt: skip
-MAKING = {"exec", "eval", "compile", "__import__"}
+MAKING = {"exec", "eval", "compile", "__import__"}  # code
 LONGEST_WORD = 16  # of a loader: the name of an encoding, no program
 
 
@@ -64,7 +64,7 @@ def is_loader(tree: ast.Module, programs: list[Program]) -> bool:
     told apart from a way to run something that is somewhere else.
     """
     modules: dict[str, str] = {}
-    names: dict[str, ast.expr] = {}
+    names: set[str] = set()
 
     def constant(node: ast.AST) -> bool:
         match node:
@@ -95,7 +95,7 @@ def is_loader(tree: ast.Module, programs: list[Program]) -> bool:
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if constant(value):
                 if name in names or name in modules or name in MAKING:
                     return False
-                names[name] = value
+                names.add(name)
             case ast.Assign(targets=[ast.Subscript(value=ast.Attribute(value=ast.Name(id=name), attr="cache"))]):
                 if modules.get(name) != "linecache":
                     return False

@@ -31,7 +31,6 @@ demo: $(STAMP)
 	$(BIN)/python -m tools.record runs/demo --track track_non_record_16mb --name demo -o runs/demo/records
 	$(BIN)/python -m tools.verify --sample --keep --records runs/demo/records runs/demo/records/*/*_demo
 	$(BIN)/python -m tools.leaderboard runs/demo/records
-	$(BIN)/python -m tools.tour runs/demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

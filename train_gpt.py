@@ -21,15 +21,14 @@ import torch
 from annotated_types import Ge, Lt
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
-from base.code import OWN_CONFIG, OWN_NAME, OWN_SHA256, code_bytes, sources_sha256
 from base.config import load, to_dict, to_yaml
-from base.files import write_whole
-from base.runs import new_or_unfinished
+from base.files import atomic_file
+from base.run_folder import ARTIFACT, CHECKPOINT, MODEL, new_or_unfinished
+from base.source import OWN_CONFIG, OWN_NAME, OWN_SHA256, code_bytes, sources_sha256
 from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
 from data.loader import DataConfig, Loader
 from engine.checkpoint import (
-    CHECKPOINT,
     diverged,
     load_checkpoint,
     load_weights,
@@ -40,23 +39,23 @@ from engine.checkpoint import (
 from engine.clock import Clock
 from engine.config import TrainConfig, micro_rows
 from engine.device import Device, agree, as_rank, average_gradients, gather, joined, mean, memory_told
-from engine.log import RESULT, RunLog, environment, live_line, packed_lines, provenance, scored_line, trained_line
+from engine.log import RunLog, environment, live_line, packed_lines, provenance, scored_line, trained_line
 from engine.shard import gathered, placer, spread, spread_optimizer, value, whole
 from engine.stopping import sigterm
+from eval.metric import Score
 from eval.own import own_score
 from eval.score import EvalConfig, score_tokens, total
-from eval.tally import Score
 from model.config import ModelConfig
 from model.cost import flops_per_token, parameters
 from model.gpt import GPT, parameter_kind
 from model.memory import Trainer, summary
 from optim.average import Average, AverageConfig
 from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates, warm_up
-from quant.packing import Packer, projected_bytes
+from quant.packer import Packer, projected_bytes
 from quant.quantize import QuantConfig
 from quant.unpack import open_artifact
 
-DEFAULT, FINAL, ARTIFACT = "configs/demo.yaml", "model.pt", "model.golf"
+DEFAULT = "configs/demo.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +244,7 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     training = Training(config, dataset, device)  # whatever it refuses leaves no folder
     clock, code, made_of = training.clock, code_bytes(None), sources_sha256()
     Packer.require(training.model, config.quant, code)
-    folder = Path(gather(str(new_or_unfinished(name, to_yaml(config), RESULT)) if device.main else "", device)[0])
+    folder = Path(gather(str(new_or_unfinished(name, to_yaml(config))) if device.main else "", device)[0])
     log, hashes = RunLog(folder if device.main else None), dataset.manifest.hashes()
     if training.resume(folder):
         log.truncate_metrics(clock.step)
@@ -261,7 +260,7 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     training.average.swap(training.weights)
     weights = gathered(training.model.state_dict())
     if device.main:
-        save_checkpoint(folder, {"config": to_dict(config), "weights": weights}, FINAL)
+        save_checkpoint(folder, {"config": to_dict(config), "weights": weights}, MODEL)
     score, _ = scored("pre_quant", training, log)
     how = {"seed": config.seed, "stride": config.eval.stride, "context": training.context}
     what = {"run": str(folder.resolve()), "params": sum(parameters(config.model).values()), "steps": clock.step}
@@ -284,7 +283,7 @@ def scored(name: str, training: Training, log: RunLog, model: GPT | None = None)
 def packed_bytes(training: Training, weights: dict[str, torch.Tensor], code: int) -> bytes:
     """The artifact; the whole model that it is made from is gone before the next one is needed."""
     model = GPT(training.config.model)
-    load_weights(model, weights, FINAL)
+    load_weights(model, weights, MODEL)
     packer = Packer(model.to(training.device.torch), to_dict(training.config), training.dataset)
     return packer.packed(training.config.quant, code).data
 
@@ -295,7 +294,7 @@ def pack_and_score(
     """The artifact, and the score of what every reader of it will have."""
     device, artifact, begun_s = training.device, folder / ARTIFACT, time.perf_counter()
     if device.main:
-        write_whole(artifact, packed_bytes(training, weights, code))
+        atomic_file(artifact, packed_bytes(training, weights, code))
     gather(0, device)  # the other ranks read it, too
     opened, packed_s = open_artifact(artifact), time.perf_counter() - begun_s
     log.say(packed_lines(opened.size_bytes, opened.sha256, packed_s, code))

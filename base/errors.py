@@ -1,4 +1,4 @@
-"""The two ways a command ends other than well, as exceptions.
+"""The two ways a command fails, as exceptions.
 
 Not for bugs: those keep their traceback. `base.cli` turns these into exit codes and one line on stderr.
 """
@@ -14,11 +14,8 @@ class BadInput(Exception):
 
 
 class CheckFailed(Exception):
-    """The claim or check that the command was asked to make does not hold (exit code 1).
+    """The claim or check does not hold (exit code 1). `answer`: what the command prints all the same."""
 
-    `answer`: what was found nevertheless, which the command prints as it would have had the check held.
-    """
-
-    def __init__(self, message: str, answer: dict[str, Any] | None = None) -> None:
+    def __init__(self, message: str, answer: Any = None) -> None:
         super().__init__(message)
         self.answer = answer

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput, CheckFailed
-from data.building import Recipe, build_dataset, request_of
+from data.build import Recipe, build_dataset, request_of
 from data.check import count_tokens
 from data.corpus import open_corpus
 from data.dataset import open_dataset

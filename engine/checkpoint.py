@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from base.errors import BadInput, CheckFailed
+from base.run_folder import CHECKPOINT
 from engine.shard import spread
 
-CHECKPOINT = "checkpoint.pt"
 DIVERGED = "has diverged"  # in the last words of a run that did
 
 

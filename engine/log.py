@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from base.files import write_whole
+from base.files import atomic_file
+from base.run_folder import LOG, METRICS, RESULT
 from engine.clock import Clock
 from engine.device import Device
 from engine.plot import plot_losses
 
 PLAIN_EVERY_S = 10.0
-RESULT = "result.json"
 
 
 def environment(device: Device) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class RunLog:
     def begin(self) -> None:
         """Nothing is kept of a run that was stopped before its first checkpoint."""
         if self._folder is not None:
-            for name in ("train.log", "metrics.jsonl"):
+            for name in (LOG, METRICS):
                 (self._folder / name).unlink(missing_ok=True)
 
     def say(self, text: str) -> None:
@@ -96,13 +96,13 @@ class RunLog:
             return
         self._clear()
         print(text, file=sys.stderr, flush=True)
-        with (self._folder / "train.log").open("a", encoding="utf-8") as stream:
+        with (self._folder / LOG).open("a", encoding="utf-8") as stream:
             stream.write(text + "\n")
 
     def metrics(self, **values: Any) -> None:
         if self._folder is None:
             return
-        with (self._folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+        with (self._folder / METRICS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(values) + "\n")
 
     def validated(self, clock: Clock, bpb: float, artifact_bytes: int, cap_bytes: int) -> None:
@@ -117,12 +117,12 @@ class RunLog:
         """With the result beside it the run is finished."""
         if self._folder is not None:
             plot_losses(self._folder)
-            write_whole(self._folder / RESULT, (json.dumps(answer, indent=1) + "\n").encode())
+            atomic_file(self._folder / RESULT, (json.dumps(answer, indent=1) + "\n").encode())
         return answer
 
     def truncate_metrics(self, step: int) -> None:
         """Forget what was measured after `step`: a resumed run will measure it again."""
-        path = self._folder / "metrics.jsonl" if self._folder else None
+        path = self._folder / METRICS if self._folder else None
         if path is None or not path.exists():
             return
         kept = []
@@ -132,7 +132,7 @@ class RunLog:
                     kept.append(line)
             except ValueError:  # the line that a kill cut short
                 break
-        write_whole(path, "".join(line + "\n" for line in kept).encode())
+        atomic_file(path, "".join(line + "\n" for line in kept).encode())
 
     def progress(self, text: str) -> None:
         """The live line; off a terminal, one plain line every few seconds."""

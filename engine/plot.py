@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-METRICS, PICTURE = "metrics.jsonl", "loss.png"
+from base.run_folder import LOSS_PLOT, METRICS
 
 
 def plot_losses(folder: Path) -> None:
@@ -29,7 +29,7 @@ def plot_losses(folder: Path) -> None:
         right.set_ylabel("bits a byte")
         right.legend(loc="upper center")
     axes.legend(loc="upper right")
-    figure.savefig(folder / PICTURE, dpi=120)
+    figure.savefig(folder / LOSS_PLOT, dpi=120)
 
 
 def smoothed(steps: list[tuple[int, float]], share: float = 0.95) -> list[tuple[int, float]]:

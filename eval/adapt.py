@@ -3,7 +3,7 @@
     scorer = Adapted(ADAPTATIONS["mix"], model, tokenizer, context, stride, batch_tokens)      a Scorer (eval.scorer)
     for first, nats in scorer.losses(tokens): …                                                as eval.score.losses
 
-mix        the model's forecast mixed with what the text has taught so far (eval.mix); normalised by construction
+mix        the model's forecast mixed with what the text has taught so far (eval.mixing.mix); normalised by construction
 ttt        the model itself learns from each chunk once it is scored (eval.ttt)
 ttt+mix    both: what has learned is mixed
 
@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from data.bytes import ByteTable
 from data.tokenizer import Tokenizer
-from eval.mix import Mixed, log_probabilities
+from eval.mixing.mix import Mixed, log_probabilities
+from eval.mixing.mixer import MixConfig
 from eval.scorer import Floats, Scored, Tokens
-from eval.treemixer import MixConfig
 from eval.ttt import TTTConfig, lessons
 from model.gpt import GPT
 

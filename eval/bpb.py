@@ -27,21 +27,19 @@ import torch
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.errors import BadInput, CheckFailed
-from base.files import require_folder_of, write_whole
+from base.files import atomic_file, require_folder_of
 from base.progress import counted_progress
-from base.runs import named_or_newest
+from base.run_folder import ARTIFACT, SCORE, named_or_newest
 from data.dataset import Dataset
 from engine.device import Device, as_rank, gather, joined
 from eval.adapt import ADAPTATIONS, Adapted
+from eval.metric import Score, Tally, bits_per_byte
 from eval.plot import plot_positions
-from eval.rule import checked_context, checked_stride, matching_dataset, own_stride
+from eval.protocol import checked_context, checked_stride, matching_dataset, own_stride
 from eval.score import EvalConfig, planned_losses, total
 from eval.stats import nats_per_bpb
-from eval.tally import Score, Tally, bits_per_byte
 from eval.windows import Windows, plan_documents
 from quant.unpack import Artifact, open_artifact
-
-ARTIFACT, SCORE = "model.golf", "score.json"
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -146,7 +144,7 @@ def scored(
     everybodys = gather(found, device)
     if device.main:
         target = Path(args.output) if args.output else path.with_name(SCORE)
-        write_whole(target, (json.dumps(answer, indent=1) + "\n").encode())
+        atomic_file(target, (json.dumps(answer, indent=1) + "\n").encode())
         if found is not None:
             for theirs in filter(None, everybodys):
                 found.merge(theirs)

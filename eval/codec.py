@@ -21,15 +21,15 @@ import torch
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.errors import BadInput
-from base.files import file_sha256, require_folder_of, write_whole
+from base.files import atomic_file, file_sha256, require_folder_of
 from base.progress import byte_progress
-from base.runs import named_or_newest
+from base.run_folder import ARTIFACT, named_or_newest
 from data.bytes import ByteTable
 from eval.any_bytes import to_tokens
-from eval.arithmetic import TOTAL
 from eval.codec_format import DIGEST_BYTES, Compressed, digest, read, write
-from eval.rule import checked_context, checked_stride, longest_context
-from eval.streams import Desynchronised, Rule, block_count, decode, encode, rows_for
+from eval.lm_coder import Desynchronised, Rule, block_count, decode, encode, rows_for
+from eval.protocol import checked_context, checked_stride, longest_context
+from eval.range_coder import TOTAL
 from quant.unpack import Artifact, open_artifact
 
 PIPE = "-"
@@ -44,7 +44,7 @@ def act(args: argparse.Namespace) -> Answer:
     if args.verb == "decompress" and (args.stride, args.context) != (None, None):
         raise BadInput("--stride and --context are for compress; a compressed file says its own rule")
     require_folder_of(None if target == PIPE else target)
-    path = named_or_newest(named[0] if named else None, "model.golf")
+    path = named_or_newest(named[0] if named else None, ARTIFACT)
     data = sys.stdin.buffer.read() if source == PIPE else Path(source).read_bytes()
     compressed = None if args.verb == "compress" else read_for(path, data)
     artifact, started = open_artifact(path), time.perf_counter()
@@ -163,7 +163,7 @@ def _deliver(data: bytes, target: str) -> None:
     elif path.exists() and not path.is_file():
         path.write_bytes(data)  # a device, a named pipe: not to be replaced by a file
     else:
-        write_whole(path, data)
+        atomic_file(path, data)
 
 
 def show(answer: Answer) -> str:

@@ -5,7 +5,7 @@
     python -m eval.probe --command "python script.py" --data DIR    (a child process: eval/subprocess_scorer.py)
     python -m eval.probe --only coins codec
 
-Exit code 1 when a probe fails. What a probe proves is in eval/probes.py, canary.py, replay.py and fresh.py. `fresh`
+Exit code 1 when a probe fails. What a probe proves is in eval/probes/. `fresh`
 needs documents that neither side of the dataset has (--fresh); without them it is not run, which is not a pass.
 """
 
@@ -22,15 +22,13 @@ import numpy as np
 
 from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput, CheckFailed
-from base.runs import named_or_newest
+from base.run_folder import ARTIFACT, named_or_newest
 from data.corpus import open_corpus
 from data.dataset import Dataset, open_dataset
 from data.overlap import find_overlap
 from eval.adapt import ADAPTATIONS, Adapted
-from eval.canary import coin_canary
-from eval.fresh import FEWEST, Bigram, fresh_text
 from eval.model_scorer import ModelScorer
-from eval.probes import (
+from eval.probes.basic import (
     Finding,
     boundary,
     byte_oracle,
@@ -42,8 +40,10 @@ from eval.probes import (
     target_flip,
     truncation,
 )
-from eval.replay import Growing, codec_sample
-from eval.rule import checked_context, checked_stride, matching_dataset, own_stride
+from eval.probes.canary import coin_canary
+from eval.probes.codec import Growing, codec_sample
+from eval.probes.fresh import FEWEST, Bigram, fresh_text
+from eval.protocol import checked_context, checked_stride, matching_dataset, own_stride
 from eval.score import EvalConfig
 from eval.scorer import InTurns, Predictor, Scorer, Tokens
 from eval.subprocess_scorer import Child, ChildPredictor
@@ -52,7 +52,6 @@ from quant.unpack import open_artifact
 NAMES = (
     "repeat", "coverage", "bytes", "normalised", "flip", "suffix", "truncation", "boundary", "coins", "codec", "fresh",
 )  # fmt: skip
-ARTIFACT = "model.golf"
 FEWEST_TOKENS, FEWEST_KINDS = 64, 8  # of a sample
 SOURCE_TOKENS = 1 << 16  # real phrases for the canary
 REFERENCE_TOKENS = 1 << 22  # of the training side, for the reference of fresh text

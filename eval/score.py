@@ -23,7 +23,7 @@ from torch.distributed.fsdp import FSDPModule
 from base.errors import BadInput
 from data.bytes import ByteTable
 from engine.device import Device, gather
-from eval.tally import Score, Tally
+from eval.metric import Score, Tally
 from eval.windows import Windows, plan_windows
 from model.cost import scoring_flops
 from model.gpt import GPT

@@ -1,7 +1,7 @@
 """Muon: momentum, then the nearest orthogonal matrix, by a few matrix products (Jordan et al. 2024).
 
 For hidden matrices only; embeddings, heads and vectors go to AdamW (optim/groups.py). The mathematics is pure
-functions; the class holds momentum; its step is the same for any number of ranks that share the work (optim/share.py).
+functions; the class holds momentum; its step is the same for any number of ranks (optim/distributed.py).
 """
 
 from collections.abc import Iterable
@@ -10,8 +10,8 @@ from functools import partial
 import torch
 from torch.optim import Optimizer
 
+from optim.distributed import turned
 from optim.sharded import held
-from optim.share import turned
 
 # The quintic's coefficients: steep at zero, so that five steps bring every singular value of a matrix of norm 1 that
 # is not vanishing to about 0.7 … 1.2. Exactness is not worth more steps.

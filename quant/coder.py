@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from quant.grid import Integers
+from quant.dequant import Integers
 from quant.trellis import States
 
 LEVEL = 22

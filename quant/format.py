@@ -22,7 +22,7 @@ import numpy.typing as npt
 from base.errors import BadInput
 from quant.bits import DEFAULT_BITS
 from quant.coder import decode_ranges, decode_zstd, encode_ranges, encode_zstd
-from quant.grid import Grid, Integers
+from quant.dequant import Grid, Integers
 from quant.stored import Stored
 
 MAGIC, VERSION = b"GOLF", 2

@@ -10,14 +10,14 @@ import sys
 
 from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput
-from base.runs import named_or_newest
+from base.run_folder import ARTIFACT, named_or_newest
 from quant.format import read_artifact
-from quant.table import kind_rows, tensor_rows
+from quant.report import kind_rows, tensor_rows
 from quant.treemap import plot_bytes
 
 
 def act(args: argparse.Namespace) -> Answer:
-    path = named_or_newest(args.artifact, "model.golf")
+    path = named_or_newest(args.artifact, ARTIFACT)
     data = path.read_bytes()
     try:
         contents = read_artifact(data)

@@ -17,23 +17,21 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from base.cli import Answer, OneLineParser, command, run
-from base.code import code_bytes
 from base.config import Layer, build
 from base.errors import BadInput
-from base.files import require_folder_of, write_whole
-from base.runs import named_or_newest
+from base.files import atomic_file, require_folder_of
+from base.run_folder import ARTIFACT, MODEL, named_or_newest
+from base.source import code_bytes
 from data.dataset import Dataset, open_dataset
 from engine.checkpoint import load_weights, read_state
 from model.config import ModelConfig
 from model.gpt import GPT
-from quant.damage import damage_of
+from quant.fidelity import damage_of
 from quant.format import Codec
-from quant.packing import Packed, Packer
+from quant.packer import Packed, Packer
 from quant.quantize import Method, QuantConfig
-from quant.table import kind_rows, tensor_rows
+from quant.report import kind_rows, tensor_rows
 from quant.treemap import plot_bytes
-
-MODEL, ARTIFACT = "model.pt", "model.golf"
 
 
 def act(args: argparse.Namespace) -> Answer:
@@ -45,7 +43,7 @@ def act(args: argparse.Namespace) -> Answer:
     packer, code = Packer(model, config, dataset), code_bytes(args.code)
     counted = 0 if args.fit_artifact is not None else code  # against the cap
     packed = packer.fit(quant, quant.cap_bytes - counted) if quant.cap_bytes else packer.pack(quant)
-    write_whole(out, packed.data)
+    atomic_file(out, packed.data)
     harm = damage_of(packed.data, model, dataset, config["train"]["seq_len"], args.check_tokens)
     originals = {name: parameter.detach().numpy() for name, parameter in model.named_parameters()}
     if args.plot:

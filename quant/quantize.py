@@ -14,11 +14,11 @@ from annotated_types import Ge, Gt, Lt
 from base.errors import BadInput
 from model.gpt import GPT, parameter_kind
 from quant.bits import DEFAULT_BITS, parse_bits
+from quant.dequant import Floats, Grid, Integers
 from quant.format import Codec
-from quant.grid import Floats, Grid, Integers
 from quant.hessian import Cost
-from quant.rate import RateParts, Shape, grid_at, shapes
 from quant.rounding import absmax, clip, feedbacks, nearest, sigma
+from quant.step_sizes import RateParts, Shape, grid_at, shapes
 from quant.stored import Stored
 
 SIDE_BY_SIDE = 1 << 25  # numbers of matrices and their Hessians that go through error feedback at once

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from quant.grid import Floats, Grid, Integers
+from quant.dequant import Floats, Grid, Integers
 from quant.trellis import search
 
 DAMPING = 0.01  # of the Hessian's mean diagonal

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quant.grid import Floats, Grid
+from quant.dequant import Floats, Grid
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from quant.report import entropy_bits
 from quant.stored import Stored
-from quant.table import entropy_bits
 
 LETTER_WIDTH, KIND_HEIGHT = 0.0048, 0.03  # of the picture: a letter of a tensor's name, a line with a kind's
 Box = tuple[float, float, float, float]  # left, bottom, width, height

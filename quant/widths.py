@@ -13,8 +13,8 @@ from quant.bits import DEFAULT_BITS, parse_bits
 from quant.budget import Option
 from quant.hessian import Cost
 from quant.quantize import QuantConfig, as_matrix, simply
+from quant.report import entropy_bits
 from quant.rounding import conditioned
-from quant.table import entropy_bits
 
 FREE = dict.fromkeys(DEFAULT_BITS, 0) | {"control": DEFAULT_BITS["control"]}
 

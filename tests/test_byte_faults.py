@@ -22,7 +22,7 @@ from data.dataset import Dataset, open_dataset
 from data.manifest import Manifest
 from data.shards import HEADER_BYTES, header
 from data.tokenizer import SPACE, SentencePieceTokenizer
-from eval.tally import Tally
+from eval.metric import Tally
 from eval.windows import plan_windows
 from tests.conftest import contest_rule, prep, sentencepiece_like
 

@@ -15,10 +15,10 @@ import torch
 from torch._dynamo.utils import counters
 
 from base.cli import run, show_pairs
-from base.code import hash_of, sources
 from base.config import load, to_yaml
 from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
+from base.source import hash_of, sources
 from data.dataset import open_dataset
 from data.ensure import ensure_dataset
 from data.loader import Loader

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from base.cli import Answer, OneLineParser, command, run
-from base.runs import named_or_newest
+from base.run_folder import named_or_newest
 from data.corpus import open_corpus
 from data.encoding import cores
 from tools.bench_codec import codec_rows

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load
-from base.files import require_folder_of, write_whole
+from base.files import atomic_file, require_folder_of
 from tools.bundling.build import bundle
 from train_gpt import DEFAULT, RunConfig
 
@@ -23,7 +23,7 @@ def act(args: argparse.Namespace) -> Answer:
     require_folder_of(args.output)
     path, *words = args.words if args.words and "=" not in args.words[0] else [DEFAULT, *args.words]
     built = bundle(load(RunConfig, path, words), args.packed, Path(path).stem)
-    write_whole(Path(args.output), built.data)
+    atomic_file(Path(args.output), built.data)
     return {
         "path": str(Path(args.output).resolve()),
         "bytes": len(built.data),

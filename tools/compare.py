@@ -21,14 +21,14 @@ from rich.progress import track
 
 from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput
-from base.runs import named_or_newest
+from base.run_folder import MODEL, named_or_newest
 from quant.coder import encode_ranges, encode_zstd
-from quant.damage import damage_of
-from quant.pack import MODEL, open_run
-from quant.packing import Packer
+from quant.fidelity import damage_of
+from quant.pack import open_run
+from quant.packer import Packer
 from quant.quantize import QuantConfig
+from quant.report import entropy_bits
 from quant.stored import Stored
-from quant.table import entropy_bits
 
 EVEN = "mlp={0},attn={0},embed={0},head={0},bigram={0}"
 WAYS: list[tuple[str, dict[str, Any]]] = [

@@ -42,7 +42,7 @@ from tools.llama import (
     rscalm_weights,
 )
 from tools.llama_tokenizer import tokenizer_config, tokenizer_json
-from tools.opening import (
+from tools.load_model import (
     ARTIFACT,
     LLAMA,
     LLAMA_CONFIG,

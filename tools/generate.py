@@ -24,8 +24,8 @@ from base.cli import Answer, OneLineParser, command, run
 from base.config import Layer, build
 from base.errors import BadInput
 from engine.device import joined
-from tools.decoding import Speech, continued, healed
-from tools.opening import ARTIFACT, MODEL, Opened, add_yarn_flags, open_model, stretched
+from tools.generation import Speech, continued, healed
+from tools.load_model import ARTIFACT, MODEL, Opened, add_yarn_flags, open_model, stretched
 from tools.sampling import Sampling
 
 MOST_NEW = 50

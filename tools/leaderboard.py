@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from base.cli import Answer, OneLineParser, command, run
-from base.files import write_whole
+from base.files import atomic_file
 from tools.board.markdown import markdown
 from tools.board.page import page
 from tools.board.ranking import Row, groups
@@ -26,8 +26,8 @@ def act(args: argparse.Namespace) -> Answer:
     board = read_board(root)
     found = groups(board)
     readme, html = root / "README.md", root / "index.html"
-    write_whole(readme, markdown(board, found).encode("utf-8"))
-    write_whole(html, page(board, found).encode("utf-8"))
+    atomic_file(readme, markdown(board, found).encode("utf-8"))
+    atomic_file(html, page(board, found).encode("utf-8"))
     return {
         "readme": str(readme),
         "page": str(html),

@@ -1,7 +1,7 @@
 """From logits to the next token: pure functions of one row of logits (V,), the tokens so far and a uniform number.
 
 In this order, as Hugging Face has it: repetition penalty, no repeated n-gram, temperature, top-k, top-p, the draw.
-A token that may not come has a logit of minus infinity. Not for running a model: tools/decoding.py does that.
+A token that may not come has a logit of minus infinity. Not for running a model: tools/generation.py does that.
 """
 
 import math

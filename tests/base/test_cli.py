@@ -1,4 +1,4 @@
-"""base.cli, base.runs, base.progress: exit codes, one line, one JSON object."""
+"""base.cli, base.run_folder, base.progress: exit codes, one line, one JSON object."""
 
 import argparse
 import json
@@ -12,9 +12,9 @@ import pytest
 
 from base.cli import command, run
 from base.errors import BadInput, CheckFailed
-from base.files import require_folder_of, write_whole
+from base.files import atomic_file, require_folder_of
 from base.progress import byte_progress
-from base.runs import named_or_newest, newest
+from base.run_folder import named_or_newest, newest
 
 
 def call(act: Callable[[argparse.Namespace], dict[str, Any]], *words: str) -> int:
@@ -72,10 +72,10 @@ def test_a_failed_check_may_have_an_answer_which_is_printed_as_any_other(capsys:
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    write_whole(tmp_path / "a", b"first")
+    atomic_file(tmp_path / "a", b"first")
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="directory"):
-        write_whole(tmp_path / "folder", b"x")
+        atomic_file(tmp_path / "folder", b"x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "folder"]
     for output, says in ((tmp_path / "none" / "f", "does not exist"), (tmp_path / "folder", "is a folder")):
         with pytest.raises(BadInput, match=says):

@@ -13,8 +13,8 @@ import torch
 from data.bytes import ByteTable
 from data.tokenizer import SentencePieceTokenizer
 from data.tokenizer_training import train_tokenizer
-from eval.fresh import Bigram
 from eval.model_scorer import ModelScorer
+from eval.probes.fresh import Bigram
 from eval.scorer import Floats, InTurns, Scored, Scorer, Tokens
 from eval.windows import plan_windows
 from model.config import ModelConfig

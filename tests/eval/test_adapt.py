@@ -6,8 +6,8 @@ import torch
 
 from data.tokenizer import ByteTokenizer
 from eval.adapt import ADAPTATIONS, Adaptation, Adapted
+from eval.mixing.mixer import MixConfig
 from eval.score import losses
-from eval.treemixer import MixConfig
 from eval.ttt import TTTConfig
 from model.config import ModelConfig
 from model.gpt import GPT

@@ -20,7 +20,7 @@ from engine.device import Device
 from eval import bpb
 from eval.score import planned_losses
 from model.gpt import GPT
-from quant.packing import Packer
+from quant.packer import Packer
 from quant.quantize import QuantConfig
 from quant.unpack import open_artifact
 from tests.conftest import prep
@@ -189,7 +189,7 @@ def test_an_empty_validation_side_is_refused(
         path, manifest = dataset.path, dataset.manifest
         val = np.zeros(0, np.uint16)
 
-    monkeypatch.setattr("eval.rule.open_dataset", lambda path: Empty())
+    monkeypatch.setattr("eval.protocol.open_dataset", lambda path: Empty())
     assert "its validation side has 0 tokens" in refusal(capsys, artifact)
     assert open_dataset(dataset.path)
 

@@ -1,11 +1,11 @@
-"""eval.canary: the inequality, exactly and by chance, and how far each cheater is beyond it."""
+"""eval.probes.canary: the inequality, exactly and by chance, and how far each cheater is beyond it."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from eval.canary import AFTER, BEFORE, BETS, ECHO, GAP, LIMIT_BITS, coin_canary, gain_bits, lay_out, total_bits
+from eval.probes.canary import AFTER, BEFORE, BETS, ECHO, GAP, LIMIT_BITS, coin_canary, gain_bits, lay_out, total_bits
 from eval.scorer import Scorer
 from tests.eval import cheaters
 from tests.eval.cheaters import World, make_world

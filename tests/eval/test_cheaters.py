@@ -5,9 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from eval.canary import coin_canary
-from eval.fresh import fresh_text
-from eval.probes import (
+from eval.probes.basic import (
     Finding,
     boundary,
     byte_oracle,
@@ -19,7 +17,9 @@ from eval.probes import (
     target_flip,
     truncation,
 )
-from eval.replay import Growing, codec_sample
+from eval.probes.canary import coin_canary
+from eval.probes.codec import Growing, codec_sample
+from eval.probes.fresh import fresh_text
 from eval.scorer import Scorer
 from tests.eval import cheaters
 from tests.eval.cheaters import World, make_world

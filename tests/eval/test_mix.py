@@ -1,4 +1,4 @@
-"""eval.mix: normalised, causal, no worse than the model, and much better where the text repeats itself."""
+"""eval.mixing.mix: normalised, causal, no worse than the model, and much better where the text repeats itself."""
 
 import time
 
@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
-from eval.mix import Mixed, log_probabilities
+from eval.mixing.mix import Mixed, log_probabilities
+from eval.mixing.mixer import MixConfig
 from eval.score import losses
-from eval.treemixer import MixConfig
 from model.config import ModelConfig
 from model.gpt import GPT
 

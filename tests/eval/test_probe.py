@@ -12,7 +12,7 @@ from data.dataset import Dataset, open_dataset
 from eval.probe import NAMES, act, parser, show
 from model.config import ModelConfig
 from model.gpt import GPT
-from quant.packing import Packer
+from quant.packer import Packer
 from quant.quantize import QuantConfig
 from tests.conftest import make_text, prep
 

@@ -9,10 +9,10 @@ import pytest
 from base.errors import CheckFailed
 from data.bytes import ByteTable
 from data.tokenizer_training import train_tokenizer
-from eval.fresh import Bigram, fresh_text
 from eval.model_scorer import ModelScorer
-from eval.probes import byte_oracle, costs, coverage, lay_ground, normalisation, repeat, suffix, truncation
-from eval.replay import Growing, codec_sample
+from eval.probes.basic import byte_oracle, costs, coverage, lay_ground, normalisation, repeat, suffix, truncation
+from eval.probes.codec import Growing, codec_sample
+from eval.probes.fresh import Bigram, fresh_text
 from eval.score import losses
 from eval.scorer import Floats, Scored, Tokens
 from tests.eval.cheaters import Forecaster, World, make_world, tiny_gpt

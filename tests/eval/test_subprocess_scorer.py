@@ -11,7 +11,7 @@ import pytest
 from base.errors import BadInput, CheckFailed
 from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer
-from eval.replay import Growing, codec_sample
+from eval.probes.codec import Growing, codec_sample
 from eval.scorer import InTurns, Scorer
 from eval.subprocess_scorer import Child, ChildPredictor
 

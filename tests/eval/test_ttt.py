@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer
 from eval.adapt import Adaptation, Adapted
+from eval.metric import Tally
 from eval.score import losses
-from eval.tally import Tally
 from eval.ttt import UNTAUGHT, Adapter, Chunk, Learner, TTTConfig, lesson, plan_chunks
 from eval.windows import plan_windows
 from model.config import ModelConfig

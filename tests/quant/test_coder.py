@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from quant.coder import EDGES, FACTOR, FULL, _model, decode_ranges, decode_zstd, encode_ranges, encode_zstd
-from quant.grid import Integers
-from quant.table import entropy_bits
+from quant.dequant import Integers
+from quant.report import entropy_bits
 
 matrices = st.lists(
     st.tuples(st.integers(0, 12), st.integers(0, 40)).flatmap(

@@ -19,8 +19,8 @@ from data.tokenizer import ByteTokenizer
 from model.config import ModelConfig
 from model.gpt import GPT, parameter_kind
 from quant.coder import decode_zstd, encode_zstd
+from quant.dequant import Grid
 from quant.format import MAGIC, PREFIX, VERSION, Codec, read_artifact, write_artifact
-from quant.grid import Grid
 from quant.quantize import QuantConfig, quantize
 from quant.rounding import absmax
 from quant.stored import Stored

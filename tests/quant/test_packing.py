@@ -21,9 +21,9 @@ from engine.device import Device
 from model.config import ModelConfig
 from model.gpt import GPT
 from quant import inspect, pack
-from quant.damage import Damage, damage
+from quant.fidelity import Damage, damage
 from quant.hessian import measure
-from quant.packing import Packer, calibration_rows, projected_bytes
+from quant.packer import Packer, calibration_rows, projected_bytes
 from quant.quantize import Method, QuantConfig, quantize
 from quant.unpack import open_artifact, put_into
 from tests.conftest import prep

@@ -1,10 +1,10 @@
-"""quant.rounding and quant.grid: what each way of rounding promises, against plain fp64 arithmetic."""
+"""quant.rounding and quant.dequant: what each way of rounding promises, against plain fp64 arithmetic."""
 
 import numpy as np
 import pytest
 import torch
 
-from quant.grid import EIGHTHS, Floats, Grid, octaves, to_eighths
+from quant.dequant import EIGHTHS, Floats, Grid, octaves, to_eighths
 from quant.rounding import absmax, clip, conditioned, feedback, feedbacks, limits, nearest, sigma
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant.grid import Grid
+from quant.dequant import Grid
 from quant.rounding import limits, nearest
 from quant.trellis import CAME_FROM, NEXT, PARITY, SEGMENT, States, halves, search
 

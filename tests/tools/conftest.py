@@ -16,9 +16,9 @@ from engine.device import Device
 from tests.conftest import prep
 from tests.test_train import SMALL
 from tools.bundling.build import bundle
-from tools.record import act, parser
-from tools.recording.code import generated
-from tools.recording.scoring import Scored
+from tools.record.__main__ import act, parser
+from tools.record.code import generated
+from tools.record.scoring import Scored
 from train_gpt import RunConfig, whole_run
 
 TRACK = "track_non_record_16mb"
@@ -30,7 +30,7 @@ QUICK = [*SMALL, "train.steps=3", "train.compile=off", "data.path=data"]
 def bundled_once() -> Iterator[None]:
     """A bundle takes seconds, and many records here are of one configuration."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tools.recording.code.bundle", lru_cache(bundle))
+        patch.setattr("tools.record.code.bundle", lru_cache(bundle))
         yield
 
 
@@ -55,8 +55,8 @@ def quick(seeds: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             said["packed_bpb"], said["packed_nats_per_token"], said["val_tokens"], said["val_bytes"],
             said["contest_bytes"], said["stride"], said["context"], seconds=4.5,
         )  # fmt: skip
-    monkeypatch.setattr("tools.record.score_shipped", lambda code, artifact, data: known[file_sha256(artifact)])
-    monkeypatch.setattr("tools.record.generated", lambda config, packed: generated(config, False))
+    monkeypatch.setattr("tools.record.__main__.score_shipped", lambda code, artifact, _: known[file_sha256(artifact)])
+    monkeypatch.setattr("tools.record.__main__.generated", lambda config, packed: generated(config, False))
     return seeds
 
 

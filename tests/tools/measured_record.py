@@ -24,8 +24,8 @@ from quant.format import write_artifact
 from quant.stored import Stored
 from quant.unpack import Artifact, from_bytes
 from tests.conftest import make_text, prep
-from tools.claims.submission import Data, Evaluation, SeedResult, Submission
-from tools.verifying.record import Record, open_record
+from tools.record.schema import Data, Evaluation, SeedResult, Submission
+from tools.verify.record import Record, open_record
 
 CONTEXT, STRIDE, VOCAB = 32, 16, 400
 TRACK = "track_cpu_10min_1mb"

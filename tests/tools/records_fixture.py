@@ -27,8 +27,8 @@ from model.config import ModelConfig
 from model.gpt import GPT, parameter_kind
 from quant.format import write_artifact
 from quant.stored import Stored
-from tools.claims.submission import SCHEMA
-from tools.claims.tracks import load_tracks
+from tools.record.schema import SCHEMA
+from tools.record.tracks import load_tracks
 
 TRACK = "track_cpu_10min_1mb"
 SEEDS = (1337, 42, 7)

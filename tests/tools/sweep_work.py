@@ -12,7 +12,7 @@ import yaml
 from base.cli import run
 from tests.conftest import prep
 from tools import sweep
-from tools.sweeping.worker import Worker
+from tools.sweep.worker import Worker
 
 SCRIPT = Path(__file__).parent / "sweep_script.py"
 SMALL: dict[str, Any] = {

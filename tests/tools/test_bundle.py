@@ -18,10 +18,10 @@ import torch
 
 import train_gpt
 from base.cli import run, show_pairs
-from base.code import code_bytes, sources
 from base.config import load
 from base.files import file_sha256
 from base.progress import byte_progress
+from base.source import code_bytes, sources
 from engine.device import Device
 from eval import bpb
 from tests.conftest import prep

@@ -22,13 +22,13 @@ from model.gpt import GPT
 from tests.eval.tiny import written
 from tests.model.test_gpt import GOLF
 from tools import export_llama
-from tools.decoding import continued
 from tools.export_llama import act, compared, hugging_face, parser, show, write_llama
 from tools.generate import act as generate
 from tools.generate import parser as generate_parser
+from tools.generation import continued
 from tools.llama import forbidding, halved, llama_names, neighbouring, plain
 from tools.llama_tokenizer import tokenizer_json
-from tools.opening import Opened, open_model
+from tools.load_model import Opened, open_model
 from tools.sampling import Sampling
 from train_gpt import RunConfig
 

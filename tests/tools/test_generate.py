@@ -22,9 +22,9 @@ from model.config import ModelConfig
 from model.gpt import GPT
 from tests.eval.tiny import CONTEXT, written
 from tests.model.test_gpt import BOS, any_config, scrambled
-from tools.decoding import Speech, continued, healed, window_start
 from tools.generate import act, parser, show
-from tools.opening import open_model
+from tools.generation import Speech, continued, healed, window_start
+from tools.load_model import open_model
 from tools.sampling import Sampling
 from train_gpt import RunConfig
 

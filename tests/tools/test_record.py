@@ -12,19 +12,19 @@ import pytest
 import torch
 
 from base.cli import run, show_pairs
-from base.code import hash_of
 from base.config import Layer, build
 from base.errors import CheckFailed
 from base.files import file_sha256
+from base.source import hash_of
 from data.dataset import open_dataset
 from tests.tools.conftest import SEEDS, TRACK, record
-from tools.claims.submission import Submission
-from tools.record import act, parser, show
-from tools.recording.code import Code, generated
-from tools.recording.readme import readme
-from tools.recording.runs import read_run
-from tools.recording.scoring import Scored, score_shipped
-from tools.verifying.measured_box import network_is_cut
+from tools.record.__main__ import act, parser, show
+from tools.record.code import Code, generated
+from tools.record.page import readme
+from tools.record.runs import read_run
+from tools.record.schema import Submission
+from tools.record.scoring import Scored, score_shipped
+from tools.verify.measured_box import network_is_cut
 from train_gpt import RunConfig
 
 
@@ -218,6 +218,6 @@ def test_the_contests_code_is_readable_where_that_fits_and_packed_elsewhere(
         code = generated(config, False)
         return code if packed else Code(code.data + b"\n" * 16_000_000, code.sources, code.sources_sha256)
 
-    monkeypatch.setattr("tools.record.generated", sized)
+    monkeypatch.setattr("tools.record.__main__.generated", sized)
     record(quick, tmp_path, "--layout", "contest")
     assert asked == [False, True]

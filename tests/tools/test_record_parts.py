@@ -1,4 +1,4 @@
-"""tools/recording's pure parts: the preset a run comes from, what makes its data, what the contest misses."""
+"""tools/record's pure parts: the preset a run comes from, what makes its data, what the contest misses."""
 
 import shlex
 from dataclasses import replace
@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.config import Layer, build, load
-from data.building import Recipe
+from data.build import Recipe
 from data.manifest import Manifest, read_manifest
 from data.prep import parser as prep_parser
 from tests.conftest import prep
 from tests.tools.conftest import record
-from tools.claims.submission import Submission
-from tools.claims.tracks import load_tracks
-from tools.recording.contest import misses, pull_request
-from tools.recording.describe import DEFAULTS, dataset_name, nearest_preset, neutral, prep_command, public_source
-from tools.recording.markdown import table, value
-from tools.recording.runs import differences, flat
+from tools.record.contest import misses, pull_request
+from tools.record.describe import DEFAULTS, dataset_name, nearest_preset, neutral, prep_command, public_source
+from tools.record.markdown import table, value
+from tools.record.runs import differences, flat
+from tools.record.schema import Submission
+from tools.record.tracks import load_tracks
 from train_gpt import RunConfig
 
 ROOT = Path(__file__).parents[2]

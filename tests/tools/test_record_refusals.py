@@ -13,8 +13,8 @@ from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
 from tests.conftest import prep
 from tests.tools.conftest import SEEDS, TRACK, edited, record
-from tools.claims.tracks import Track, Tracks, load_tracks
-from tools.recording.code import Code, generated
+from tools.record.code import Code, generated
+from tools.record.tracks import Track, Tracks, load_tracks
 from train_gpt import RunConfig
 
 Edit = Callable[[Path], None]
@@ -113,7 +113,7 @@ def test_what_is_over_the_tracks_budget_is_refused(
 ) -> None:
     known = load_tracks()
     track = build(Track, [Layer("a test", {**vars(known.tracks[TRACK]), **rules})])
-    monkeypatch.setattr("tools.record.load_tracks", lambda: Tracks(version=1, tracks={TRACK: track}))
+    monkeypatch.setattr("tools.record.__main__.load_tracks", lambda: Tracks(version=1, tracks={TRACK: track}))
     with pytest.raises(BadInput, match=said):
         record(quick, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -136,7 +136,7 @@ def test_what_is_cut_short_leaves_no_folder(
     def stopped(*_: Any) -> None:
         raise stop
 
-    monkeypatch.setattr("tools.recording.folder.draw_bytes", stopped)
+    monkeypatch.setattr("tools.record.folder.draw_bytes", stopped)
     with pytest.raises((KeyboardInterrupt, OSError)):
         record(quick, tmp_path)
     assert list((tmp_path / TRACK).iterdir()) == []

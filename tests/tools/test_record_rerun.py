@@ -9,15 +9,15 @@ import pytest
 from base.config import Layer, build
 from base.files import file_sha256
 from tests.tools.conftest import TRACK, edited
-from tools.claims.submission import Submission
-from tools.record import act, parser
-from tools.recording.runs import read_run
+from tools.record.__main__ import act, parser
+from tools.record.runs import read_run
+from tools.record.schema import Submission
 
 
 def test_rerun_records_what_the_single_file_trains(
     seeds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools.record.RERUNS", tmp_path / "runs")
+    monkeypatch.setattr("tools.record.__main__.RERUNS", tmp_path / "runs")
     shutil.copytree(seeds / "runs" / "seed7", tmp_path / "old")
     edited(tmp_path / "old" / "result.json", sources_sha256="3" * 64)  # the tree has moved on: no matter
     flags = ["--name", "again", "--date", "2026-11-21", "-o", str(tmp_path / "out"), "--data", str(seeds / "data")]

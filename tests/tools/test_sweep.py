@@ -12,7 +12,7 @@ from base.config import load
 from engine.device import Device
 from tests.tools.sweep_work import SMALL, begun, in_process, orders, set_up, sheet
 from tools import sweep
-from tools.sweeping.worker import loss_curve
+from tools.sweep.worker import loss_curve
 from train_gpt import RunConfig, whole_run
 
 

@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from base.errors import BadInput
-from tools.sweeping.study import Key, Lost, SharedStudy, key_of, why
+from tools.sweep.study import Key, Lost, SharedStudy, key_of, why
 
 KEYS: list[Key] = [(variant, seed) for seed in (1, 2, 3, 4) for variant in ("a", "b", "c")]
 

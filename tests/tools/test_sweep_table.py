@@ -10,9 +10,9 @@ from pathlib import Path
 import mpmath
 import pytest
 
-from tools.sweeping.picture import picture
-from tools.sweeping.sheet import Claim, Sheet, Sweep, read_sweep
-from tools.sweeping.table import Trial, as_csv, as_markdown, rows, verdicts
+from tools.sweep.plot import picture
+from tools.sweep.spec import Claim, Sheet, Sweep, read_sweep
+from tools.sweep.table import Trial, as_csv, as_markdown, rows, verdicts
 from train_gpt import RunConfig
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from tests.tools.sweep_work import SCRIPT, begun, in_process, ledger, orders, se
 ROOT = Path(__file__).parents[2]
 DRIVER = (
     "import sys; from functools import partial; from pathlib import Path; from base.cli import run; "
-    "from tools import sweep; from tools.sweeping.worker import Worker; "
+    "from tools import sweep; from tools.sweep.worker import Worker; "
     "sweep.Worker = partial(Worker, script=Path(sys.argv[1])); "
     "sys.exit(run(sweep.parser(), sweep.act, sweep.show, sys.argv[2:]))"
 )

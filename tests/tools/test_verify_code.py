@@ -11,10 +11,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from base.code import sources
-from tools.verifying import unpacking
-from tools.verifying.code import code_findings
-from tools.verifying.unpacking import sources_inside, unpacked
+from base.source import sources
+from tools.verify import unpacking
+from tools.verify.code import code_findings
+from tools.verify.unpacking import sources_inside, unpacked
 
 ROOT = Path(__file__).parents[2]
 FILLER = "".join(f"value_{n} = {n * n * n % 9973}\n" for n in range(600))

@@ -18,11 +18,11 @@ from base.errors import BadInput
 from data.tokenizer import SentencePieceTokenizer
 from tests.tools.records_fixture import TRACK, copied, edit_json, make_record
 from tests.tools.test_verify_tampers import checked
-from tools.verify import act, newest_record, parser, show
-from tools.verifying import folder as reader
-from tools.verifying.folder import Folder, is_inside
-from tools.verifying.log import read_log
-from tools.verifying.strict import read_json
+from tools.verify import folder as reader
+from tools.verify.__main__ import act, newest_record, parser, show
+from tools.verify.folder import Folder, is_inside
+from tools.verify.log import read_log
+from tools.verify.strict import read_json
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""tools/verifying/measured*.py and corpora.py: an honest record passes in every mode, each lie is named."""
+"""tools/verify/measured*.py and corpora.py: an honest record passes in every mode, each lie is named."""
 
 import json
 import platform
@@ -31,13 +31,13 @@ from tests.tools.measured_record import (
     with_result,
     write_record,
 )
-from tools.claims.verdict import Finding, verdict
-from tools.verifying.corpora import data_findings, find_dataset, withheld
-from tools.verifying.measured import measured_findings
-from tools.verifying.measured_artifact import LONGEST_CONTEXT, open_artifacts, too_dear
-from tools.verifying.measured_probes import codec_sample, probed
-from tools.verifying.measured_score import SAME_KIND, Estimate, Rule, compared, rough_ground, sampled_score, whole_score
-from tools.verifying.record import Options, Record
+from tools.verify.corpora import data_findings, find_dataset, withheld
+from tools.verify.measured import measured_findings
+from tools.verify.measured_artifact import LONGEST_CONTEXT, open_artifacts, too_dear
+from tools.verify.measured_probes import codec_sample, probed
+from tools.verify.measured_score import SAME_KIND, Estimate, Rule, compared, rough_ground, sampled_score, whole_score
+from tools.verify.record import Options, Record
+from tools.verify.verdict import Finding, verdict
 
 CPU = Device(torch.device("cpu"))
 
@@ -353,7 +353,7 @@ def test_a_code_longer_than_the_models_word_is_found(
         coded, answer = compress(*args)
         return coded, {**answer, "model_nats": answer["model_nats"] * 0.9}
 
-    monkeypatch.setattr("tools.verifying.measured_probes.compress", boasting)
+    monkeypatch.setattr("tools.verify.measured_probes.compress", boasting)
     (found,) = codec_sample(1, path, artifact, dataset, np.random.default_rng(0))
     assert (found.rule, found.level) == ("codec.length", "invalid")
 

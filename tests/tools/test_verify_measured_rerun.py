@@ -9,10 +9,10 @@ import pytest
 from base.files import file_sha256
 from data.dataset import Dataset
 from tests.tools.measured_record import make_artifact, make_dataset, run_config, scored, true_bpb, write_record
-from tools.claims.verdict import Finding
-from tools.verifying.measured_box import network_is_cut, open_doors, run_boxed
-from tools.verifying.measured_confined import can_confine
-from tools.verifying.measured_rerun import rerun_findings
+from tools.verify.measured_box import network_is_cut, open_doors, run_boxed
+from tools.verify.measured_confined import can_confine
+from tools.verify.measured_rerun import rerun_findings
+from tools.verify.verdict import Finding
 
 needs_box = pytest.mark.skipif(
     bool(open_doors()), reason="this kernel gives no network namespace (unshare -rn) or no Landlock"
@@ -174,7 +174,7 @@ def test_a_link_in_place_of_the_trained_artifact_is_not_followed(
 def test_the_box_says_what_it_could_not_cut(
     dataset: Dataset, artifact: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools.verifying.measured_rerun.open_doors", lambda: ["the network"])
+    monkeypatch.setattr("tools.verify.measured_rerun.open_doors", lambda: ["the network"])
     found = rerun(dataset, tmp_path / "r", artifact, "raise SystemExit(3)\n")
     assert levels(found)["rerun.box"] == "flag"
     assert sys.platform != "linux" or "the network" in found[0].message

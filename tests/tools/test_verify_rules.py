@@ -12,10 +12,10 @@ from data.tokenizer import SentencePieceTokenizer
 from tests.tools.records_fixture import SEEDS, TRACK, copied, edit_json, edit_text, make_record
 from tests.tools.records_fixture import resign as signed_again
 from tests.tools.test_verify_tampers import checked
-from tools.claims.tracks import load_tracks
-from tools.claims.verdict import Finding
-from tools.verifying.log import Tail
-from tools.verifying.logs import _budget
+from tools.record.tracks import load_tracks
+from tools.verify.log import Tail
+from tools.verify.logs import _budget
+from tools.verify.verdict import Finding
 
 INSIDE, APART = "track_10min_16mb", "track_cpu_10min_1mb"
 

@@ -27,7 +27,7 @@ from tests.tools.records_fixture import (
     make_record,
 )
 from tests.tools.records_fixture import resign as signed_again
-from tools.verify import act, parser
+from tools.verify.__main__ import act, parser
 
 A, B, C = SEEDS  # the first is the best, the second the median
 LOG, METRICS = f"train_seed{B}.log", f"metrics_seed{B}.jsonl"

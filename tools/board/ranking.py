@@ -11,7 +11,7 @@ from base.errors import BadInput
 from eval.stats import Rule, Seeds, nats_per_bpb, seeds, verdict
 from tools.board.files import plain
 from tools.board.reading import Board, Record
-from tools.claims.tracks import Track
+from tools.record.tracks import Track
 
 
 class Row(NamedTuple):

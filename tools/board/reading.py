@@ -17,9 +17,9 @@ from base.errors import BadInput
 from base.files import read_plain
 from tools.board.curves import Curve, parse_metrics
 from tools.board.files import JSON_BYTES, inside, parse_object, plain, require_sane
-from tools.claims.submission import Submission
-from tools.claims.tracks import TRACKS, Track, Tracks, load_tracks
-from tools.claims.verdict import Finding, Level, Verdict
+from tools.record.schema import Submission
+from tools.record.tracks import TRACKS, Track, Tracks, load_tracks
+from tools.verify.verdict import Finding, Level, Verdict
 
 SUBMISSION, MANIFEST, VERDICTS = "submission.json", "manifest.json", "verdicts.json"
 FIGURES = ("figures/loss.png", "figures/bytes.png", "figures/position.png")

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from base.code import bare, hash_of
 from base.config import load, to_dict
+from base.source import bare, hash_of
 from tools.bundling.join import readable
 from tools.bundling.modules import read_modules
 from tools.bundling.packed import minified, self_extracting

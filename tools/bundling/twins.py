@@ -19,7 +19,7 @@ def overlaid(module: str, twin: str) -> str:
     return text.edited([Edit(*text.line_span(statement), b"") for statement in own]) + twin
 
 
-OWN = "base/code.py"  # {name}, {config} and {sources} are the file's own; what it is settled for is put in at the end
+OWN = "base/source.py"  # {name}, {config} and {sources} are the file's own; what it is settled for is put in at the end
 
 TWINS = {
     OWN: """
@@ -42,7 +42,7 @@ def sources_sha256() -> str:
     return {sources!r}
 """,
     "base/config.py": '''
-from base.code import OWN_CONFIG, OWN_SETTLED
+from base.source import OWN_CONFIG, OWN_SETTLED
 
 
 def load(cls: type[T], path: str | Path | None, overrides: Sequence[str]) -> T:

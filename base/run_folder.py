@@ -1,0 +1,125 @@
+"""A run's folder in `runs/`: the names of its files, what result.json holds, how metrics.jsonl is read.
+
+Not a registry: a folder that holds config.yaml is a run, one that holds result.json as well is a finished run.
+"""
+
+import itertools
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from base.config import Layer, build
+from base.errors import BadInput
+from base.files import read_json, read_json_object
+
+RUNS = Path("runs")
+CONFIG = "config.yaml"  # the resolved config
+CHECKPOINT = "checkpoint.pt"  # of an unfinished run
+MODEL = "model.pt"  # the averaged float weights
+ARTIFACT = "model.golf"
+RESULT = "result.json"
+METRICS = "metrics.jsonl"  # one object per step and per validation
+LOG = "train.log"  # for people; no program reads it
+LOSS_PLOT = "loss.png"
+SCORE = "score.json"  # eval.bpb's answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """result.json, and the answer of `train_gpt.py --json`. `val_bpb` is scored from the artifact, as everywhere."""
+
+    run: str  # absolute path of the folder
+    params: int
+    steps: int
+    train_seconds: float
+    tokens_per_second: float  # of training
+    float_bpb: float  # of the averaged weights, before packing
+    float_nats_per_token: float
+    val_bpb: float  # of the artifact
+    val_nats_per_token: float
+    val_tokens: int  # targets scored
+    val_bytes: int
+    contest_bytes: int
+    artifact: str
+    artifact_sha256: str
+    artifact_bytes: int
+    code_bytes: int
+    total_bytes: int
+    calibration_seconds: float  # quantizing and packing
+    eval_seconds: float  # scoring the artifact
+    seed: int
+    stride: int
+    context: int
+    data_sha256: str
+    val_sha256: str
+    tokenizer_sha256: str
+    sources_sha256: str  # of the modules that ran
+    bundle_sha256: str  # of the single file that ran; "" where the modules did
+    device: str
+    torch: str
+    python: str
+    peak_memory_bytes: int
+
+
+def read_result(path: Path) -> RunResult:
+    """A result.json, complete; keys that a later version added are ignored."""
+    try:
+        values = read_json_object(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not a run's result: {error}") from None
+    return result_from(values, str(path))
+
+
+def result_from(values: dict[str, Any], name: str) -> RunResult:
+    known = {field.name: values[field.name] for field in fields(RunResult) if field.name in values}
+    missing = [field.name for field in fields(RunResult) if field.name not in known]
+    if missing:
+        raise BadInput(f"{name}: lacks {', '.join(missing)}; this train_gpt.py writes them: train it again")
+    return build(RunResult, [Layer(name, known)])
+
+
+def read_metrics(text: str, name: str) -> list[dict[str, float]]:
+    """The rows of a metrics.jsonl: objects of numbers, one per line."""
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        row = read_json(line, f"{name}, line {number}")
+        if not isinstance(row, dict) or not all(isinstance(value, int | float) for value in row.values()):
+            raise BadInput(f"{name}, line {number}: not an object of numbers")
+        rows.append(row)
+    return rows
+
+
+def newest(mark: str, root: Path = RUNS) -> Path:
+    """The most recently written `root/*/mark`."""
+    found = [path for path in root.glob(f"*/{mark}") if path.is_file()]
+    if not found:
+        raise BadInput(f"no {mark} in {root}/*/; name one, or make one with: torchrun train_gpt.py")
+    path = max(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix()))
+    print(f"taking the newest: {path}", file=sys.stderr)
+    return path
+
+
+def named_or_newest(given: str | None, mark: str, root: Path = RUNS) -> Path:
+    """`given` as a file, or as a folder that holds `mark`; the newest run's if nothing is given."""
+    if given is None:
+        return newest(mark, root)
+    path = Path(given)
+    path = path / mark if path.is_dir() else path
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; name a run's folder or its {mark}")
+    return path
+
+
+def new_or_unfinished(name: str, config: str, root: Path = RUNS) -> Path:
+    """`root/name` to resume in if it is unfinished and holds this very config; else a new folder beside it."""
+    for number in itertools.count(1):
+        folder = root / (name if number == 1 else f"{name}-{number}")
+        written = folder / CONFIG
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            written.write_text(config, encoding="utf-8")
+            return folder
+        if written.is_file() and written.read_text(encoding="utf-8") == config and not (folder / RESULT).exists():
+            return folder
+    raise AssertionError("unreachable")

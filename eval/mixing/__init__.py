@@ -1,0 +1,1 @@
+"""Context mixing: the model's distribution combined with what the text so far has taught."""

@@ -1,0 +1,109 @@
+"""eval.metric: bits per byte against known answers."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from base.errors import CheckFailed
+from data.bytes import ByteTable
+from data.tokenizer import ByteTokenizer, SentencePieceTokenizer
+from eval.metric import Tally, bits_per_byte
+
+
+def stream(tokenizer: SentencePieceTokenizer, text: str) -> np.ndarray:
+    return np.concatenate([[tokenizer.bos_id], tokenizer.encode(text)])
+
+
+def test_a_uniform_model_costs_log2_of_the_vocabulary_a_token(tokenizer: SentencePieceTokenizer) -> None:
+    text = "a naïve café, 2048 bytes " * 40
+    tokens = stream(tokenizer, text)
+    tally = Tally(ByteTable(tokenizer), tokens)
+    tally.add(0, np.full(len(tokens) - 1, math.log(tokenizer.vocab_size)))
+    score = tally.score()
+    assert score.bytes == len(text.encode())
+    assert score.bpb == pytest.approx(math.log2(400) * (len(tokens) - 1) / len(text.encode()), rel=1e-12)
+    assert score.coverage == 1.0
+    assert not score.partial
+
+
+def test_a_uniform_byte_model_costs_eight_bits_a_byte() -> None:
+    tokenizer = ByteTokenizer()
+    tokens = np.concatenate([[tokenizer.bos_id], tokenizer.encode("anything at all 🙂")])
+    tally = Tally(ByteTable(tokenizer), tokens)
+    tally.add(0, np.full(len(tokens) - 1, math.log(256)))
+    assert tally.score().bpb == pytest.approx(8.0, rel=1e-12)
+
+
+@given(st.integers(1, 12), st.permutations(range(12)))
+def test_order_and_ranks_change_nothing(cut: int, order: list[int]) -> None:
+    tokenizer = ByteTokenizer()
+    tokens = np.concatenate([[1], tokenizer.encode("twelve bytes")])
+    nats = np.linspace(0.1, 3.0, 12)
+    table = ByteTable(tokenizer)
+    whole, left, right = (Tally(table, tokens) for _ in range(3))
+    whole.add(0, nats)
+    for target in order:
+        (left if target < cut else right).add(target, nats[target : target + 1])
+    left.merge(right.state())
+    assert left.score().bytes == whole.score().bytes
+    assert left.score().bpb == pytest.approx(whole.score().bpb, rel=1e-12)
+
+
+def test_two_ranks_that_scored_the_same_target_are_found_out() -> None:
+    tokens = np.concatenate([[1], ByteTokenizer().encode("abc")])
+    one, two = (Tally(ByteTable(ByteTokenizer()), tokens) for _ in range(2))
+    one.add(0, [1.0, 1.0])
+    two.add(1, [1.0, 1.0])
+    one.merge(two.state())
+    with pytest.raises(CheckFailed, match="1 targets were scored more than once, the first is target 1"):
+        one.score()
+
+
+def test_tallies_of_other_tokens_do_not_merge_and_losses_come_in_a_row() -> None:
+    table = ByteTable(ByteTokenizer())
+    one, two = (Tally(table, np.concatenate([[1], ByteTokenizer().encode(text)])) for text in ("abc", "abd"))
+    with pytest.raises(CheckFailed, match="different tokens"):
+        one.merge(two.state())
+    for losses in (np.ones((1, 3)), np.empty((3, 0)), np.array(["0", "0", "0"]), np.ones(3, complex)):
+        with pytest.raises(ValueError, match="one real number a target, in a row"):
+            one.add(0, losses)
+    with pytest.raises(ValueError, match="one real number a target, in a row"):
+        one.add(0, np.ma.masked_array(np.ones(3), [True, False, False]))
+    one.add(0, [1e308, 1e308, 1.0])
+    with pytest.raises(CheckFailed, match="add up to inf"):
+        one.score()
+
+
+def test_a_refused_target_leaves_the_tally_as_it_was() -> None:
+    tally = Tally(ByteTable(ByteTokenizer()), np.array([1, 70, 9000]))
+    with pytest.raises(ValueError, match="outside the tokenizer's vocabulary"):
+        tally.add(0, [1.0, 1.0])
+    tally.add(0, [0.5])
+    assert tally.score(partial=True).nats_per_token == 0.5
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -0.1])
+def test_a_loss_that_no_code_could_have_is_refused(loss: float) -> None:
+    tally = Tally(ByteTable(ByteTokenizer()), np.array([1, 70, 71]))
+    with pytest.raises(CheckFailed, match="no code has such a length"):
+        tally.add(0, [1.0, loss])
+
+
+def test_targets_that_do_not_exist_and_bytes_that_do_not_are_refused() -> None:
+    tally = Tally(ByteTable(ByteTokenizer()), np.array([1, 70, 71]))
+    for first, count in ((-1, 1), (2, 1), (0, 3)):
+        with pytest.raises(CheckFailed, match="lie outside the 2 there are"):
+            tally.add(first, np.ones(count))
+    with pytest.raises(CheckFailed, match="nothing to divide by"):
+        bits_per_byte(1.0, 0)
+
+
+def test_sums_are_float64() -> None:
+    tokens = np.concatenate([[1], np.full(100_000, 70)])
+    tally = Tally(ByteTable(ByteTokenizer()), tokens)
+    tally.add(0, np.full(100_000, 0.1, np.float32))
+    exact = 100_000 * float(np.float32(0.1)) / math.log(2) / 100_000
+    assert tally.score().bpb == pytest.approx(exact, rel=1e-13)

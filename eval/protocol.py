@@ -7,26 +7,22 @@ from base.errors import BadInput
 from data.dataset import Dataset, open_dataset
 from quant.unpack import Artifact
 
-Said = TypeVar("Said")
-
-
-def said(artifact: Artifact, section: str, name: str, kind: type[Said]) -> Said:
-    """A value of the run's config, from the header; an artifact that was not made by a run may lack it."""
-    config = artifact.header.get("config")
-    values = config.get(section) if isinstance(config, dict) else None
-    value = values.get(name) if isinstance(values, dict) else None
-    if not isinstance(value, kind):
-        raise BadInput(f"the artifact's header says nothing usable as {section}.{name}")
-    return value
+T = TypeVar("T")
 
 
 def own_context(artifact: Artifact) -> int:
     """What its run was scored with: eval.context, or the training length."""
-    return said(artifact, "eval", "context", int) or said(artifact, "train", "seq_len", int)
+    return _present(artifact.header.context, "train.seq_len")
 
 
 def own_stride(artifact: Artifact) -> int:
-    return said(artifact, "eval", "stride", int)
+    return _present(artifact.header.stride, "eval.stride")
+
+
+def _present(value: T, name: str) -> T:
+    if not value:
+        raise BadInput(f"the artifact's header has no usable {name}: it was not made by a run; name it with a flag")
+    return value
 
 
 def longest_context(artifact: Artifact) -> int | None:
@@ -36,7 +32,7 @@ def longest_context(artifact: Artifact) -> int | None:
         return None
     if config.yarn_factor > 1:
         return int(config.yarn_original * config.yarn_factor)
-    return max(own_context(artifact), said(artifact, "train", "seq_len", int))
+    return max(own_context(artifact), artifact.header.seq_len)
 
 
 def checked_context(artifact: Artifact, context: int | None) -> int:
@@ -56,7 +52,7 @@ def checked_stride(stride: int, context: int) -> int:
 
 def matching_dataset(given: str | None, artifact: Artifact) -> Dataset:
     """`given`, or the one that the artifact was trained on; its tokenizer must be the artifact's own."""
-    path = given if given is not None else said(artifact, "data", "path", str)
+    path = given if given is not None else _present(artifact.header.data_path, "data.path")
     dataset = open_dataset(path)
     own, theirs = hashlib.sha256(artifact.tokenizer.model).hexdigest(), dataset.manifest.tokenizer.sha256
     if own != theirs:

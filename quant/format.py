@@ -14,12 +14,14 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from base.config import Layer, build
 from base.errors import BadInput
+from model.config import ModelConfig
 from quant.bits import DEFAULT_BITS
 from quant.coder import decode_ranges, decode_zstd, encode_ranges, encode_zstd
 from quant.dequant import Grid, Integers
@@ -32,16 +34,32 @@ CHECKSUM_BYTES = 32
 ROW_COST = 64  # decoding a row takes as long as so many weights
 LARGEST_STEP = 1e30  # what rows and columns make of it is looked at where it becomes weights
 LARGEST_HEADER = 1 << 24  # bytes, of JSON
+LARGEST_NUMBER = 1 << 31  # in the model's config
 # What a hostile header can make of plain Python: an answer, never a traceback.
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError)
 KINDS = frozenset(DEFAULT_BITS)
 WEIGHTS_A_BYTE = 256  # no artifact holds more weights for a byte of its own
 Codec = Literal["zstd", "ans", "best"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ArtifactHeader:
+    """What the artifact records about its run, parsed once; 0 or "" where it was not made by a run."""
+
+    model: ModelConfig
+    config: dict[str, Any]  # the run's resolved config
+    data_sha256: str
+    tokenizer_sha256: str
+    seq_len: int  # of training
+    stride: int
+    context: int  # eval.context, or the training length
+    data_path: str
 
 
 @dataclass(frozen=True)
 class Contents:
-    header: dict[str, Any]
+    header: ArtifactHeader
     tokenizer: bytes
     tensors: list[Stored]
     stream_bytes: dict[str, int]
@@ -103,7 +121,7 @@ def read_head(data: bytes) -> Contents:
 
 @dataclass(frozen=True)
 class _Parts:
-    header: dict[str, Any]
+    header: ArtifactHeader
     forms: list["_Form"]
     coded: dict[str, tuple[str, int, bytes]]
 
@@ -141,7 +159,34 @@ def _parts(data: bytes) -> _Parts:
         at += size
     if at != len(payload):
         raise ValueError(f"{len(payload) - at} bytes follow the last stream")
-    return _Parts(header, forms, coded)
+    return _Parts(parse_header(header), forms, coded)
+
+
+def parse_header(values: dict[str, Any]) -> ArtifactHeader:
+    config = values.get("config")
+    section = config.get("model") if isinstance(config, dict) else None
+    if not isinstance(config, dict) or not isinstance(section, dict):
+        raise BadInput("its header has no model config")
+    if any(isinstance(value, int) and abs(value) > LARGEST_NUMBER for value in section.values()):
+        raise BadInput(f"its model config has a number beyond {LARGEST_NUMBER:,}")
+    seq_len = _value(config, "train", "seq_len", 0)
+    return ArtifactHeader(
+        model=build(ModelConfig, [Layer("the artifact's header", section)]),
+        config=config,
+        data_sha256=str(values.get("data_sha256", "")),
+        tokenizer_sha256=str(values.get("tokenizer_sha256", "")),
+        seq_len=seq_len,
+        stride=_value(config, "eval", "stride", 0),
+        context=_value(config, "eval", "context", 0) or seq_len,
+        data_path=_value(config, "data", "path", ""),
+    )
+
+
+def _value(config: dict[str, Any], section: str, key: str, missing: T) -> T:
+    """A value of the type of `missing`, or `missing`."""
+    values = config.get(section)
+    value = values.get(key) if isinstance(values, dict) else None
+    return value if isinstance(value, type(missing)) else missing
 
 
 @dataclass(frozen=True)

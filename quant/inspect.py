@@ -7,6 +7,7 @@ python -m quant.inspect model.golf --plot  (and a treemap of its bytes)
 import argparse
 import hashlib
 import sys
+from dataclasses import asdict
 
 from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput
@@ -32,7 +33,7 @@ def act(args: argparse.Namespace) -> Answer:
         "streams": contents.stream_bytes,
         "kinds": kind_rows(contents.tensors, contents.stream_bytes),
         "tensors": tensor_rows(contents.tensors),
-        "header": contents.header,
+        "header": asdict(contents.header),
     }
 
 

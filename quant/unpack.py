@@ -8,29 +8,26 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from base.config import Layer, build
 from base.errors import BadInput
 from data.tokenizer import Tokenizer, load_tokenizer
 from model.config import ModelConfig
 from model.cost import parameters
 from model.gpt import GPT
-from quant.format import MALFORMED, Contents, read_artifact
+from quant.format import MALFORMED, ArtifactHeader, Contents, read_artifact
 from quant.stored import Stored
 
 MOST_LAYERS = 10_000  # executed ones
-LARGEST_NUMBER = 1 << 31
 
 
 @dataclass(frozen=True)
 class Artifact:
     model: GPT
     tokenizer: Tokenizer
-    header: dict[str, Any]  # the run's resolved config and the hashes of its data
+    header: ArtifactHeader
     sha256: str
     size_bytes: int
 
@@ -62,13 +59,7 @@ def _built(data: bytes, contents: Contents) -> Artifact:
 
 def _config(contents: Contents) -> ModelConfig:
     """The model's, once it is sure that building it takes no more than the tensors that are there."""
-    said = contents.header.get("config")
-    section = said.get("model") if isinstance(said, dict) else None
-    if not isinstance(section, dict):
-        raise BadInput("its header has no model config")
-    if any(isinstance(value, int) and abs(value) > LARGEST_NUMBER for value in section.values()):
-        raise BadInput(f"its model config has a number beyond {LARGEST_NUMBER:,}")
-    config = build(ModelConfig, [Layer("the artifact's header", section)])
+    config = contents.header.model
     if config.layers * (1 + config.loop_repeats) > MOST_LAYERS:
         raise BadInput(
             f"its config runs {config.layers} layers {1 + config.loop_repeats} times; more than {MOST_LAYERS:,}"

@@ -53,7 +53,7 @@ def codec_rows(path: Path, tokens: int) -> list[Row]:
 
 def _validation_text(artifact: Artifact, tokens: int) -> bytes:
     try:
-        dataset = open_dataset(artifact.header["config"]["data"]["path"])
+        dataset = open_dataset(artifact.header.data_path)
     except (KeyError, TypeError):
         raise BadInput("the artifact's header names no dataset: there is no text of its domain to compress") from None
     return dataset.table.join(dataset.val.read(0, min(tokens, len(dataset.val))))

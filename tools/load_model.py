@@ -115,7 +115,7 @@ def _reader(path: Path) -> Callable[[Path, str | None], Opened]:
 def _from_artifact(path: Path, tokenizer: str | None) -> Opened:
     artifact = open_artifact(path)
     own = artifact.tokenizer if tokenizer is None else read_tokenizer(Path(tokenizer))
-    return Opened(path, artifact.model, own, _seq_len(artifact.header.get("config"), path))
+    return Opened(path, artifact.model, own, artifact.header.seq_len)
 
 
 def _from_pt(path: Path, tokenizer: str | None) -> Opened:

@@ -67,7 +67,7 @@ def artifact(codec: Codec = "best") -> bytes:
 @pytest.mark.parametrize("codec", ["zstd", "ans", "best"])
 def test_what_is_written_comes_back_to_the_last_bit(codec: Codec) -> None:
     contents = read_artifact(artifact(codec))
-    assert contents.header == header()
+    assert (contents.header.model, contents.header.data_sha256) == (CONFIG, "d" * 64)
     assert contents.tokenizer == TOKENIZER.model
     for mine, back in zip(tensors(), contents.tensors, strict=True):
         assert (mine.name, mine.kind, mine.shape, mine.bits) == (back.name, back.kind, back.shape, back.bits)

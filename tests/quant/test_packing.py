@@ -101,7 +101,7 @@ def test_training_ends_with_an_artifact_that_scores_as_reported(run: Path, opene
     assert artifact.size_bytes == answer["artifact_bytes"] == (run / "model.golf").stat().st_size
     assert answer["total_bytes"] == answer["artifact_bytes"] + answer["code_bytes"]
     assert abs(answer["packed_bpb"] - answer["val_bpb"]) < 0.05
-    assert artifact.header["config"] == opened[1]
+    assert artifact.header.config == opened[1]
 
 
 def test_a_reader_of_the_artifact_gets_the_figures_that_pack_printed(run: Path, tmp_path: Path, opened: Any) -> None:

@@ -167,7 +167,7 @@ def artifacts(record: Record) -> Iterator[Finding]:
 
 def _head(record: Record, seed: str, name: str, head: Contents) -> Iterator[Finding]:
     log = record.log_of(seed)
-    if log and log.config and set(differing(log.config, head.header.get("config"))) - MAY_DIFFER:
+    if log and log.config and set(differing(log.config, head.header.config)) - MAY_DIFFER:
         yield Finding(
             "artifact.config", "invalid", f"{name}: its config is not the one of seed {seed}'s log", {"seed": seed}
         )
@@ -178,9 +178,9 @@ def _head(record: Record, seed: str, name: str, head: Contents) -> Iterator[Find
         )  # fmt: skip
     if log:
         for key, said in (("data_sha256", log.data_sha256), ("tokenizer_sha256", log.tokenizer_sha256)):
-            if said and head.header.get(key) != said:
+            if said and getattr(head.header, key) != said:
                 yield disagreement(
-                    "data.artifact", f"{name}: {key}", head.header.get(key), f"seed {seed}'s log says", said
+                    "data.artifact", f"{name}: {key}", getattr(head.header, key), f"seed {seed}'s log says", said
                 )
 
 

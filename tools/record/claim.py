@@ -1,231 +1,155 @@
-"""Runs and what was measured of them -> the Submission: every number of a record, derived once. Pure.
+"""Evidence -> the claim: every number of submission.json, derived once, for the writer and for the verifier. Pure.
 
-    submission = claim(seeds, Circumstances(...))
+    submission = claim(evidence, track)
 
-The README, the figures' titles, the contest's own keys and the answer of the command are all spelled from it.
+What it derives must not change within one schema version: the records of that version would no longer be what they
+claim. It depends on the evidence and the track's rules alone, never on today's presets or on this machine.
 """
 
-import hashlib
-import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
+from pathlib import PurePosixPath
 from typing import Any
 
-from base.errors import BadInput, CheckFailed
-from data.manifest import Manifest
-from eval.stats import ENFORCED_P, Rule, nats_per_bpb, seeds, verdict
-from quant.format import Contents, read_artifact
-from tools.record.describe import STDLIB, dataset_name, described, neutral, prep_command, public_source, technique
-from tools.record.runs import Run
-from tools.record.schema import Data, Evaluation, SeedResult, Submission
-from tools.record.scoring import ARTIFACT, Scored
-from tools.record.tracks import Track
-
-AGREE = 1e-6  # relative: the single file's score and the run's own; they are the same arithmetic
+from base.errors import BadInput
+from data.bytes import bits_per_byte
+from eval.stats import ENFORCED_P, Rule, lead, nats_per_bpb, seeds
+from tools.record.evidence import Evidence, SeedEvidence
+from tools.record.schema import Code, Evaluation, SeedResult, Submission, Track
 
 
-@dataclass(frozen=True)
-class Seed:
-    """One run and the single file's own score of its artifact."""
-
-    run: Run
-    scored: Scored
-
-    @property
-    def number(self) -> int:
-        return self.run.config.seed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Circumstances:
-    """What no run knows: whose record it is, where it is entered, what it ran on and was scored with."""
-
-    name: str
-    author: str
-    github_id: str
-    date: str
-    blurb: str
-    track: Track
-    track_version: int
-    code_bytes: int
-    code_sha256: str
-    packed: bool
-    manifest: Manifest
-    network_cut: bool
-    against: tuple[float, ...] = ()
-
-
-def agreed(seed: Seed) -> Seed:
-    """Refuses what the shipped code does not score as the run did."""
-    ours, theirs = seed.scored.bpb, seed.run.result.packed_bpb
-    if not math.isclose(ours, theirs, rel_tol=AGREE):
-        raise CheckFailed(
-            f"{seed.run.folder}: the single file scores its artifact at {ours:.8f} bits a byte, the run said "
-            f"{theirs:.8f}: not within {AGREE:g} of each other; score on the device of the run, or train it again"
-        )
-    return seed
-
-
-def median(found: Sequence[Seed]) -> Seed:
-    """By score; of two in the middle the lower."""
-    return sorted(found, key=lambda seed: (seed.scored.bpb, seed.number))[(len(found) - 1) // 2]
-
-
-def artifact_names(found: Sequence[Seed]) -> dict[int, str]:
-    """Seed -> its artifact's file in the record."""
-    middle = median(found).number
-    return {
-        seed.number: ARTIFACT if seed.number == middle else f"model_seed{seed.number}.golf"
-        for seed in sorted(found, key=lambda seed: seed.number)
-    }
-
-
-def require_budget(runs: Sequence[Run], code_bytes: int, track: Track) -> None:
-    """The track's cap on bytes and its clock of training, before anything is scored."""
-    for run in runs:
-        total = code_bytes + run.artifact.stat().st_size
-        if total > track.cap_bytes:
-            raise BadInput(
-                f"{run.folder}: code {code_bytes:,} + artifact {total - code_bytes:,} = {total:,} bytes, "
-                f"{total - track.cap_bytes:,} over the {track.cap_bytes:,} of {track.name}; lower quant.cap_bytes by "
-                "that, or drop --readable"
-            )
-        if not within_training(run, track):
-            raise BadInput(
-                f"{run.folder}: {_training_seconds(run, track):.1f} s of training are over the {track.train_seconds:g} "
-                f"of {track.name} by more than a step; enter it on track_non_record_16mb"
-            )
-
-
-def within_training(run: Run, track: Track) -> bool:
-    allowed = track.train_seconds + run.last_step_seconds
-    return not track.train_seconds or _training_seconds(run, track) <= allowed
-
-
-def _training_seconds(run: Run, track: Track) -> float:
-    return run.result.train_seconds + run.result.calibration_seconds * (track.calibration == "inside")
-
-
-def claim(found: Sequence[Seed], told: Circumstances) -> Submission:
-    found = sorted((agreed(seed) for seed in found), key=lambda seed: seed.number)
-    names, middle = artifact_names(found), median(found)
-    bpb, loss = seeds([seed.scored.bpb for seed in found]), seeds([seed.scored.nats_per_token for seed in found])
-    largest = max(seed.run.artifact.stat().st_size for seed in found)
-    result, scored = middle.run.result, middle.scored
+def claim(evidence: Evidence, track: Track) -> Submission:
+    statement, data = evidence.file.statement, evidence.file.data
+    results = {str(seed.seed): seed_result(seed, evidence) for seed in evidence.seeds}
+    median = median_seed(evidence.seeds)
+    run = median.result
+    bpbs = [result.val_bpb for result in results.values()]
+    losses = [result.val_loss for result in results.values()]
+    largest = max(seed.artifact_bytes for seed in evidence.seeds)
+    total = evidence.code_bytes + largest
     return Submission(
-        name=told.name,
-        author=told.author,
-        github_id=told.github_id,
-        date=told.date,
-        blurb=told.blurb,
-        track=told.track.name,
-        track_version=told.track_version,
-        val_bpb=bpb.mean,
-        val_bpb_std=bpb.std,
-        val_loss=loss.mean,
-        val_loss_std=loss.std,
-        seeds=tuple(seed.number for seed in found),
-        seed_results={str(seed.number): _seed_result(seed, names[seed.number]) for seed in found},
-        bytes_total=told.code_bytes + largest,
-        bytes_code=told.code_bytes,
+        name=statement.name,
+        author=statement.author,
+        github_id=statement.github_id,
+        date=statement.date,
+        blurb=statement.blurb,
+        technique_summary=statement.technique_summary,
+        track=statement.track,
+        track_version=statement.track_version,
+        val_bpb=statistics.fmean(bpbs),
+        val_bpb_std=statistics.stdev(bpbs) if len(bpbs) > 1 else None,
+        val_loss=statistics.fmean(losses),
+        val_loss_std=statistics.stdev(losses) if len(losses) > 1 else None,
+        seeds=tuple(seed.seed for seed in evidence.seeds),
+        seed_results=results,
+        median_seed=median.seed,
+        bytes_total=total,
+        bytes_code=evidence.code_bytes,
         bytes_model=largest,
-        bytes_tokenizer=len(_contents(middle).tokenizer),
-        cap_bytes=told.track.cap_bytes,
-        params=result.params,
+        bytes_tokenizer=evidence.tokenizer_bytes,
+        cap_bytes=track.cap_bytes,
+        params=run.params,
         evaluation=Evaluation(
-            stride=scored.stride,
-            context=scored.context,
-            val_tokens=scored.tokens,
-            val_bytes=scored.bytes,
-            contest_bytes=scored.contest_bytes,
+            stride=run.stride,
+            context=run.context,
+            val_tokens=run.val_tokens,
+            val_bytes=run.val_bytes,
+            contest_bytes=run.contest_bytes,
         ),
-        data=_data(middle.run, told.manifest),
-        hardware=result.device,
-        pytorch_version=result.torch,
-        python_version=result.python,
-        compliance=_compliance(found, told, told.code_bytes + largest),
-        technique_summary=technique(middle.run.config),
-        notes={
-            "median_seed": middle.number,
-            "code": {"packed": told.packed, "sha256": told.code_sha256, "trained": _trained(found, told)},
-            "limits": {
-                "train_seconds": told.track.train_seconds,
-                "calibration_inside": told.track.calibration == "inside",
-                "eval_seconds": told.track.eval_seconds,
-                "seeds": told.track.seeds,
-            },
-            "val_documents": told.manifest.val.documents,
-            "prep": prep_command(told.manifest, neutral(middle.run.config).data.path),
-            **described(middle.run.config, _contents(middle)),
-            **_against(found, told),
-        },
+        data=data,
+        code=Code(
+            sha256=evidence.code_sha256,
+            sources_sha256=run.sources_sha256,
+            trained=all(seed.result.bundle_sha256 == evidence.code_sha256 for seed in evidence.seeds),
+        ),
+        hardware=run.device,
+        pytorch_version=run.torch,
+        python_version=run.python,
+        compliance=compliance(evidence, track, results, total),
+        against=test_against(bpbs, statement.against, run.val_tokens, run.val_bytes, track),
+        config=neutral(median.head.header.config),
     )
 
 
-def _seed_result(seed: Seed, artifact: str) -> SeedResult:
-    result, scored = seed.run.result, seed.scored
+def seed_result(seed: SeedEvidence, evidence: Evidence) -> SeedResult:
+    run = seed.result
     return SeedResult(
-        val_bpb=scored.bpb,
-        val_loss=scored.nats_per_token,
-        pre_quant_val_bpb=result.val_bpb,
-        steps=result.steps,
-        train_seconds=result.train_seconds,
-        calibration_seconds=result.calibration_seconds,
-        eval_seconds=scored.seconds,
-        bytes_model=seed.run.artifact.stat().st_size,
-        artifact=artifact,
-        artifact_sha256=result.artifact_sha256,
-        log=f"train_seed{seed.number}.log",
-        metrics=f"metrics_seed{seed.number}.jsonl",
+        val_bpb=bits_per_byte(seed.nats, run.val_bytes),
+        val_loss=seed.nats / run.val_tokens,
+        pre_quant_val_bpb=run.float_bpb,
+        steps=run.steps,
+        train_seconds=run.train_seconds,
+        calibration_seconds=run.calibration_seconds,
+        eval_seconds=scoring_seconds(evidence, seed.seed),
+        bytes_model=seed.artifact_bytes,
+        artifact=seed.artifact,
+        artifact_sha256=seed.artifact_sha256,
     )
 
 
-def _data(run: Run, manifest: Manifest) -> Data:
-    ours = manifest.source == STDLIB
-    return Data(
-        name=dataset_name(manifest, run.result.python),
-        source=public_source(manifest),
-        sha256=run.result.data_sha256,
-        val_sha256=run.result.val_sha256,
-        tokenizer_sha256=run.result.tokenizer_sha256,
-        python=run.result.python if ours else "",
-    )
+def scoring_seconds(evidence: Evidence, seed: int) -> float:
+    seconds = evidence.file.scoring.seconds
+    if str(seed) not in seconds:
+        raise BadInput(f"evidence.json: scoring.seconds lacks seed {seed}")
+    return seconds[str(seed)]
 
 
-def _compliance(found: Sequence[Seed], told: Circumstances, total: int) -> dict[str, bool]:
-    """Only what was measured here; what probes and the codec prove is the verifier's to say."""
-    track, manifest = told.track, told.manifest
-    tokenizers = {hashlib.sha256(_contents(seed).tokenizer).hexdigest() for seed in found}
+def median_seed(found: Sequence[SeedEvidence]) -> SeedEvidence:
+    """By score; of two in the middle the lower."""
+    ordered = sorted(found, key=lambda seed: (seed.nats, seed.seed))
+    return ordered[(len(ordered) - 1) // 2]
+
+
+def compliance(evidence: Evidence, track: Track, results: dict[str, SeedResult], total: int) -> dict[str, bool]:
+    """What the evidence shows of the track's rules; causality and normalization are for the verifier's probes."""
+    data, slowest = evidence.file.data, max(result.eval_seconds for result in results.values())
+    tokenizers = {seed.result.tokenizer_sha256 for seed in evidence.seeds} | {evidence.tokenizer_sha256}
     return {
         "bytes_within_cap": total <= track.cap_bytes,
-        "training_within_limit": all(within_training(seed.run, track) for seed in found),
-        "evaluation_within_limit": all(
-            not track.eval_seconds or seed.scored.seconds <= track.eval_seconds for seed in found
-        ),
-        "enough_seeds": len(found) >= track.seeds,
-        "every_target_scored_once": all(seed.scored.tokens == manifest.val.tokens - 1 for seed in found),
-        "scored_without_network": told.network_cut,
-        "tokenizer_in_artifact": tokenizers == {manifest.tokenizer.sha256},
-        "no_document_on_both_sides": manifest.shared_documents == 0,
+        "training_within_limit": all(seconds_over(seed, track) <= 0 for seed in evidence.seeds),
+        "evaluation_within_limit": not track.eval_seconds or slowest <= track.eval_seconds,
+        "enough_seeds": len(results) >= track.seeds,
+        "scored_without_network": evidence.file.scoring.network_cut,
+        "tokenizer_in_artifact": tokenizers == {data.tokenizer_sha256},
+        "no_document_on_both_sides": data.shared_documents == 0,
     }
 
 
-def _contents(seed: Seed) -> Contents:
-    return read_artifact(seed.run.artifact.read_bytes())
+def seconds_over(seed: SeedEvidence, track: Track) -> float:
+    """Beyond the track's training seconds, after the grace of one step: the clock is looked at between steps."""
+    if not track.train_seconds:
+        return 0.0
+    run = seed.result
+    used = track.budgeted_seconds(run.train_seconds, run.calibration_seconds)
+    return used - track.train_seconds - last_step_seconds(seed)
 
 
-def _trained(found: Sequence[Seed], told: Circumstances) -> str:
-    """Who trained: this very file, or modules with the same hashes."""
-    return "this file" if all(seed.run.result.bundle_sha256 == told.code_sha256 for seed in found) else "its sources"
+def last_step_seconds(seed: SeedEvidence) -> float:
+    average = seed.result.train_seconds / max(seed.result.steps, 1)
+    return max([average, *(row["step_s"] for row in seed.steps[-1:])])
 
 
-def _against(found: Sequence[Seed], told: Circumstances) -> dict[str, Any]:
-    """The track's own test of a lead and the contest's enforced one; one seed can lead, and prove nothing."""
-    if not told.against:
+def test_against(
+    bpbs: Sequence[float], rivals: Sequence[float], val_tokens: int, val_bytes: int, track: Track
+) -> dict[str, Any]:
+    """The lead over the row to beat, under the track's written rule and under the one that the contest enforces."""
+    if not rivals:
         return {}
-    scored, ours, rival = found[0].scored, seeds([seed.scored.bpb for seed in found]), seeds(told.against)
-    margin = told.track.margin_nats / nats_per_bpb(scored.tokens, scored.bytes)
-    rules = (Rule("written", margin, told.track.p), Rule("enforced", 0.0, ENFORCED_P)) if len(found) > 1 else ()
-    tested = [verdict(ours, rival if rival.n > 1 else rival.mean, rule) for rule in rules]
-    return {"against": {"bpb": list(told.against), "lead_bpb": rival.mean - ours.mean, "margin_bpb": margin,
-                        "verdicts": tested}}  # fmt: skip
+    ours, theirs = seeds(bpbs), seeds(rivals)
+    margin = track.margin_nats / nats_per_bpb(val_tokens, val_bytes)
+    rules = (Rule("written", margin, track.p), Rule("enforced", 0.0, ENFORCED_P))
+    return {
+        "bpb": list(rivals),
+        "lead_bpb": theirs.mean - ours.mean,
+        "verdicts": [asdict(lead(ours, theirs, rule)) for rule in rules],
+    }
+
+
+def neutral(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without a path of one machine: where the data lies is for the reader to choose."""
+    data = config.get("data")
+    path = data.get("path") if isinstance(data, dict) else None
+    if not isinstance(path, str) or not path.startswith("/"):
+        return config
+    return {**config, "data": {**config["data"], "path": f"data/datasets/{PurePosixPath(path).name}"}}

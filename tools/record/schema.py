@@ -1,73 +1,122 @@
-"""submission.json: everything that a record claims, typed; `schema()` is what records/schema.json publishes.
+"""The types of a record's files. submission.json is `Submission`, whose JSON schema is records/schema.json.
 
-The contest's usual keys keep their names (val_bpb, val_loss, bytes_total, seed_results, ...). Nothing here is believed:
-tools.verify derives each number again.
+The contest's usual keys keep their names (val_bpb, val_loss, bytes_total, seed_results ...). A submission is never
+written by hand: tools/record/claim.py computes it from the evidence, for the writer and for the verifier.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import TypeAdapter
 
-SCHEMA: Literal["bitgolf-record-1"] = "bitgolf-record-1"
+from base.config import load
+from base.errors import BadInput
 
-Count = Annotated[int, Ge(0)]
+SUBMISSION, README, MANIFEST, EVIDENCE = "submission.json", "README.md", "manifest.json", "evidence.json"
+CODE, REQUIREMENTS = "train_gpt.py", "requirements.txt"
+FIGURES = ("figures/loss.png", "figures/bytes.png", "figures/position.png")
+TRACKS = Path(__file__).parents[2] / "records" / "tracks.yaml"
+
 Size = Annotated[int, Gt(0)]
 Seconds = Annotated[float, Ge(0.0)]
 Bits = Annotated[float, Gt(0.0)]
+Text = Annotated[str, MinLen(1)]
+
+
+# -- evidence.json: what the other files do not hold ----------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeedResult:
-    """One run. Files are names in the record's folder."""
+class Statement:
+    """What the author states; nothing here can be measured."""
 
-    val_bpb: Bits  # of the packed artifact, whole validation side, the rule of `evaluation`
-    val_loss: Bits  # nats a token, of the same
-    pre_quant_val_bpb: Bits  # of the averaged weights before packing
-    steps: Size
-    train_seconds: Seconds
-    calibration_seconds: Seconds  # quantizing and packing
-    eval_seconds: Seconds  # scoring the packed artifact
-    bytes_model: Size
-    artifact: str
-    artifact_sha256: str
-    log: str
-    metrics: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    """The rule of the score, and what it was counted over."""
-
-    stride: Size
-    context: Size
-    adapt: str = ""  # score-first adaptation, by its name in eval.adapt; "": none
-    val_tokens: Size  # targets scored
-    val_bytes: Size  # exact bytes, the denominator of val_bpb
-    contest_bytes: Size
+    name: Text
+    author: str = ""
+    github_id: str = ""
+    date: Text  # YYYY-MM-DD
+    blurb: str = ""
+    technique_summary: str = ""
+    track: Text
+    track_version: Size
+    against: tuple[Bits, ...] = ()  # bits per byte of the row to beat: its seeds, or its mean
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Scores are comparable where `val_sha256` and the tokenizer's bytes agree."""
+    """The dataset. Scores are comparable where `val_sha256` and the tokenizer's agree."""
 
-    name: str  # how a table calls it: stdlib-3.11.7, fineweb10B-sp1024
-    source: str  # how to prepare it: what data.prep was given
-    sha256: str  # of the whole dataset, as the run's log names it
+    name: Text  # as a table spells it: stdlib-3.11.7, fineweb10B-sp1024
+    source: str  # the argument of data.prep
+    prep: str  # the command that makes it
+    val_documents: Size
+    shared_documents: Annotated[int, Ge(0)]  # on both sides
+    sha256: str
     val_sha256: str
     tokenizer_sha256: str
-    python: str = ""  # where the source is the interpreter's own library: its version
+    python: str = ""  # its version, where the source is the interpreter's own library
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How the shipped code scored the shipped artifacts."""
+
+    seconds: dict[str, Seconds]  # by seed: the complete process
+    network_cut: bool
+    platform: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceFile:
+    schema: Literal["bitgolf-evidence-1"] = "bitgolf-evidence-1"
+    statement: Statement
+    data: Data
+    scoring: Scoring
+
+
+# -- submission.json: the claim -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedResult:
+    val_bpb: Bits  # of the artifact, over the complete validation side
+    val_loss: Bits  # nats per token of the same
+    pre_quant_val_bpb: Bits  # of the averaged weights before packing
+    steps: Size
+    train_seconds: Seconds
+    calibration_seconds: Seconds  # quantizing and packing
+    eval_seconds: Seconds  # the shipped code scoring the artifact: the complete process
+    bytes_model: Size
+    artifact: str
+    artifact_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    stride: Size
+    context: Size
+    val_tokens: Size  # targets scored
+    val_bytes: Size  # the denominator of val_bpb
+    contest_bytes: Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Code:
+    sha256: str
+    sources_sha256: str  # of the modules in it
+    trained: bool  # whether the runs ran this very file; if not, the modules that it is made of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    schema: Literal["bitgolf-record-1"] = SCHEMA
-    name: Annotated[str, MinLen(1)]
+    schema: Literal["bitgolf-record-2"] = "bitgolf-record-2"
+    name: Text
     author: str
     github_id: str
-    date: Annotated[str, MinLen(10)]  # YYYY-MM-DD
+    date: Text
     blurb: str
+    technique_summary: str
     track: str
     track_version: Size
     val_bpb: Bits  # mean over seeds
@@ -76,24 +125,64 @@ class Submission:
     val_loss_std: float | None
     seeds: Annotated[tuple[int, ...], MinLen(1)]
     seed_results: dict[str, SeedResult]
-    bytes_total: Size  # code + the largest artifact
+    median_seed: int  # model.golf is its artifact
+    bytes_total: Size  # code and the largest artifact
     bytes_code: Size
     bytes_model: Size  # the largest artifact
-    bytes_tokenizer: Count  # of tokenizer.model, which is inside the artifact, too
+    bytes_tokenizer: Size  # of tokenizer.model, which the artifact contains as well
     cap_bytes: Size
     params: Size
     evaluation: Evaluation
     data: Data
+    code: Code
     hardware: str
     pytorch_version: str
     python_version: str
     compliance: dict[str, bool]
-    technique_summary: str = ""
-    base_record: str = ""  # the record that this one builds on
-    attribution: str = ""
-    notes: dict[str, Any] = field(default_factory=dict)
+    against: dict[str, Any]  # the test of the lead over the statement's `against`; {} without one
+    config: dict[str, Any]  # of the median seed
 
 
-def schema() -> dict[str, Any]:
-    """The JSON schema of submission.json."""
+def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **TypeAdapter(Submission).json_schema()}
+
+
+# -- tracks.yaml ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    title: str
+    hardware: str  # in words
+    device: Literal["cuda", "cpu", "any"]
+    devices: Annotated[int, Ge(0)]  # GPUs, or cores of a CPU; 0: any number
+    cap_bytes: Size  # code and artifact
+    train_seconds: Seconds  # 0: no limit
+    calibration: Literal["inside", "apart"]  # whether quantizing and packing use up training's seconds
+    eval_seconds: Seconds  # 0: no limit
+    data: str  # a dataset's name, or any; scores on different data are listed apart
+    ranked: bool
+    seeds: Size  # the fewest of a ranked claim
+    margin_nats: Seconds  # the lead over the best row that a claim must prove, per token
+    p: Annotated[float, Gt(0.0), Lt(1.0)]
+    name: str = ""
+
+    def budgeted_seconds(self, train_seconds: float, calibration_seconds: float) -> float:
+        """What counts against `train_seconds`."""
+        return train_seconds + calibration_seconds if self.calibration == "inside" else train_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracks:
+    version: int
+    tracks: dict[str, Track]
+
+    def named(self, name: str) -> Track:
+        if name not in self.tracks:
+            raise BadInput(f"no track is called {name:.60}; there are {', '.join(self.tracks)}")
+        return replace(self.tracks[name], name=name)
+
+
+def load_tracks(path: Path = TRACKS) -> Tracks:
+    tracks: Tracks = load(Tracks, path)
+    return tracks

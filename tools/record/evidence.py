@@ -1,0 +1,136 @@
+"""Evidence: what a record ships and nobody can compute again. Read from a folder, typed, every size bounded.
+
+    evidence = read_evidence(Folder(path))        BadInput names the file that is missing or malformed
+
+The evidence of a seed is the run's own result.json, its metrics, its artifact, and the nats that the shipped code measured
+per block of targets. Nothing is compared here: tools/record/claim.py derives the claim, tools/verify/rules.py judges.
+"""
+
+import io
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from base.config import Layer, build
+from base.errors import BadInput
+from base.files import read_json_object
+from base.run_folder import ARTIFACT, RunResult, read_metrics, result_from
+from data.manifest import TOKENIZER
+from quant.format import Contents, read_head
+from tools.record.schema import CODE, EVIDENCE, EvidenceFile
+from tools.verify.folder import Folder
+
+RESULT_NAME = re.compile(r"result_seed(0|[1-9]\d{0,17})\.json")
+MOST_SEEDS = 100
+MOST_ROWS = 200_000  # of metrics; runs have a few thousand steps
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SeedEvidence:
+    seed: int  # as the files are named
+    result: RunResult
+    metrics: list[dict[str, float]]
+    block_nats: Floats  # (blocks,) of eval.score
+    artifact: str  # the file's name
+    artifact_bytes: int
+    artifact_sha256: str
+    head: Contents  # of the artifact, without its tensors
+
+    @property
+    def nats(self) -> float:
+        return float(self.block_nats.sum())
+
+    @property
+    def steps(self) -> list[dict[str, float]]:
+        """The rows of metrics that are steps."""
+        return [row for row in self.metrics if {"step", "loss", "elapsed_s", "step_s"} <= row.keys()]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    file: EvidenceFile
+    seeds: tuple[SeedEvidence, ...]  # in order of their numbers
+    code_bytes: int
+    code_sha256: str
+    tokenizer_bytes: int
+    tokenizer_sha256: str
+
+
+def seed_files(seed: int) -> dict[str, str]:
+    """The names of a seed's files in a record, by kind; the median seed's artifact is called model.golf."""
+    return {
+        "result": f"result_seed{seed}.json",
+        "metrics": f"metrics_seed{seed}.jsonl",
+        "nats": f"nats_seed{seed}.npy",
+        "log": f"train_seed{seed}.log",
+        "artifact": f"model_seed{seed}.golf",
+    }
+
+
+def recorded_seeds(folder: Folder) -> list[int]:
+    return sorted(int(match[1]) for name in folder.files if (match := RESULT_NAME.fullmatch(name)))
+
+
+def read_evidence(folder: Folder) -> Evidence:
+    file = build(EvidenceFile, [Layer(EVIDENCE, read_json_object(folder.text(EVIDENCE), EVIDENCE))])
+    seeds = recorded_seeds(folder)
+    if not 1 <= len(seeds) <= MOST_SEEDS:
+        raise BadInput(f"{len(seeds)} files are named result_seed*.json; a record has 1 to {MOST_SEEDS}")
+    return Evidence(
+        file=file,
+        seeds=tuple(_read_seed(folder, seed) for seed in seeds),
+        code_bytes=folder.size(CODE),
+        code_sha256=folder.sha256(CODE),
+        tokenizer_bytes=folder.size(TOKENIZER),
+        tokenizer_sha256=folder.sha256(TOKENIZER),
+    )
+
+
+def _read_seed(folder: Folder, seed: int) -> SeedEvidence:
+    names = seed_files(seed)
+    artifact = names["artifact"] if names["artifact"] in folder else ARTIFACT
+    data = folder.read(artifact)
+    try:
+        head = read_head(data)
+    except BadInput as bad:
+        raise BadInput(f"{artifact}: {bad}") from None
+    metrics = folder.text(names["metrics"])
+    if metrics.count("\n") > MOST_ROWS:
+        raise BadInput(f"{names['metrics']} has more than {MOST_ROWS:,} lines")
+    return SeedEvidence(
+        seed=seed,
+        result=result_from(read_json_object(folder.text(names["result"]), names["result"]), names["result"]),
+        metrics=read_metrics(metrics, names["metrics"]),
+        block_nats=read_nats(folder.read(names["nats"]), names["nats"]),
+        artifact=artifact,
+        artifact_bytes=len(data),
+        artifact_sha256=folder.sha256(artifact),
+        head=head,
+    )
+
+
+def write_nats(block_nats: Floats) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, block_nats.astype("<f8"))
+    return stream.getvalue()
+
+
+def read_nats(data: bytes, name: str) -> Floats:
+    """A .npy of positive numbers in one row; its header is checked against its size before anything is allocated."""
+    stream = io.BytesIO(data)
+    try:
+        np.lib.format.read_magic(stream)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    except ValueError as error:
+        raise BadInput(f"{name}: not a .npy file: {error!s:.100}") from None
+    rest = data[stream.tell() :]
+    if dtype != np.dtype("<f8") or shape != (len(rest) // 8,) or len(rest) % 8 or not rest:
+        raise BadInput(f"{name}: holds {dtype} of shape {shape!r:.40} in {len(rest):,} bytes, not one row of float64")
+    nats = np.frombuffer(rest, "<f8").astype(np.float64)
+    if not (np.isfinite(nats).all() and (nats >= 0).all()):
+        raise BadInput(f"{name}: holds a number that is negative or not finite")
+    return nats

@@ -1,1 +1,1 @@
-"""The parts of tools.record: runs in, a folder with a claim out. Everything but the scoring is a pure function."""
+"""tools.record: runs in, a folder of evidence out, and the claim and the page that follow from it."""

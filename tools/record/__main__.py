@@ -1,131 +1,289 @@
-"""Runs -> a record: a folder that a stranger can check in minutes, every number in it measured from what is shipped.
+"""Runs -> a record: a folder that a stranger can check in minutes, every number in it computed from what is shipped.
 
     python -m tools.record runs/seed1337 runs/seed42 runs/seed7 --track track_cpu_10min_1mb --name my-model
     python -m tools.record --track track_non_record_16mb --name quick               (the newest run)
     python -m tools.record runs/a --track T --name N --rerun          (the single file trains again; that is recorded)
-    python -m tools.record runs/a --track T --name N --bundle FILE    (it was run from this single file, not this tree)
+    python -m tools.record runs/a --track T --name N --bundle FILE    (the runs ran this single file, not this tree)
     python -m tools.record runs/* --track track_10min_16mb --name N --layout contest --against 1.0612 1.0620 1.0614
+    python -m tools.record --renew records/T/FOLDER     (compute claim, page and manifest again from its evidence)
 
-The runs are seeds of one configuration. The single file is generated, each artifact is scored with it alone in a clean
-directory with the network cut, and these scores are the record's; they must be the runs' own. docs/records.md.
+The runs are seeds of one configuration. The single file scores each artifact alone in a clean folder with the network
+cut; these block sums are the evidence from which the claim is computed. docs/records.md.
 """
 
 import argparse
 import datetime
+import hashlib
+import platform
+import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from base.cli import Answer, OneLineParser, command, run
-from base.errors import BadInput
-from base.run_folder import RESULT, newest
+from base.cli import OneLineParser, command, run
+from base.config import to_dict
+from base.errors import BadInput, CheckFailed
+from base.files import atomic_folder, write_json
+from base.run_folder import ARTIFACT, LOG, METRICS, RESULT, newest
+from data.bytes import bits_per_byte
 from data.dataset import Dataset, open_dataset
-from tools.record.claim import Circumstances, Seed, agreed, claim, require_budget
-from tools.record.code import Code, generated, given
-from tools.record.contest import misses, pull_request, require_contest_track
-from tools.record.describe import folder_name, neutral
-from tools.record.folder import fill, fill_contest, require_free, written_whole
-from tools.record.runs import Run, read_run, require_one_configuration, require_one_source, require_sources
-from tools.record.schema import Submission
-from tools.record.scoring import score_shipped, train_again
-from tools.record.tracks import Track, load_tracks
-from tools.verify.measured_box import network_is_cut
+from data.manifest import TOKENIZER
+from eval.bpb import draw_positions
+from tools.bundle import Bundle, bundle, unbundle
+from tools.record.claim import claim, median_seed, neutral
+from tools.record.contest import contest_submission, missing_for_contest, pull_request, require_contest_track
+from tools.record.describe import describe_data, folder_name, technique
+from tools.record.evidence import Evidence, Floats, read_evidence, seed_files, write_nats
+from tools.record.figures import draw_bytes, draw_losses
+from tools.record.page import page
+from tools.record.runs import Run, read_run, require_cap, require_code, require_one_configuration
+from tools.record.schema import (
+    CODE,
+    EVIDENCE,
+    MANIFEST,
+    README,
+    REQUIREMENTS,
+    SUBMISSION,
+    EvidenceFile,
+    Scoring,
+    Statement,
+    Submission,
+    Track,
+    load_tracks,
+)
+from tools.record.shipping import requirements, score_shipped, train_again
+from tools.verify.folder import Folder
+from tools.verify.sandbox import is_network_cut
 
 RECORDS, CONTEST = "records", "contest"
 RERUNS = Path("runs")
 PULL_REQUEST = "PULL_REQUEST.md"
+SAME_SCORE = 1e-6  # relative: the single file's score and the run's own are the same arithmetic
+POSITION_TARGETS = 131_072  # enough for the curve
 
 
-def act(args: argparse.Namespace) -> Answer:
+@dataclass(frozen=True)
+class Recorded:
+    path: str
+    track: str
+    val_bpb: float
+    val_bpb_std: float | None
+    val_loss: float
+    bytes_total: int
+    bytes_code: int
+    bytes_model: int
+    cap_bytes: int
+    seeds: list[int]
+    network_cut: bool
+    seconds: float
+    pull_request: str | None = None
+    missing: list[str] | None = None  # of the contest's rules
+
+
+@dataclass(frozen=True)
+class Scored:
+    run: Run
+    block_nats: Floats
+    seconds: float
+
+
+def act(args: argparse.Namespace) -> Recorded:
     began = time.monotonic()
+    if args.renew:
+        folder = Path(args.renew)
+        submission = write_computed(folder)
+        return answer(folder, submission, began)
+    if args.track is None or args.name is None:
+        raise BadInput("name the record with --track and --name")
     tracks = load_tracks()
     track, date = tracks.named(args.track), checked_date(args.date)
-    contest = args.layout == CONTEST
-    if contest:
+    is_contest = args.layout == CONTEST
+    if is_contest:
         require_contest_track(track.name)
     name = folder_name(date, args.name)
-    root = Path(args.output or (CONTEST if contest else RECORDS))
-    target = root / name if contest else root / track.name / name
+    root = Path(args.output or (CONTEST if is_contest else RECORDS))
+    target = root / name if is_contest else root / track.name / name
     require_free(target)
-    runs = [read_run(Path(folder)) for folder in args.runs or [said_newest()]]
+    runs = [read_run(Path(folder)) for folder in args.runs or [newest(RESULT).parent]]
     require_one_configuration(runs)
-    dataset = matching(runs, args.data)
-    code = chosen_code(args, runs, track)
+    dataset = trained_on(runs[0], args.data)
+    code = chosen_code(args, runs)
     if args.rerun:
         work = RERUNS / f"{name}-rerun"
-        runs = [read_run(train_again(code.data, run.config.seed, dataset.path, work)) for run in runs]
+        runs = [read_run(train_again(code.data, run.seed, dataset.path, work)) for run in runs]
         require_one_configuration(runs)
-        require_sources(runs, code.sources_sha256)
-    if not contest:
-        require_budget(runs, len(code.data), track)
-    found = [agreed(Seed(run, score_shipped(code.data, run.artifact, dataset.path))) for run in runs]
-    told = Circumstances(
-        name=args.name, author=args.author, github_id=args.github_id, date=date, blurb=args.blurb, track=track,
-        track_version=tracks.version, code_bytes=len(code.data), code_sha256=code.sha256, packed=code.packed,
-        manifest=dataset.manifest, network_cut=network_is_cut(), against=tuple(args.against),
-    )  # fmt: skip
-    submission = claim(found, told)
-    with written_whole(target) as part:
-        if contest:
-            missing = write_contest(part, name, submission, track, found, code, dataset)
+    if not is_contest:
+        require_cap(runs, len(code.data), track)
+    scored = [score_run(run, code, dataset) for run in runs]
+    statement = Statement(
+        name=args.name,
+        author=args.author,
+        github_id=args.github_id,
+        date=date,
+        blurb=args.blurb,
+        technique_summary=technique(runs[0].config),
+        track=track.name,
+        track_version=tracks.version,
+        against=tuple(args.against),
+    )
+    with atomic_folder(target) as part:
+        folder = part / "records" / track.name / name if is_contest else part
+        folder.mkdir(parents=True, exist_ok=True)
+        write_evidence(folder, statement, scored, code, dataset)
+        if is_contest:
+            submission, missing = write_contest(folder, track, part / PULL_REQUEST)
         else:
-            fill(part, submission, found, code, dataset)
-    answer = {
-        "path": str((target / "records" / track.name / name if contest else target).resolve()),
-        **{key: getattr(submission, key) for key in ("track", "val_bpb", "val_bpb_std", "val_loss", "bytes_total")},
-        **{key: getattr(submission, key) for key in ("bytes_code", "bytes_model", "cap_bytes")},
-        "seeds": list(submission.seeds),
-        "network_cut": network_is_cut(),
-        "seconds": round(time.monotonic() - began, 2),
-    }
-    extra = {"pull_request": str((target / PULL_REQUEST).resolve()), "missing": missing} if contest else {}
-    return answer | extra
+            submission = write_computed(folder)
+    if is_contest:
+        return answer(target / "records" / track.name / name, submission, began, target / PULL_REQUEST, missing)
+    return answer(target, submission, began)
 
 
-def write_contest(
-    part: Path, name: str, submission: Submission, track: Track, found: Sequence[Seed], code: Code, dataset: Dataset
-) -> list[str]:
-    """The folder where the contest's repository has it, and beside it the pull request."""
-    folder = Path("records") / track.name / name
-    (part / folder).mkdir(parents=True)
-    fill_contest(part / folder, submission, found, code, dataset)
-    missing = misses(submission, track)
-    (part / PULL_REQUEST).write_text(pull_request(submission, folder.as_posix(), missing, track.ranked), "utf-8")
-    return missing
+def answer(
+    folder: Path,
+    submission: Submission,
+    began: float,
+    request: Path | None = None,
+    missing: list[str] | None = None,
+) -> Recorded:
+    return Recorded(
+        path=str(folder.resolve()),
+        track=submission.track,
+        val_bpb=submission.val_bpb,
+        val_bpb_std=submission.val_bpb_std,
+        val_loss=submission.val_loss,
+        bytes_total=submission.bytes_total,
+        bytes_code=submission.bytes_code,
+        bytes_model=submission.bytes_model,
+        cap_bytes=submission.cap_bytes,
+        seeds=list(submission.seeds),
+        network_cut=submission.compliance["scored_without_network"],
+        seconds=round(time.monotonic() - began, 2),
+        pull_request=str(request.resolve()) if request else None,
+        missing=missing,
+    )
 
 
-def chosen_code(args: argparse.Namespace, runs: Sequence[Run], track: Track) -> Code:
-    """The file that is shipped; the lowest seed is its default. The contest's is readable where that fits."""
-    if args.bundle is not None:
-        return given(Path(args.bundle), runs)
-    config = neutral(min(runs, key=lambda run: run.config.seed).config)
-    code = generated(config, packed=not (args.readable or args.layout == CONTEST))
-    if not args.rerun:
-        require_one_source(runs)
-        require_sources(runs, code.sources_sha256)
-    largest = max(run.artifact.stat().st_size for run in runs)
-    if args.layout == CONTEST and not args.readable and len(code.data) + largest > track.cap_bytes:
-        return generated(config, packed=True)
-    return code
+# -- evidence -------------------------------------------------------------------------------------------------------
 
 
-def matching(runs: Sequence[Run], given: str | None) -> Dataset:
-    """The dataset that the runs were trained on, wherever it lies now."""
-    config, result = runs[0].config, runs[0].result
-    dataset = open_dataset(given or config.data.path)
-    if (found := dataset.manifest.data_sha256()) != result.data_sha256:
+def require_free(folder: Path) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise BadInput(f"{folder}: is in the way, and no folder; move it, or choose another --name or -o")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise BadInput(f"{folder}: a record is there already; choose another --name or --date, or remove it")
+
+
+def trained_on(run: Run, given: str | None) -> Dataset:
+    """The dataset of the runs, wherever it is now."""
+    dataset = open_dataset(given or run.config.data.path)
+    if (found := dataset.manifest.data_sha256()) != run.result.data_sha256:
         raise BadInput(
-            f"{dataset.path}: data {found[:12]}… is not the {result.data_sha256[:12]}… that the runs were trained on; "
+            f"{dataset.path}: data {found[:12]}… is not the {run.result.data_sha256[:12]}… that the runs trained on; "
             "name theirs with --data"
         )
     return dataset
 
 
-def said_newest() -> Path:
-    folder = newest(RESULT).parent
-    print(f"taking the newest: {folder}", file=sys.stderr)
-    return folder
+def chosen_code(args: argparse.Namespace, runs: Sequence[Run]) -> Bundle:
+    """The file that is shipped: the one that the runs ran, or one made of this tree; the lowest seed is its default."""
+    if args.bundle is None:
+        first = min(runs, key=lambda run: run.seed)
+        made = bundle(neutral_config(first), first.folder.name, readable=args.readable)
+        if not args.rerun:
+            require_code(runs, made.sources_sha256, None)
+        return made
+    path = Path(args.bundle)
+    if not path.is_file():
+        raise BadInput(f"--bundle {path}: no such file")
+    data = path.read_bytes()
+    if (inside := unbundle(data)) is None:
+        raise BadInput(f"--bundle {path}: not a single file that tools.bundle made")
+    require_code(runs, "", hashlib.sha256(data).hexdigest())
+    return Bundle(data, inside.sources)
+
+
+def score_run(run: Run, code: Bundle, dataset: Dataset) -> Scored:
+    """The single file's score; refused where it is not the run's own."""
+    block_nats, seconds = score_shipped(code.data, run.artifact, dataset.path)
+    found = bits_per_byte(float(block_nats.sum()), run.result.val_bytes)
+    if abs(found - run.result.val_bpb) > SAME_SCORE * found:
+        raise CheckFailed(
+            f"{run.folder}: the single file scores its artifact at {found:.8f} bits per byte, the run's own score is "
+            f"{run.result.val_bpb:.8f}: not within {SAME_SCORE:g}; score on the run's device, or train it again"
+        )
+    return Scored(run, block_nats, seconds)
+
+
+def write_evidence(
+    folder: Path, statement: Statement, scored: Sequence[Scored], code: Bundle, dataset: Dataset
+) -> None:
+    (folder / CODE).write_bytes(code.data)
+    (folder / REQUIREMENTS).write_text(requirements(code.texts), encoding="utf-8")
+    (folder / TOKENIZER).write_bytes(dataset.tokenizer.model)
+    for each in scored:
+        names, run = seed_files(each.run.seed), each.run
+        shutil.copyfile(run.folder / RESULT, folder / names["result"])
+        shutil.copyfile(run.folder / METRICS, folder / names["metrics"])
+        shutil.copyfile(run.folder / LOG, folder / names["log"])
+        shutil.copyfile(run.artifact, folder / names["artifact"])
+        (folder / names["nats"]).write_bytes(write_nats(each.block_nats))
+    first = scored[0].run
+    file = EvidenceFile(
+        statement=statement,
+        data=describe_data(dataset.manifest, first.config.data.path, first.result.python),
+        scoring=Scoring(
+            seconds={str(each.run.seed): each.seconds for each in scored},
+            network_cut=is_network_cut(),
+            platform=platform.platform(),
+        ),
+    )
+    write_json(folder / EVIDENCE, to_dict(file))
+    median = median_seed(read_evidence(Folder(folder)).seeds)
+    (folder / seed_files(median.seed)["artifact"]).rename(folder / ARTIFACT)
+    (folder / FIGURES[2]).parent.mkdir()
+    draw_positions(folder / FIGURES[2], folder / ARTIFACT, dataset, POSITION_TARGETS)
+
+
+# -- computed files -------------------------------------------------------------------------------------------------
+
+
+def write_computed(folder: Path) -> Submission:
+    """submission.json, README.md, the figures that need no dataset, manifest.json: all from the evidence."""
+    evidence = read_evidence(Folder(folder))
+    submission = claim(evidence, load_tracks().named(evidence.file.statement.track))
+    draw_losses(
+        folder / FIGURES[0],
+        f"{submission.name}: {submission.val_bpb:.5f} bits per byte",
+        {seed.seed: seed.metrics for seed in evidence.seeds},
+        {seed.seed: submission.seed_results[str(seed.seed)].val_bpb for seed in evidence.seeds},
+    )
+    draw_bytes(folder / FIGURES[1], (folder / ARTIFACT).read_bytes())
+    write_json(folder / SUBMISSION, to_dict(submission))
+    (folder / README).write_text(page(submission), encoding="utf-8")
+    write_json(folder / MANIFEST, make_manifest(Folder(folder)))
+    return submission
+
+
+def write_contest(folder: Path, track: Track, request: Path) -> tuple[Submission, list[str]]:
+    """The contest's own habits: its keys, one artifact, no machine-readable evidence; the pull request beside it."""
+    submission = write_computed(folder)
+    write_json(folder / SUBMISSION, contest_submission(submission))
+    unusual = [EVIDENCE, MANIFEST]
+    for seed in submission.seeds:
+        names = seed_files(seed)
+        unusual += [names[kind] for kind in ("result", "metrics", "nats", "artifact")]
+    for name in unusual:
+        (folder / name).unlink(missing_ok=True)
+    missing = missing_for_contest(submission, track)
+    path = f"records/{track.name}/{folder.name}"
+    request.write_text(pull_request(submission, path, missing, track.ranked), encoding="utf-8")
+    return submission, missing
+
+
+# -- command --------------------------------------------------------------------------------------------------------
 
 
 def checked_date(given: str | None) -> str:
@@ -137,45 +295,43 @@ def checked_date(given: str | None) -> str:
         raise BadInput(f"--date {given}: write it as 2026-11-21") from None
 
 
-def show(answer: Answer) -> str:
-    std = "" if answer["val_bpb_std"] is None else f" ± {answer['val_bpb_std']:.5f}"
-    seeds = ", ".join(map(str, answer["seeds"]))
+def show(answer: Recorded) -> str:
+    std = "" if answer.val_bpb_std is None else f" ± {answer.val_bpb_std:.5f}"
+    seeds = ", ".join(map(str, answer.seeds))
+    network = "cut" if answer.network_cut else "not cut"
     lines = [
-        f"{answer['path']}",
-        f"  score   {answer['val_bpb']:.5f}{std} bits a byte, seeds {seeds}, network "
-        f"{'cut' if answer['network_cut'] else 'not cut'}",
-        f"  bytes   code {answer['bytes_code']:,} + artifact {answer['bytes_model']:,} = {answer['bytes_total']:,} of "
-        f"{answer['cap_bytes']:,}",
+        answer.path,
+        f"  score   {answer.val_bpb:.5f}{std} bits per byte, seeds {seeds}, network {network}",
+        f"  bytes   code {answer.bytes_code:,} + artifact {answer.bytes_model:,} = {answer.bytes_total:,} of "
+        f"{answer.cap_bytes:,}",
     ]
-    if "missing" in answer:
-        lines += [f"  pull request: {answer['pull_request']}", *(f"  missing {miss}" for miss in answer["missing"])]
-        lines += ["  nothing of the contest's rules is missing"] if not answer["missing"] else []
+    if answer.missing is None:
+        lines.append(f"  check it: python -m tools.verify {answer.path}")
     else:
-        lines.append(f"  check it: python -m tools.verify {answer['path']}")
+        lines.append(f"  pull request: {answer.pull_request}")
+        lines += [f"  missing {miss}" for miss in answer.missing] or ["  every rule of the contest is met"]
     return "\n".join(lines)
 
 
 def parser() -> OneLineParser:
     flags = command("tools.record", __doc__ or "")
-    flags.add_argument("runs", nargs="*", metavar="RUN", help="a seed's folder each (default: the newest run)")
-    flags.add_argument("--track", required=True, help="of records/tracks.yaml")
-    flags.add_argument("--name", required=True, help="of the record and, with its date, of its folder")
+    flags.add_argument("runs", nargs="*", metavar="RUN", help="the folder of each seed (default: the newest run)")
+    flags.add_argument("--track", help="of records/tracks.yaml")
+    flags.add_argument("--name", help="of the record and, with its date, of its folder")
     flags.add_argument("-o", "--output", metavar="DIR", help=f"default: {RECORDS}, or {CONTEST} with --layout contest")
     flags.add_argument("--data", metavar="DIR", help="the dataset (default: data.path of the runs)")
-    for name, told in (
-        ("author", "whose record it is"),
-        ("github-id", "the author's name there"),
-        ("blurb", "what is new, in a sentence"),
-    ):
-        flags.add_argument(f"--{name}", default="", help=told)
+    flags.add_argument("--author", default="", help="of the record")
+    flags.add_argument("--github-id", default="", help="of the author")
+    flags.add_argument("--blurb", default="", help="what is new, in a sentence")
     flags.add_argument("--date", metavar="YYYY-MM-DD", help="default: today")
     flags.add_argument("--readable", action="store_true", help="ship the readable single file (default: packed)")
-    flags.add_argument("--bundle", metavar="FILE", help="ship this single file, which the runs were run from")
+    flags.add_argument("--bundle", metavar="FILE", help="ship this single file, which the runs ran")
     flags.add_argument("--rerun", action="store_true", help="train every seed again with the single file first")
     flags.add_argument(
-        "--against", type=float, nargs="+", default=[], metavar="BPB", help="the best row: seeds or mean"
+        "--against", type=float, nargs="+", default=[], metavar="BPB", help="the best row: its seeds or its mean"
     )
     flags.add_argument("--layout", choices=("own", CONTEST), default="own", help="default: %(default)s")
+    flags.add_argument("--renew", metavar="FOLDER", help="compute a record's derived files again from its evidence")
     return flags
 
 

@@ -83,9 +83,9 @@ def read_evidence(folder: Folder) -> Evidence:
     return Evidence(
         file=file,
         seeds=tuple(_read_seed(folder, seed) for seed in seeds),
-        code_bytes=folder.size(CODE),
+        code_bytes=len(folder.read(CODE)),
         code_sha256=folder.sha256(CODE),
-        tokenizer_bytes=folder.size(TOKENIZER),
+        tokenizer_bytes=len(folder.read(TOKENIZER)),
         tokenizer_sha256=folder.sha256(TOKENIZER),
     )
 

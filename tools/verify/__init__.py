@@ -1,1 +1,1 @@
-"""What tools.verify asks of a record: a safe reader of its folder, and rules that look at nothing else."""
+"""tools.verify: read a record, compute its claim again, measure its artifacts. Nothing in the folder is believed."""

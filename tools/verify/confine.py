@@ -1,9 +1,8 @@
-"""Run a stranger's command so that it can write in one folder alone: `python -I measured_confined.py FOLDER COMMAND …`.
+"""Run a command that can write in one folder only: `python -I confine.py FOLDER COMMAND ...`.
 
-Run as a file, in the isolated interpreter, so it knows nothing but the standard library. Landlock (Linux 5.13) denies
-every write, making and removing outside FOLDER, /dev/null and /dev/shm, to the command and to all that it starts, for
-good. Reading stays allowed, since an interpreter reads all over the place. Where the kernel has no Landlock the command
-is not run: the caller has asked `can_confine` before.
+Runs as a file in the isolated interpreter, so it imports the standard library alone. Landlock (Linux 5.13) permanently
+denies the command and its children every write outside FOLDER, /dev/null and /dev/shm. Reading stays allowed, since an
+interpreter reads all over the file system. Callers check `can_confine` first.
 """
 
 import ctypes
@@ -12,7 +11,7 @@ import resource
 import sys
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same on every architecture
-ABI_ASKED, PATH_BENEATH, NO_NEW_PRIVS = 1, 1, 38
+ABI_VERSION, PATH_BENEATH, NO_NEW_PRIVS = 1, 1, 38
 WRITE_FILE, TRUNCATE, REFER = 1 << 1, 1 << 14, 1 << 13
 WRITES = WRITE_FILE | sum(1 << bit for bit in range(4, 13))  # remove and make, of every kind
 LARGEST_FILE = 16 << 30  # bytes
@@ -28,18 +27,18 @@ def _call(number: int, *args: object) -> int:
 
 
 def can_confine() -> bool:
-    return _abi() >= 3  # the first that knows truncation
+    return _abi() >= 3  # the first version with truncation
 
 
 def _abi() -> int:
-    return _call(CREATE_RULESET, None, ctypes.c_size_t(0), ABI_ASKED) if sys.platform == "linux" else 0
+    return _call(CREATE_RULESET, None, ctypes.c_size_t(0), ABI_VERSION) if sys.platform == "linux" else 0
 
 
 def confine(folder: str) -> None:
-    """This process, from here on."""
-    whole = WRITES | TRUNCATE | REFER
-    rules = _call(CREATE_RULESET, ctypes.byref(ctypes.c_uint64(whole)), ctypes.c_size_t(8), 0)
-    for path, allowed in ((folder, whole), ("/dev/shm", whole), ("/dev/null", WRITE_FILE | TRUNCATE)):
+    """Restrict this process for the rest of its life."""
+    every = WRITES | TRUNCATE | REFER
+    rules = _call(CREATE_RULESET, ctypes.byref(ctypes.c_uint64(every)), ctypes.c_size_t(8), 0)
+    for path, allowed in ((folder, every), ("/dev/shm", every), ("/dev/null", WRITE_FILE | TRUNCATE)):
         beneath = PathBeneath(allowed, os.open(path, os.O_PATH | os.O_CLOEXEC))
         if _call(ADD_RULE, rules, PATH_BENEATH, ctypes.byref(beneath), 0):
             raise OSError(ctypes.get_errno(), f"Landlock takes no rule for {path}")

@@ -1,9 +1,9 @@
-"""A verdict: findings, the worst of which decides. Three kinds of doubt are never mixed up.
+"""A verdict: findings, the worst of which decides. Kinds of doubt are never mixed up.
 
-invalid      a counter-example is at hand: a number disagrees with the bytes, a rule of the track is broken
-unverified   something that would be needed to check is not there
-flag         allowed or not is for people to say: policy
-note         said for information; it decides nothing
+invalid      a counter-example is at hand: a number contradicts the bytes, a rule of the track is broken
+unverified   something needed for a check is not there
+flag         whether it is allowed is for people to judge
+note         information; it decides nothing
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 Level = Literal["invalid", "unverified", "flag", "note"]
 Verdict = Literal["valid", "flagged", "unverified", "invalid"]
+LEVELS: tuple[Level, ...] = ("invalid", "unverified", "flag", "note")  # from worst to harmless
 
 
 @dataclass(frozen=True)
 class Finding:
-    rule: str  # group.name: size.cap, number.val_bpb
+    rule: str  # group.name: size.cap, claim.val_bpb
     level: Level
     message: str  # one sentence that names the values, the rule and, where there is one, the way out
     evidence: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,101 @@
+"""The descriptions in a record's evidence: its folder's name, the technique in a line, the dataset and how to make it."""
+
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+from base.errors import BadInput
+from data.build import Recipe
+from data.manifest import Manifest
+from run_config import RunConfig
+from tools.record.schema import Data
+
+STDLIB, HUB = "stdlib", "hf:"
+LONGEST_NAME = 80
+
+
+def folder_name(date: str, name: str) -> str:
+    """DATE_NAME, with nothing in it that a shell or a file system could misread."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+    if not plain or len(plain) > LONGEST_NAME:
+        raise BadInput(f"--name {name!r:.100}: give it 1 to {LONGEST_NAME} letters and digits; it names the folder")
+    return f"{date}_{plain}"
+
+
+def technique(config: RunConfig) -> str:
+    model, quant = config.model, config.quant
+    parts = [
+        f"{model.layers} layers of {model.dim}, {model.heads}/{model.kv_heads} heads, {model.mlp}",
+        f"vocabulary {model.vocab_size}",
+    ]
+    if model.smear != "off":
+        parts.append(f"smear {model.smear}")
+    if model.bigram_buckets:
+        parts.append(f"bigrams {model.bigram_buckets} x {model.bigram_dim}")
+    if model.skips != "off":
+        parts.append(f"skips {model.skips}")
+    if model.loop_repeats:
+        parts.append(f"layers {model.loop_first} to {model.loop_last} looped")
+    parts.append(f"{config.optim.matrix}, average {config.average.kind}")
+    parts.append(f"quantization {quant.method}, codec {quant.codec}")
+    return "; ".join(parts)
+
+
+def describe_data(manifest: Manifest, path: str, python: str) -> Data:
+    """`path`: where the run found the dataset; a local source is called by its name, since its place is no news."""
+    source = manifest.source if manifest.source.startswith(HUB) else Path(manifest.source).name
+    return Data(
+        name=dataset_name(manifest, python),
+        source=source,
+        prep=prep_command(manifest, source, f"data/datasets/{Path(path).name}"),
+        val_documents=manifest.val.documents,
+        shared_documents=manifest.shared_documents,
+        **manifest_hashes(manifest),
+        python=python if manifest.source == STDLIB else "",
+    )
+
+
+def manifest_hashes(manifest: Manifest) -> dict[str, str]:
+    return {
+        "sha256": manifest.data_sha256(),
+        "val_sha256": manifest.data_sha256("val"),
+        "tokenizer_sha256": manifest.tokenizer.sha256,
+    }
+
+
+def dataset_name(manifest: Manifest, python: str) -> str:
+    """As tables spell it: stdlib-3.11.7, fineweb10B-sp1024, proposals-4096."""
+    vocabulary = manifest.tokenizer.vocab_size
+    if manifest.source == STDLIB:
+        return f"{STDLIB}-{python}"
+    if is_contest_export(manifest):
+        return f"fineweb10B-sp{vocabulary}"
+    repository = manifest.source.removeprefix(HUB).partition(":")[0].partition("@")[0]
+    return f"{Path(repository).name.split('.')[0]}-{vocabulary}"
+
+
+def is_contest_export(manifest: Manifest) -> bool:
+    """data.contest describes an export that it did not make: nothing was requested."""
+    return not manifest.request
+
+
+def prep_command(manifest: Manifest, source: str, out: str) -> str:
+    """What makes the dataset again; flags only where they are not the defaults."""
+    vocabulary, request = manifest.tokenizer.vocab_size, manifest.request
+    if is_contest_export(manifest):
+        shards = sum(entry.split == "train" for entry in manifest.shards)
+        return f"python -m data.contest --variant sp{vocabulary} --train-shards {shards}"
+    words = ["python", "-m", "data.prep", source]
+    if request.get("tokenizer"):
+        words += ["--tokenizer", "tokenizer.model"]
+    else:
+        words += ["--vocab", str(vocabulary)]
+    for field in fields(Recipe):
+        value = request.get(field.name, field.default)
+        is_implied = field.name == "vocab" or (field.name == "ids" and request.get("tokenizer"))
+        if is_implied or value == field.default:
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        words += [flag] if value is True else [flag, str(value)]
+    return shlex.join([*words, "--out", out])

@@ -1,0 +1,46 @@
+"""The pictures of a record: losses of all seeds, the artifact's bytes, the loss by position."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from engine.plot import smoothed
+from quant.format import read_artifact
+from quant.treemap import plot_bytes
+
+Rows = Sequence[Mapping[str, float]]
+
+
+def draw_bytes(path: Path, artifact: bytes) -> None:
+    contents = read_artifact(artifact)
+    plot_bytes(contents.tensors, contents.stream_bytes, path)
+
+
+def draw_losses(path: Path, title: str, metrics: Mapping[int, Rows], scores: Mapping[int, float]) -> None:
+    """Training's losses on the left; on the right the validations during the run and the artifact's score."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second to import
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2)
+    seen: list[float] = []
+    for number, (seed, rows) in enumerate(sorted(metrics.items())):
+        color = f"C{number}"
+        steps = [(int(row["step"]), row["loss"]) for row in rows if "loss" in row]
+        last = steps[-1][0]
+        left.plot(*zip(*steps, strict=True), linewidth=0.5, alpha=0.25, color=color)
+        left.plot(*zip(*smoothed(steps), strict=True), linewidth=1.2, color=color, label=f"seed {seed}")
+        seen += sorted(loss for _, loss in steps)[: max(1, int(0.98 * len(steps)))]
+        during = [(row["step"], row["float_bpb"]) for row in rows if "float_bpb" in row]
+        right.plot(*zip(*during, (last, scores[seed]), strict=True), "o-", markersize=4, linewidth=0.8, color=color)
+        right.plot(last, scores[seed], "*", markersize=11, color=color, label=f"seed {seed}: {scores[seed]:.5f}")
+    left.set(xlabel="step", ylabel="nats per token", ylim=(min(seen) * 0.97, max(seen) * 1.03))
+    left.set_title("training", fontsize=9)
+    right.set(xlabel="step", ylabel="bits per byte")
+    right.set_title("validation, float weights, no overlap (dots); the artifact's score (stars)", fontsize=9)
+    for axes in (left, right):
+        axes.grid(alpha=0.25, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=120)

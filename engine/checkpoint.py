@@ -1,7 +1,7 @@
-"""Checkpoints: one file, written beside and moved into place, read without running anything that it holds.
+"""Checkpoints: one file, replaced atomically, read without executing anything in it.
 
-It carries all that a run needs to go on as if nothing had happened: weights, optimizers, averages, clock, data
-position, random state, and the resolved config to compare with.
+It holds what a run needs to resume bit for bit: weights, optimizers, averages, clock, data position, random state, and
+the resolved config.
 """
 
 import os
@@ -12,13 +12,13 @@ import torch
 
 from base.errors import BadInput, CheckFailed
 from base.run_folder import CHECKPOINT
-from engine.shard import spread
+from engine.shard import distribute
 
-DIVERGED = "has diverged"  # in the last words of a run that did
+DIVERGED = "has diverged"  # in the error of a run that did; tools.sweep looks for it
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], name: str = CHECKPOINT) -> None:
-    """A reader finds the old checkpoint or the whole new one, at whatever moment the run is killed."""
+    """Streamed to a file beside it, then renamed: a kill at any moment leaves the old checkpoint or the new one."""
     unfinished = folder / f".{name}"
     with unfinished.open("wb") as stream:
         torch.save(state, stream)
@@ -33,7 +33,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """What a .pt file holds, as plain data on the CPU: nothing in it is run."""
+    """The contents of a .pt file as plain data on the CPU; nothing in it is executed."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises whatever its zip and pickle readers do
@@ -43,21 +43,25 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def diverged(step: int, loss: float, folder: Path | None) -> CheckFailed:
+def report_divergence(step: int, loss: float, folder: Path | None) -> CheckFailed:
     saved = folder is not None and (folder / CHECKPOINT).exists()
     kept = f"the last good checkpoint is {folder}/{CHECKPOINT}" if saved else "nothing was saved yet"
     return CheckFailed(f"step {step}: loss {loss:.4g} {DIVERGED}; {kept}; lower the learning rates")
 
 
-def random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """Of this rank's generators."""
-    cuda = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
-    return {"cpu": torch.get_rng_state(), **cuda}
+def get_random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """The state of this rank's random generators."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
 
 
-def restore_random(states: list[dict[str, torch.Tensor]], rank: int, device: torch.device) -> None:
-    """`states` of all ranks there were; a rank that there was not goes on from its own seed."""
-    for kind, state in states[rank].items() if rank < len(states) else ():
+def restore_random_state(states: list[dict[str, torch.Tensor]], rank: int, device: torch.device) -> None:
+    """`states`: one per saved rank; ranks added since then keep their own seed."""
+    if rank >= len(states):
+        return
+    for kind, state in states[rank].items():
         if kind == "cpu":
             torch.set_rng_state(state)
         elif device.type == kind:
@@ -65,7 +69,7 @@ def restore_random(states: list[dict[str, torch.Tensor]], rank: int, device: tor
 
 
 def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], where: str) -> None:
-    """Every weight or none; names that torch.compile prefixed are read too."""
+    """All weights or none; names that torch.compile prefixed are accepted."""
     plain = {name.removeprefix("_orig_mod."): tensor for name, tensor in weights.items()}
     own = model.state_dict()
     for name in sorted({*own, *plain}):
@@ -75,4 +79,4 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], where
             raise BadInput(
                 f"{where}: weight {name} has shape {tuple(plain[name].shape)}; this model has {tuple(own[name].shape)}"
             )
-    model.load_state_dict({name: spread(tensor, own[name]) for name, tensor in plain.items()})
+    model.load_state_dict({name: distribute(tensor, own[name]) for name, tensor in plain.items()})

@@ -1,9 +1,10 @@
-"""The run's budget: seconds of training, steps, or both; the first that is used up ends the run.
+"""The run's budget: seconds of training, steps, or both; the first that is used up ends the run. And the SIGTERM flag.
 
-The clock runs while the model trains and stands while it is validated, saved or compiled. Progress in [0, 1] is what
-every schedule follows.
+The clock runs while the model trains; it is stopped for validation, checkpoints and compilation. Progress in [0, 1] is
+the only time that schedules know.
 """
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ class Clock:
     def __init__(
         self, seconds: float, steps: int, reserve_s: float = 0.0, now: Callable[[], float] = time.perf_counter
     ) -> None:
-        """0 seconds or 0 steps: no such limit. `reserve_s` of the seconds are kept back for what follows training."""
+        """0 seconds or 0 steps: no such limit. `reserve_s` of the seconds are kept for what follows training."""
         if not seconds and not steps:
             raise BadInput("train.seconds and train.steps are both 0: a run has to end by one of them")
         self.step = 0
@@ -49,3 +50,14 @@ class Clock:
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.step, self._spent = int(state["step"]), float(state["elapsed_s"])
+
+
+@contextmanager
+def sigterm_flag() -> Iterator[list[int]]:
+    """A list that is empty until SIGTERM arrives; the former handler is restored at the end."""
+    received: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, former)

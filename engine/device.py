@@ -1,6 +1,6 @@
 """Where a run runs: one CPU, one GPU, or the ranks that torchrun started; precision and collectives.
 
-torchrun's own variables (RANK, WORLD_SIZE, LOCAL_RANK) are the only environment that is read.
+Reads no environment variable but torchrun's own: RANK, WORLD_SIZE, LOCAL_RANK.
 """
 
 import math
@@ -42,11 +42,11 @@ class Device:
 
     @property
     def main(self) -> bool:
-        """Whether this rank speaks, writes and saves for all."""
+        """Whether this rank logs, writes and saves for all."""
         return self.rank == 0
 
     def autocast(self) -> AbstractContextManager[object]:
-        """bf16 where tensor cores make it the faster one; fp32 on a CPU, where it is four times slower."""
+        """bf16 on a GPU, whose tensor cores are faster in it; fp32 on a CPU, where bf16 is four times slower."""
         return torch.autocast("cuda", torch.bfloat16) if self.torch.type == "cuda" else nullcontext()
 
     def synchronize(self) -> None:
@@ -54,14 +54,14 @@ class Device:
             torch.cuda.synchronize(self.torch)
 
     def peak_flops(self) -> float | None:
-        """The device's own peak, where its name is known; an unknown one gives no utilisation, not a wrong one."""
+        """The device's peak, or None where its name is unknown: no utilisation is better than a wrong one."""
         if self.torch.type != "cuda":
             return None
         name = torch.cuda.get_device_name(self.torch)
         return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
 
     def peak_memory_bytes(self) -> int:
-        """The most that this process ever held: of the GPU's memory, or of the machine's."""
+        """The most that this process ever held, of the GPU's memory or of the machine's."""
         if self.torch.type == "cuda":
             return torch.cuda.max_memory_allocated(self.torch)
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -87,7 +87,7 @@ def joined() -> Iterator[Device]:
     if ranks == 1:
         yield Device(device)
         return
-    # The others wait while the main rank prepares data or packs; a rank that dies is torchrun's to notice.
+    # The others wait while the main rank prepares data or packs; torchrun notices a rank that dies.
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
     yield Device(device, rank, ranks)
     # Not after an exception: the others wait in a collective, and with NCCL the end of the group would wait for them.
@@ -95,8 +95,8 @@ def joined() -> Iterator[Device]:
 
 
 @contextmanager
-def memory_told(way_out: str) -> Iterator[None]:
-    """Running out of memory is the input's fault, and there is something to be done about it."""
+def memory_hint(way_out: str) -> Iterator[None]:
+    """Report out-of-memory as a usage error that names what to lower."""
     try:
         yield
     except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's allocator raises it plainly
@@ -105,11 +105,11 @@ def memory_told(way_out: str) -> Iterator[None]:
         raise BadInput(f"out of memory; {way_out} ({error})") from None
 
 
-def as_rank(work: Callable[[], int]) -> NoReturn:
-    """A whole command on this rank, to its exit code; one answer on stdout, the main rank's.
+def run_rank(work: Callable[[], int]) -> NoReturn:
+    """Run a command on this rank and exit with its code; only the main rank's answer reaches stdout.
 
-    A rank ends on the spot, without taking its interpreter down: caches of torch hold the group beyond its end, and
-    a thread of gloo that then wants the interpreter's lock, to free a tensor, aborts the process.
+    A rank exits without shutting its interpreter down: torch's caches hold the process group beyond its end, and a gloo
+    thread that then wants the interpreter's lock, to free a tensor, aborts the process.
     """
     if "RANK" not in os.environ:
         sys.exit(work())
@@ -123,7 +123,7 @@ def as_rank(work: Callable[[], int]) -> NoReturn:
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[torch.Tensor], device: Device) -> None:
-    """Every rank's gradients become their mean, in one collective per dtype."""
+    """Replace every rank's gradients by their mean, in one collective per dtype."""
     if device.ranks == 1:
         return
     kinds: dict[torch.dtype, list[torch.Tensor]] = {}
@@ -138,11 +138,11 @@ def average_gradients(parameters: Iterable[torch.Tensor], device: Device) -> Non
             gradient.copy_(part.view_as(gradient))
 
 
-def agree(told: float, wish: float, device: Device) -> tuple[float, float]:
-    """What the main rank is told, and the strongest wish of any, on every rank: so that all do the same at one step."""
+def agree(clock_s: float, stop: float, device: Device) -> tuple[float, float]:
+    """The main rank's clock and the largest stop request of any rank, on every rank."""
     if device.ranks == 1:
-        return told, wish
-    shared = torch.tensor([told if device.main else -math.inf, wish], dtype=torch.float64, device=device.torch)
+        return clock_s, stop
+    shared = torch.tensor([clock_s if device.main else -math.inf, stop], dtype=torch.float64, device=device.torch)
     dist.all_reduce(shared, dist.ReduceOp.MAX)
     return float(shared[0]), float(shared[1])
 
@@ -156,8 +156,14 @@ def mean(value: float, device: Device) -> float:
     return float(total) / device.ranks
 
 
+def barrier(device: Device) -> None:
+    """Wait until every rank is here."""
+    if device.ranks > 1:
+        dist.barrier()
+
+
 def gather(value: Value, device: Device) -> list[Value]:
-    """Every rank's value, on every rank, in rank order; a meeting point as well."""
+    """Every rank's value, on every rank, in rank order."""
     if device.ranks == 1:
         return [value]
     found: list[Any] = [None] * device.ranks

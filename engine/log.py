@@ -1,6 +1,7 @@
-"""What a run leaves to read: train.log for people, metrics.jsonl for programs, one live line on a terminal.
+"""What a run leaves to read: train.log for people, metrics.jsonl for programs, a live line on a terminal.
 
-`train.log` begins with everything needed to run it again; `metrics.jsonl` has one object a line, written at once.
+The log begins with what is needed to run it again. No program reads it: every number in it is in result.json or in
+metrics.jsonl as well.
 """
 
 import json
@@ -8,22 +9,22 @@ import math
 import platform
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from base.files import atomic_file
-from base.run_folder import LOG, METRICS, RESULT
+from base.files import atomic_file, write_json
+from base.progress import PLAIN_EVERY_S
+from base.run_folder import LOG, METRICS, RESULT, RunResult
 from engine.clock import Clock
 from engine.device import Device
 from engine.plot import plot_losses
 
-PLAIN_EVERY_S = 10.0
 
-
-def environment(device: Device) -> dict[str, Any]:
-    """Where a run runs, for its log and its result."""
+def describe_environment(device: Device) -> dict[str, Any]:
+    """The machine and the versions, by the names of RunResult."""
     return {
         "device": device.describe(),
         "torch": torch.__version__,
@@ -32,11 +33,12 @@ def environment(device: Device) -> dict[str, Any]:
     }
 
 
-def provenance(where: dict[str, Any], compiled: bool, sources_sha256: str, hashes: dict[str, str]) -> str:
-    """The lines of the log's head that follow the config: what runs, where, on what."""
+def head_lines(device: Device, is_compiled: bool, sources_sha256: str, hashes: dict[str, str]) -> str:
+    """The log's head after the config: what runs, where, on which data."""
+    where = describe_environment(device)
     return (
         f"python {where['python']}, torch {where['torch']}, on {where['device']}, "
-        f"torch.compile {'on' if compiled else 'off'}\nsources {sources_sha256}\n"
+        f"torch.compile {'on' if is_compiled else 'off'}\nsources {sources_sha256}\n"
         f"data {hashes['data_sha256']} tokenizer {hashes['tokenizer_sha256']}"
     )
 
@@ -63,12 +65,12 @@ def packed_lines(artifact_bytes: int, sha256: str, seconds: float, code_bytes: i
 def live_line(
     clock: Clock, loss: float, bytes_per_token: float, tokens_per_s: float, flops_per_token: int, device: Device
 ) -> str:
-    """Where the run stands; utilisation where the device's peak is known, its FLOP/s elsewhere.
+    """Progress, loss and speed; utilisation where the device's peak is known, FLOP/s elsewhere.
 
-    The bits a byte are the training batch's, at the whole corpus' bytes a token.
+    Bits per byte are the training batch's, at the corpus' mean bytes per token.
     """
     speed, peak = tokens_per_s * flops_per_token / device.ranks, device.peak_flops()
-    used = f"mfu {speed / peak:.1%}" if peak else f"{speed / 1e9:,.0f} GFLOP/s a rank"
+    used = f"mfu {speed / peak:.1%}" if peak else f"{speed / 1e9:,.0f} GFLOP/s per rank"
     progress, bpb = clock.progress(), loss / math.log(2) / bytes_per_token
     left_s = clock.elapsed_s / max(progress, 1e-9) * (1 - progress)
     return (
@@ -78,14 +80,14 @@ def live_line(
 
 
 class RunLog:
-    """Writes only where `folder` is given: other ranks keep silent."""
+    """Writes only if `folder` is given: the other ranks log nothing."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._last_line = 0.0
 
     def begin(self) -> None:
-        """Nothing is kept of a run that was stopped before its first checkpoint."""
+        """Remove what a run left that was stopped before its first checkpoint."""
         if self._folder is not None:
             for name in (LOG, METRICS):
                 (self._folder / name).unlink(missing_ok=True)
@@ -105,23 +107,20 @@ class RunLog:
         with (self._folder / METRICS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(values) + "\n")
 
-    def validated(self, clock: Clock, bpb: float, artifact_bytes: int, cap_bytes: int) -> None:
-        """Where a run stands under its current weights, scored without overlap; the artifact's size is a projection."""
-        self.metrics(step=clock.step, elapsed_s=clock.elapsed_s, val_bpb=bpb, artifact_bytes=artifact_bytes)
-        cap = f" of {cap_bytes:,} for it and code" if cap_bytes else ""
-        self.say(
-            f"step {clock.step} val_bpb:{bpb:.4f} (no overlap, current weights), artifact about {artifact_bytes:,}{cap}"
-        )
+    def validated(self, clock: Clock, bpb: float) -> None:
+        """A validation during the run: the current float weights, without overlap."""
+        self.metrics(step=clock.step, elapsed_s=clock.elapsed_s, float_bpb=bpb)
+        self.say(f"step {clock.step} float_bpb:{bpb:.4f} (no overlap, current weights)")
 
-    def finish(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """With the result beside it the run is finished."""
+    def finish(self, result: RunResult) -> RunResult:
+        """A folder with a result is a finished run."""
         if self._folder is not None:
             plot_losses(self._folder)
-            atomic_file(self._folder / RESULT, (json.dumps(answer, indent=1) + "\n").encode())
-        return answer
+            write_json(self._folder / RESULT, asdict(result))
+        return result
 
     def truncate_metrics(self, step: int) -> None:
-        """Forget what was measured after `step`: a resumed run will measure it again."""
+        """Drop the rows after `step`: the resumed run will measure them again."""
         path = self._folder / METRICS if self._folder else None
         if path is None or not path.exists():
             return
@@ -135,7 +134,7 @@ class RunLog:
         atomic_file(path, "".join(line + "\n" for line in kept).encode())
 
     def progress(self, text: str) -> None:
-        """The live line; off a terminal, one plain line every few seconds."""
+        """The live line on a terminal; elsewhere a plain line every few seconds."""
         if self._folder is None:
             return
         if sys.stderr.isatty():

@@ -1,12 +1,12 @@
 """FSDP2 for models that do not fit one device: every parameter, gradient and optimizer state split by rows over ranks.
 
-    place = placer("fsdp", device)
+    place = make_placer("fsdp", device)
     model = GPT(config, made=place)      each block is split as soon as it is made
     place(model)                         then the rest
-    with whole(model): ...               every weight gathered, to score with any number of forwards on each rank
+    with gathered_weights(model): ...    to score with any number of forwards on each rank
 
-Checkpoints hold whole tensors: `gathered` makes them on the main rank, `spread` splits them again, so that a run may
-go on with another number of ranks or unsharded. With one rank nothing here is needed and nothing is done.
+Checkpoints hold complete tensors: `gather_state` makes them on the main rank, `distribute` splits them again, so a run
+may resume on another number of ranks or unsharded. With one rank everything here does nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,8 +22,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from engine.device import Device
 
 
-def placer(kind: str, device: Device) -> Callable[[nn.Module], None]:
-    """Puts a module on its device; under `fsdp` with several ranks splits it there, gathered only while in use."""
+def make_placer(kind: str, device: Device) -> Callable[[nn.Module], None]:
+    """A function that moves a module to its device and, under `fsdp` with several ranks, splits it there."""
     bf16 = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     policy = bf16 if device.torch.type == "cuda" else MixedPrecisionPolicy()
 
@@ -38,46 +38,50 @@ def placer(kind: str, device: Device) -> Callable[[nn.Module], None]:
 
 
 @contextmanager
-def whole(model: nn.Module) -> Iterator[None]:
-    """All weights on every rank for a while: forwards inside meet nobody, so ranks may do different numbers of them."""
+def gathered_weights(model: nn.Module) -> Iterator[None]:
+    """All weights on every rank, so that forwards need no collective and ranks may do different numbers of them."""
     parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
         part.unshard()
-    yield
-    for part in parts:
-        part.reshard()
-        part.set_reshard_after_forward(True, recurse=False)
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
+            part.set_reshard_after_forward(True, recurse=False)
 
 
-def value(number: torch.Tensor) -> float:
-    """Of a scalar, split or not; all ranks must call it together."""
+def to_float(number: torch.Tensor) -> float:
+    """A scalar's value, split or not; all ranks call it together."""
     return float(number.full_tensor() if isinstance(number, DTensor) else number)
 
 
-def gathered(state: Any) -> Any:
-    """The same nested state for the main rank to write, every split tensor whole and on the CPU; all ranks must call it
-    together. The others get nothing: weights and optimizer of a model that is split are more than one device holds."""
+def gather_state(state: Any) -> Any:
+    """The same nested state with every split tensor complete and on the CPU, for the main rank to write.
+
+    All ranks call it together. The others get empty tensors: a split model's state is more than one device holds.
+    """
     if isinstance(state, DTensor):
         tensor = state.full_tensor()
         return tensor.cpu() if dist.get_rank() == 0 else tensor.new_empty(0)
     if isinstance(state, dict):
-        return {name: gathered(value) for name, value in state.items()}
-    return [gathered(value) for value in state] if isinstance(state, list) else state
+        return {name: gather_state(value) for name, value in state.items()}
+    return [gather_state(value) for value in state] if isinstance(state, list) else state
 
 
-def spread(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A whole tensor, where and split as `like` is."""
+def distribute(complete: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A complete tensor on the device of `like`, and split as it is."""
     if not isinstance(like, DTensor):
-        return whole.to(like.device)
-    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)
+        return complete.to(like.device)
+    return distribute_tensor(complete.to(like.device), like.device_mesh, like.placements)
 
 
-def spread_optimizer(whole: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimizer's state of whole tensors, split as its parameters are; counters stay as they are."""
+def distribute_optimizer(complete: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimizer's state of complete tensors, split as its parameters are; counters stay as they are."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state = {
-        number: {name: spread(v, parameters[number]) if v.ndim else v for name, v in values.items()}
-        for number, values in whole["state"].items()
+        number: {name: distribute(v, parameters[number]) if v.ndim else v for name, v in values.items()}
+        for number, values in complete["state"].items()
     }
-    return {**whole, "state": state}
+    return {**complete, "state": state}

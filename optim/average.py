@@ -1,6 +1,6 @@
-"""Averages of weights over the run, in fp32 whatever the weights are: SWA (equal parts) and EMA (fading ones).
+"""Averages of weights over the run, always in fp32: SWA (equal parts) and EMA (exponentially fading parts).
 
-Averaging in a parameter's own bf16, as the contest's early records did, loses what is averaged.
+Averaging in a parameter's own bf16, as the contest's early records did, rounds the small updates away.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from optim.config import AverageConfig
 class Average:
     """`swa` (decay None): the mean of all updates. `ema`: average <- d * average + (1 - d) * weights.
 
-    EMA's d grows to the decay asked for, as (1 + n) / (10 + n), so that a short run does not keep its random start.
+    EMA's d grows to the configured decay as (1 + n) / (10 + n), so that a short run does not keep its random start.
     """
 
     def __init__(self, decay: float | None = None) -> None:
@@ -35,14 +35,14 @@ class Average:
         self.count += 1
 
     def follow(self, config: AverageConfig, parameters: Iterable[torch.Tensor], progress: float) -> None:
-        """After a step: take the weights in where the config says that they are due."""
+        """After a step: include the weights if the config makes them due."""
         due = int((progress - config.start) / config.every) + 1 if progress >= config.start else 0
         if config.kind == "ema" or (config.kind == "swa" and self.count < due):
             self.update(parameters)
 
     @torch.no_grad()
     def swap(self, parameters: Iterable[torch.Tensor]) -> None:
-        """Put the average in the parameters' place; where nothing was averaged they stay."""
+        """Replace the parameters by their average, if there is one."""
         if not self.count:
             return
         for parameter, weight in zip(parameters, self.weights(), strict=True):

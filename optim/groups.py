@@ -1,4 +1,4 @@
-"""Which parameter learns how: hidden matrices by Muon, all else by AdamW, each kind with its own rate and decay.
+"""Parameter groups: hidden matrices to Muon, everything else to AdamW, each kind with its own rate and decay.
 
     optimizers = build_optimizers(kinds, config.optim)      kinds: parameter -> kind, as model.gpt names them
 
@@ -49,7 +49,7 @@ def build_optimizers(kinds: Iterable[tuple[torch.Tensor, str]], config: OptimCon
 
 
 def warm_up(config: OptimConfig, device: torch.device) -> None:
-    """A step of optimizers of their own: torch imports its compiler at the first one, which takes seconds."""
+    """Step throw-away optimizers once: torch imports its compiler at the first step, which takes seconds."""
     stand_ins = [torch.ones(2, 2, device=device, requires_grad=True) for _ in range(2)]
     for optimizer in build_optimizers(zip(stand_ins, ("mlp", "embed"), strict=True), config):
         for stand_in in stand_ins:
@@ -58,7 +58,7 @@ def warm_up(config: OptimConfig, device: torch.device) -> None:
 
 
 def multiplier(config: OptimConfig, progress: float) -> float:
-    """What the schedule makes of every peak rate at this moment of the run."""
+    """The schedule's factor on every peak rate at this moment of the run."""
     return learning_rate(progress, config.warmup, config.warmdown, config.floor, config.shape)
 
 

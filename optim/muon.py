@@ -10,15 +10,14 @@ from functools import partial
 import torch
 from torch.optim import Optimizer
 
-from optim.distributed import turned
-from optim.sharded import held
+from optim.distributed import apply_together, local_part
 
 # The quintic's coefficients: steep at zero, so that five steps bring every singular value of a matrix of norm 1 that
 # is not vanishing to about 0.7 … 1.2. Exactness is not worth more steps.
 A, B, C = 3.4445, -4.7750, 2.0315
 
 
-def orthogonalise(update: torch.Tensor, steps: int = 5) -> torch.Tensor:
+def orthogonalize(update: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """(…, rows, columns) -> about U V^T of its singular value decomposition; bf16 on a GPU, fp32 on a CPU."""
     x: torch.Tensor = update.to(torch.bfloat16) if update.is_cuda else update
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -39,11 +38,11 @@ def direction(update: torch.Tensor, steps: int = 5, row_norm: bool = False) -> t
     if row_norm:
         update = update / (update.norm(dim=-1, keepdim=True) + 1e-7)
     rows, columns = update.shape[-2:]
-    return orthogonalise(update, steps).mul(max(1.0, rows / columns) ** 0.5)
+    return orthogonalize(update, steps).mul(max(1.0, rows / columns) ** 0.5)
 
 
 def directions(updates: list[torch.Tensor], steps: int, row_norm: bool) -> list[torch.Tensor]:
-    """The same for many matrices; those of one shape are orthogonalised as one batch."""
+    """The same for many matrices; those of one shape are orthogonalized as one batch."""
     shapes: dict[torch.Size, list[int]] = {}
     for number, update in enumerate(updates):
         shapes.setdefault(update.shape, []).append(number)
@@ -54,7 +53,7 @@ def directions(updates: list[torch.Tensor], steps: int, row_norm: bool) -> list[
 
 
 class Muon(Optimizer):
-    """One class for 1 … N ranks, replicated or sharded. Gradients must already be averaged over ranks."""
+    """For any number of ranks, replicated or sharded. Gradients must already be averaged over ranks."""
 
     def __init__(
         self,
@@ -67,7 +66,7 @@ class Muon(Optimizer):
     ) -> None:
         matrices = list(parameters)
         if flat := [tuple(p.shape) for p in matrices if p.ndim != 2]:
-            raise ValueError(f"Muon turns matrices, and a parameter has shape {flat[0]}; give it to AdamW")
+            raise ValueError(f"Muon orthogonalizes matrices, and a parameter has shape {flat[0]}; give it to AdamW")
         defaults = {"lr": lr, "beta": beta, "weight_decay": weight_decay, "steps": steps, "row_norm": row_norm}
         super().__init__(matrices, defaults)
 
@@ -77,13 +76,15 @@ class Muon(Optimizer):
             moving = [p for p in group["params"] if p.grad is not None]
             if not moving:
                 continue
-            weights = [held(p) for p in moving]
-            gradients = [held(p.grad) for p in moving]
-            momenta = [held(self._momentum(p)) for p in moving]
+            weights = [local_part(p) for p in moving]
+            gradients = [local_part(p.grad) for p in moving]
+            momenta = [local_part(self._momentum(p)) for p in moving]
             torch._foreach_mul_(momenta, group["beta"])
             torch._foreach_add_(momenta, gradients)
             updates = list(torch._foreach_add(gradients, momenta, alpha=group["beta"]))  # Nesterov's look-ahead
-            steps = turned(updates, moving, partial(directions, steps=group["steps"], row_norm=group["row_norm"]))
+            steps = apply_together(
+                updates, moving, partial(directions, steps=group["steps"], row_norm=group["row_norm"])
+            )
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(weights, steps, alpha=-group["lr"])
 

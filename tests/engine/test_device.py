@@ -10,7 +10,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 # The interpreter of a rank must not be taken down: threads of gloo that outlive the group abort it then.
 COMMAND = """
 import atexit, sys
-from engine.device import as_rank, gather, joined
+from engine.device import run_rank, gather, joined
 
 def work():
     with joined() as device:
@@ -19,7 +19,7 @@ def work():
     return int(sys.argv[1]) if device.main else 0
 
 atexit.register(lambda: sys.stderr.write("taken down"))
-as_rank(work)
+run_rank(work)
 """
 
 

@@ -86,7 +86,7 @@ import os, sys
 from pathlib import Path
 from base.config import load
 from data.dataset import open_dataset
-from engine.device import as_rank, gather, joined
+from engine.device import run_rank, gather, joined
 from train_gpt import RunConfig, Training
 
 def work():
@@ -99,7 +99,7 @@ def work():
         assert all(tensor.device.type == "cpu" for tensor in whole)
     return 0
 
-as_rank(work)
+run_rank(work)
 """
 
 

@@ -8,14 +8,14 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from optim.muon import Muon, direction, orthogonalise
+from optim.muon import Muon, direction, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (32, 96), (96, 32), (3, 40, 24)])
 def test_five_steps_bring_singular_values_into_the_known_band_and_keep_the_directions(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     x = torch.randn(shape, dtype=torch.float64)
-    found = orthogonalise(x)
+    found = orthogonalize(x)
     u, s, vh = torch.linalg.svd(x, full_matrices=False)
     relative = s / s.norm(dim=-1, keepdim=True)
     inner = u.mT @ found @ vh.mT
@@ -30,7 +30,7 @@ def test_five_steps_bring_singular_values_into_the_known_band_and_keep_the_direc
 def test_single_precision_is_close_to_double() -> None:
     torch.manual_seed(0)
     x = torch.randn(48, 80)
-    assert (orthogonalise(x).double() - orthogonalise(x.double())).abs().max() < 1e-4
+    assert (orthogonalize(x).double() - orthogonalize(x.double())).abs().max() < 1e-4
 
 
 def test_momentum_is_nesterovs() -> None:
@@ -41,14 +41,14 @@ def test_momentum_is_nesterovs() -> None:
         weight.grad = torch.randn(8, 8, dtype=torch.float64)
         muon.step()
         momentum = 0.9 * momentum + weight.grad
-        expected = expected - orthogonalise(weight.grad + 0.9 * momentum)
+        expected = expected - orthogonalize(weight.grad + 0.9 * momentum)
     assert torch.allclose(weight, expected)
 
 
 def test_tall_matrices_step_further_and_row_norm_evens_rows() -> None:
     torch.manual_seed(0)
     tall = torch.randn(64, 16, dtype=torch.float64)
-    assert torch.allclose(direction(tall), orthogonalise(tall) * 2.0)
+    assert torch.allclose(direction(tall), orthogonalize(tall) * 2.0)
     uneven = torch.diag(torch.logspace(-3, 3, 8, dtype=torch.float64)) @ torch.randn(8, 32, dtype=torch.float64)
     even = direction(uneven, row_norm=True)
     assert (even.norm(dim=1) > 0.5).all()

@@ -19,8 +19,9 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from base.cli import OneLineParser, command, run
 from base.config import to_dict
@@ -31,17 +32,19 @@ from data.bytes import bits_per_byte
 from data.dataset import Dataset, open_dataset
 from data.manifest import TOKENIZER
 from eval.bpb import draw_positions
+from run_config import RunConfig
 from tools.bundle import Bundle, bundle, unbundle
-from tools.record.claim import claim, median_seed, neutral
+from tools.record.claim import claim, median_seed, neutral_path
 from tools.record.contest import contest_submission, missing_for_contest, pull_request, require_contest_track
 from tools.record.describe import describe_data, folder_name, technique
-from tools.record.evidence import Evidence, Floats, read_evidence, seed_files, write_nats
+from tools.record.evidence import Floats, read_evidence, seed_files, write_nats
 from tools.record.figures import draw_bytes, draw_losses
 from tools.record.page import page
 from tools.record.runs import Run, read_run, require_cap, require_code, require_one_configuration
 from tools.record.schema import (
     CODE,
     EVIDENCE,
+    FIGURES,
     MANIFEST,
     README,
     REQUIREMENTS,
@@ -191,7 +194,7 @@ def chosen_code(args: argparse.Namespace, runs: Sequence[Run]) -> Bundle:
     """The file that is shipped: the one that the runs ran, or one made of this tree; the lowest seed is its default."""
     if args.bundle is None:
         first = min(runs, key=lambda run: run.seed)
-        made = bundle(neutral_config(first), first.folder.name, readable=args.readable)
+        made = bundle(neutral_config(first.config), first.folder.name, readable=args.readable)
         if not args.rerun:
             require_code(runs, made.sources_sha256, None)
         return made
@@ -203,6 +206,10 @@ def chosen_code(args: argparse.Namespace, runs: Sequence[Run]) -> Bundle:
         raise BadInput(f"--bundle {path}: not a single file that tools.bundle made")
     require_code(runs, "", hashlib.sha256(data).hexdigest())
     return Bundle(data, inside.sources)
+
+
+def neutral_config(config: RunConfig) -> RunConfig:
+    return replace(config, data=replace(config.data, path=neutral_path(config.data.path)))
 
 
 def score_run(run: Run, code: Bundle, dataset: Dataset) -> Scored:
@@ -243,28 +250,31 @@ def write_evidence(
     write_json(folder / EVIDENCE, to_dict(file))
     median = median_seed(read_evidence(Folder(folder)).seeds)
     (folder / seed_files(median.seed)["artifact"]).rename(folder / ARTIFACT)
-    (folder / FIGURES[2]).parent.mkdir()
-    draw_positions(folder / FIGURES[2], folder / ARTIFACT, dataset, POSITION_TARGETS)
+    losses, sizes, positions = (folder / name for name in FIGURES)
+    losses.parent.mkdir()
+    draw_losses(losses, statement.name, [each.run for each in scored])
+    draw_bytes(sizes, (folder / ARTIFACT).read_bytes())
+    draw_positions(positions, folder / ARTIFACT, dataset, POSITION_TARGETS)
 
 
 # -- computed files -------------------------------------------------------------------------------------------------
 
 
 def write_computed(folder: Path) -> Submission:
-    """submission.json, README.md, the figures that need no dataset, manifest.json: all from the evidence."""
+    """submission.json, README.md and manifest.json, from the evidence alone."""
     evidence = read_evidence(Folder(folder))
     submission = claim(evidence, load_tracks().named(evidence.file.statement.track))
-    draw_losses(
-        folder / FIGURES[0],
-        f"{submission.name}: {submission.val_bpb:.5f} bits per byte",
-        {seed.seed: seed.metrics for seed in evidence.seeds},
-        {seed.seed: submission.seed_results[str(seed.seed)].val_bpb for seed in evidence.seeds},
-    )
-    draw_bytes(folder / FIGURES[1], (folder / ARTIFACT).read_bytes())
     write_json(folder / SUBMISSION, to_dict(submission))
     (folder / README).write_text(page(submission), encoding="utf-8")
-    write_json(folder / MANIFEST, make_manifest(Folder(folder)))
+    write_json(folder / MANIFEST, list_files(Folder(folder)))
     return submission
+
+
+def list_files(folder: Folder) -> dict[str, Any]:
+    """The manifest: every file with its hash and size."""
+    names = [name for name in folder.files if name != MANIFEST]
+    files = {name: {"sha256": folder.sha256(name), "bytes": folder.files[name]} for name in names}
+    return {"schema": "bitgolf-manifest-2", "files": files}
 
 
 def write_contest(folder: Path, track: Track, request: Path) -> tuple[Submission, list[str]]:

@@ -147,9 +147,12 @@ def test_against(
 
 
 def neutral(config: dict[str, Any]) -> dict[str, Any]:
-    """The config without a path of one machine: where the data lies is for the reader to choose."""
+    """The config without a path of one machine."""
     data = config.get("data")
-    path = data.get("path") if isinstance(data, dict) else None
-    if not isinstance(path, str) or not path.startswith("/"):
+    if not isinstance(data, dict) or not isinstance(data.get("path"), str):
         return config
-    return {**config, "data": {**config["data"], "path": f"data/datasets/{PurePosixPath(path).name}"}}
+    return {**config, "data": {**data, "path": neutral_path(data["path"])}}
+
+
+def neutral_path(path: str) -> str:
+    return f"data/datasets/{PurePosixPath(path).name}" if path.startswith("/") else path

@@ -1,7 +1,7 @@
 """The contest's own layout: its keys, its pull request, and what its rules still miss for a claim. Pure.
 
-openai/parameter-golf takes one new folder with README.md, submission.json, a log per seed and train_gpt.py. An artifact is
-not customary there; it is shipped nevertheless, so that a reviewer can score it.
+openai/parameter-golf takes one new folder with README.md, submission.json, a log per seed and train_gpt.py. An artifact
+is not customary there; it is shipped nevertheless, so that a reviewer can score it.
 """
 
 from collections.abc import Sequence
@@ -115,8 +115,8 @@ def pull_request(claim: Submission, folder: str, missing: Sequence[str], ranked:
     rows.append(("mean", "", "", f"**{claim.val_bpb:.5f}** ({spread(claim.val_bpb_std)})", f"{claim.val_loss:.5f}", ""))
     head = ("seed", "steps", "pre-quant bpb", "val_bpb", "val_loss", "artifact, bytes")
     summary = [
-        f"- val_bpb **{score}** ({mean_of_seeds(claim)}), {claim.bytes_total:,} bytes: code {claim.bytes_code:,}, largest "
-        f"artifact {claim.bytes_model:,}",
+        f"- val_bpb **{score}** ({mean_of_seeds(claim)}), {claim.bytes_total:,} bytes: code {claim.bytes_code:,}, "
+        f"largest artifact {claim.bytes_model:,}",
         f"- {claim.technique_summary}",
         f"- {claim.hardware}, PyTorch {claim.pytorch_version}, {claim.data.name}",
     ]
@@ -129,8 +129,8 @@ def pull_request(claim: Submission, folder: str, missing: Sequence[str], ranked:
         table(head, rows),
         "## Compliance",
         checklist(claim),
-        "- C1 causal, C2 a normalized distribution, C3 score before update (nothing is updated), C4 one pass: what keeps "
-        "and what proves each is in the README",
+        "- C1 causal, C2 a normalized distribution, C3 score before update (nothing is updated), C4 one pass: what "
+        "keeps and what proves each is in the README",
         "## Check it",
         f"`model.golf` is in `{folder}`, so that the score can be measured again without training:\n\n"
         "```sh\npip install -r requirements.txt\npython -I train_gpt.py --score model.golf --data DIR --json\n```",

@@ -1,4 +1,4 @@
-"""The descriptions in a record's evidence: its folder's name, the technique in a line, the dataset and how to make it."""
+"""Descriptions for a record: its folder's name, the technique in a line, the dataset and the command that makes it."""
 
 import re
 import shlex

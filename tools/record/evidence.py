@@ -2,8 +2,8 @@
 
     evidence = read_evidence(Folder(path))        BadInput names the file that is missing or malformed
 
-The evidence of a seed is the run's own result.json, its metrics, its artifact, and the nats that the shipped code measured
-per block of targets. Nothing is compared here: tools/record/claim.py derives the claim, tools/verify/rules.py judges.
+The evidence of a seed is the run's own result.json, its metrics, its artifact, and the nats that the shipped code
+measured per block of targets. Nothing is compared here: claim.py derives the claim, tools/verify/rules.py judges.
 """
 
 import io

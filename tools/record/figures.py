@@ -1,13 +1,13 @@
 """The pictures of a record: losses of all seeds, the artifact's bytes, the loss by position."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from engine.plot import smoothed
+from base.run_folder import METRICS, read_metrics
+from engine.plot import smooth
 from quant.format import read_artifact
 from quant.treemap import plot_bytes
-
-Rows = Sequence[Mapping[str, float]]
+from tools.record.runs import Run
 
 
 def draw_bytes(path: Path, artifact: bytes) -> None:
@@ -15,7 +15,7 @@ def draw_bytes(path: Path, artifact: bytes) -> None:
     plot_bytes(contents.tensors, contents.stream_bytes, path)
 
 
-def draw_losses(path: Path, title: str, metrics: Mapping[int, Rows], scores: Mapping[int, float]) -> None:
+def draw_losses(path: Path, title: str, runs: Sequence[Run]) -> None:
     """Training's losses on the left; on the right the validations during the run and the artifact's score."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second to import
     from matplotlib.figure import Figure
@@ -25,16 +25,17 @@ def draw_losses(path: Path, title: str, metrics: Mapping[int, Rows], scores: Map
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
     seen: list[float] = []
-    for number, (seed, rows) in enumerate(sorted(metrics.items())):
-        color = f"C{number}"
+    for number, run in enumerate(sorted(runs, key=lambda run: run.seed)):
+        color, seed, score = f"C{number}", f"seed {run.seed}", run.result.val_bpb
+        rows = read_metrics((run.folder / METRICS).read_text(encoding="utf-8"), METRICS)
         steps = [(int(row["step"]), row["loss"]) for row in rows if "loss" in row]
         last = steps[-1][0]
         left.plot(*zip(*steps, strict=True), linewidth=0.5, alpha=0.25, color=color)
-        left.plot(*zip(*smoothed(steps), strict=True), linewidth=1.2, color=color, label=f"seed {seed}")
+        left.plot(*zip(*smooth(steps), strict=True), linewidth=1.2, color=color, label=seed)
         seen += sorted(loss for _, loss in steps)[: max(1, int(0.98 * len(steps)))]
         during = [(row["step"], row["float_bpb"]) for row in rows if "float_bpb" in row]
-        right.plot(*zip(*during, (last, scores[seed]), strict=True), "o-", markersize=4, linewidth=0.8, color=color)
-        right.plot(last, scores[seed], "*", markersize=11, color=color, label=f"seed {seed}: {scores[seed]:.5f}")
+        right.plot(*zip(*during, (last, score), strict=True), "o-", markersize=4, linewidth=0.8, color=color)
+        right.plot(last, score, "*", markersize=11, color=color, label=f"{seed}: {score:.5f}")
     left.set(xlabel="step", ylabel="nats per token", ylim=(min(seen) * 0.97, max(seen) * 1.03))
     left.set_title("training", fontsize=9)
     right.set(xlabel="step", ylabel="bits per byte")

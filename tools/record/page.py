@@ -134,26 +134,24 @@ def _value(value: object) -> str:
 def evaluation(claim: Submission) -> str:
     rule = claim.evaluation
     return (
-        f"## Evaluation\n\nSliding windows of {rule.context:,} tokens, {rule.stride:,} new targets each, over the complete "
-        f"validation side: {rule.val_tokens:,} targets, {rule.val_bytes:,} bytes, {claim.data.val_documents:,} "
-        "documents. Bits per byte = nats / ln 2 / bytes, summed in float64; a document's BOS is charged and has no bytes. "
-        f"The contest's convention counts {rule.contest_bytes:,} bytes.\n\n"
+        f"## Evaluation\n\nSliding windows of {rule.context:,} tokens, {rule.stride:,} new targets each, over the "
+        f"complete validation side: {rule.val_tokens:,} targets, {rule.val_bytes:,} bytes, "
+        f"{claim.data.val_documents:,} documents. Bits per byte = nats / ln 2 / bytes, summed in float64; a document's "
+        f"BOS is charged and has no bytes. The contest's convention counts {rule.contest_bytes:,} bytes.\n\n"
         "![loss by position in the document and in the window](figures/position.png)"
     )
 
 
 def compliance(claim: Submission) -> str:
     return (
-        f"## Compliance\n\n{checklist(claim)}\n\nThe four conditions; `python -m tools.verify` runs the probes and decodes "
-        f"a sample with the arithmetic coder.\n\n"
+        f"## Compliance\n\n{checklist(claim)}\n\nThe four conditions; `python -m tools.verify` runs the probes and "
+        "decodes a sample with the arithmetic coder.\n\n"
         f"{table(('condition', 'what keeps it', 'probes that prove it'), CONDITIONS, 3)}"
     )
 
 
 def checklist(claim: Submission) -> str:
-    return "\n".join(
-        f"- [{'x' if kept else ' '}] {name.replace('_', ' ')}" for name, kept in claim.compliance.items()
-    )
+    return "\n".join(f"- [{'x' if kept else ' '}] {name.replace('_', ' ')}" for name, kept in claim.compliance.items())
 
 
 def bytes_of(claim: Submission) -> str:

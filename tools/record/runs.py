@@ -91,8 +91,8 @@ def require_code(runs: Sequence[Run], sources_sha256: str, bundle_sha256: str | 
         if bundle_sha256 is None and run.result.sources_sha256 != sources_sha256:
             raise BadInput(
                 f"{run.folder}: the sources {run.result.sources_sha256:.12}… that it ran are not this tree's "
-                f"{sources_sha256:.12}…; check out the tree that it ran, name the file that it ran with --bundle FILE, or "
-                "train again with --rerun"
+                f"{sources_sha256:.12}…; check out the tree that it ran, name the file that it ran with --bundle "
+                "FILE, or train again with --rerun"
             )
 
 

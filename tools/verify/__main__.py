@@ -156,7 +156,9 @@ def parser() -> OneLineParser:
     flags.add_argument("--data", type=Path, metavar="DIR", help="the prepared dataset (default: found, or prepared)")
     flags.add_argument("--margin", type=float, metavar="NATS", help="the lead to prove (default: the track's own)")
     flags.add_argument("--p", type=float, help="how sure (default: the track's own)")
-    flags.add_argument("--records", type=Path, default=TRACKS.parent, help="where the rows to beat and the verdicts are")
+    flags.add_argument(
+        "--records", type=Path, default=TRACKS.parent, help="where the rows to beat and the verdicts are"
+    )
     flags.add_argument("--keep", action="store_true", help=f"add the answer to {VERDICTS} there")
     return flags
 

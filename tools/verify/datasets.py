@@ -80,7 +80,9 @@ def check_data(claim: Submission, dataset: Dataset) -> Iterator[Finding]:
         return
     overlap = find_overlap(dataset.documents("train"), dataset.documents("val"))
     if overlap is None:
-        message = f"{manifest.train.documents:,} training and {manifest.val.documents:,} validation documents share none"
+        message = (
+            f"{manifest.train.documents:,} training and {manifest.val.documents:,} validation documents share none"
+        )
         yield Finding("data.measured", "note", message, {"shared_documents": 0})
     elif overlap.documents == manifest.shared_documents:  # a published dataset whose manifest admits it
         yield Finding("data.overlap", "flag", f"{overlap}, as its manifest admits", overlap._asdict())

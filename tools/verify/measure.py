@@ -153,8 +153,8 @@ def compare_blocks(seed: SeedEvidence, blocks: np.ndarray, nats: np.ndarray, rel
         at = int(wrong[np.argmax(np.abs(nats - shipped)[wrong])])
         first = int(blocks[at]) * BLOCK_TOKENS
         message = (
-            f"seed {seed.seed}: {len(wrong)} of {len(blocks)} blocks do not cost what nats_seed{seed.seed}.npy has; targets "
-            f"{first:,} to {first + BLOCK_TOKENS:,}: {shipped[at]:.3f} shipped, {nats[at]:.3f} measured"
+            f"seed {seed.seed}: {len(wrong)} of {len(blocks)} blocks do not cost what nats_seed{seed.seed}.npy has; "
+            f"targets {first:,} to {first + BLOCK_TOKENS:,}: {shipped[at]:.3f} shipped, {nats[at]:.3f} measured"
         )
         return Finding("score.val_bpb", "invalid", message, evidence)
     message = f"seed {seed.seed}: {len(blocks)} of {len(seed.block_nats)} blocks cost what is shipped, to {relative:g}"
@@ -220,9 +220,7 @@ def decompress_apart(artifact: Path, packed: Path, target: Path) -> str:
     """In a process that has these three files' names and nothing else; returns what went wrong."""
     words = ["-m", "eval.codec", "decompress", str(artifact), str(packed), str(target)]
     try:
-        done = subprocess.run(
-            [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=CODEC_LIMIT_S
-        )
+        done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=CODEC_LIMIT_S)
     except subprocess.TimeoutExpired:
         return f"no end after {CODEC_LIMIT_S:g} s"
     if not done.returncode:

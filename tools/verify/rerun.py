@@ -3,8 +3,8 @@
 The file is alone with its artifact when it scores, and alone when it trains, so it cannot hand in what was shipped; nor
 learn the validation text, since its dataset has training text in that place. What it trains is scored by our scorer.
 
-A budget in seconds means fewer steps on a slower machine: a rerun that scores worse is "not reproduced", unverified with
-its numbers, and never a proof of fraud.
+A budget in seconds means fewer steps on a slower machine: a rerun that scores worse is "not reproduced", unverified
+with its numbers, and never a proof of fraud.
 """
 
 import math
@@ -109,8 +109,8 @@ def compare_rerun(record: Record, seed: int, bpb: float, seconds: float) -> Find
     error = sigma * math.sqrt(1 + 1 / len(claim.seeds))  # of one more run against the mean of these
     z = (bpb - claim.val_bpb) / error
     message = (
-        f"seed {seed} trained again in {seconds:.0f} s scores {bpb:.5f}; {claim.val_bpb:.5f} is claimed, with a spread of "
-        f"{sigma:.5f}: {z:+.1f} standard errors"
+        f"seed {seed} trained again in {seconds:.0f} s scores {bpb:.5f}; {claim.val_bpb:.5f} is claimed, with a spread "
+        f"of {sigma:.5f}: {z:+.1f} standard errors"
     )
     evidence = {"rerun_bpb": bpb, "z": z, "seconds": seconds}
     if z > SIGMAS:

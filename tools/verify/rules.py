@@ -17,21 +17,20 @@ from typing import Any
 
 from base.config import to_dict
 from base.errors import BadInput
-from base.files import is_inside, read_json_object
+from base.files import read_json_object
 from base.run_folder import ARTIFACT
 from data.manifest import TOKENIZER
 from eval.score import BLOCK_TOKENS
 from eval.stats import ENFORCED_P, Rule, lead, nats_per_bpb, seeds
-from tools.record.claim import claim, last_step_seconds, median_seed
-from tools.record.evidence import Evidence, SeedEvidence, read_evidence, recorded_seeds, seed_files
+from tools.record.claim import claim as compute_claim
+from tools.record.claim import last_step_seconds, median_seed
+from tools.record.evidence import Evidence, SeedEvidence, read_evidence, seed_files
 from tools.record.page import page
 from tools.record.rows import best_rival
 from tools.record.runs import differing_keys
 from tools.record.schema import (
     CODE,
     EVIDENCE,
-    FIGURES,
-    MANIFEST,
     README,
     REQUIREMENTS,
     SUBMISSION,
@@ -41,6 +40,7 @@ from tools.record.schema import (
     load_tracks,
 )
 from tools.verify.code import check_code
+from tools.verify.files import check_files, check_manifest, extra_files, needed_files
 from tools.verify.folder import Folder
 from tools.verify.verdict import Finding, Level
 
@@ -74,7 +74,7 @@ class Record:
 def open_record(folder: Folder) -> Record:
     evidence = read_evidence(folder)
     track = load_tracks().named(evidence.file.statement.track)
-    return Record(folder, evidence, claim(evidence, track), track)
+    return Record(folder, evidence, compute_claim(evidence, track), track)
 
 
 def first_tier(folder: Folder, options: Options) -> tuple[Record | None, list[Finding]]:
@@ -134,7 +134,9 @@ def check_seeds(record: Record) -> Iterator[Finding]:
         yield Finding("seed.few", "unverified", message)
     own_files = [seed.seed for seed in evidence.seeds if seed.artifact == ARTIFACT]
     if own_files != [median_seed(evidence.seeds).seed]:
-        message = f"{ARTIFACT} is that of {own_files}; it has to be the median seed's, {median_seed(evidence.seeds).seed}"
+        message = (
+            f"{ARTIFACT} is that of {own_files}; it has to be the median seed's, {median_seed(evidence.seeds).seed}"
+        )
         yield Finding("seed.median", "invalid", message)
 
 
@@ -237,7 +239,9 @@ def check_budget(seed: SeedEvidence, track: Track) -> Iterator[Finding]:
     both_over_s = over_s + calibration_s
     rule = f"the {track.train_seconds:g} s of {track.name}"
     if over_s > step_s + CLOCK_S:
-        message = f"seed {seed.seed} trained {train_s:.3f} s: {over_s:.3f} s over {rule}, and a step took {step_s:.3f} s"
+        message = (
+            f"seed {seed.seed} trained {train_s:.3f} s: {over_s:.3f} s over {rule}, and a step took {step_s:.3f} s"
+        )
         yield Finding("budget.train", "invalid", message, evidence)
     elif over_s > STALLED * average_s + CLOCK_S:
         message = f"seed {seed.seed} trained {over_s:.3f} s over {rule}, in a last step of {step_s:.3f} s"
@@ -329,7 +333,9 @@ def check_lead(record: Record, options: Options) -> Iterator[Finding]:
         found = lead(*scores, rule)
         p = "one seed has no spread" if found.p is None else f"p = {found.p:.3g}"
         state = "holds" if found.holds else "not proved"
-        message = f"{rule.name} rule: leads {rival.name} by {found.gap:.5f} bpb, margin {found.margin:.5f}, {p}: {state}"
+        message = (
+            f"{rule.name} rule: leads {rival.name} by {found.gap:.5f} bpb, margin {found.margin:.5f}, {p}: {state}"
+        )
         level: Level = "note" if found.holds or rule.name != "written" else "flag"
         yield Finding("stats.lead", level, f"{message} (below {rule.p:g})", {"rival": rival.name, **to_dict(found)})
 
@@ -356,7 +362,11 @@ def check_claim(record: Record) -> Iterator[Finding]:
             at = min(len(lines), len(derived_lines)) - 1 if at is None else at
             message = f"{README}, line {at + 1}: {lines[at]:.100!r}; the claim gives {derived_lines[at]:.100!r}"
             yield Finding("page.readme", "invalid", message, {"line": at + 1})
-    measured = {"val_bpb": record.claim.val_bpb, "val_bpb_std": record.claim.val_bpb_std, "val_loss": record.claim.val_loss}
+    measured = {
+        "val_bpb": record.claim.val_bpb,
+        "val_bpb_std": record.claim.val_bpb_std,
+        "val_loss": record.claim.val_loss,
+    }
     message = f"val_bpb {record.claim.val_bpb:.8f} over {len(record.claim.seeds)} seeds, computed from the evidence"
     yield Finding("claim.measured", "note", message, measured)
 

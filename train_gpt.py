@@ -24,7 +24,7 @@ from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_dict, to_yaml
 from base.files import atomic_file
 from base.run_folder import ARTIFACT, CHECKPOINT, MODEL, new_or_unfinished
-from base.source import OWN_CONFIG, OWN_NAME, OWN_SHA256, code_bytes, sources_sha256
+from base.source import bundled, code_bytes, sources_sha256
 from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
 from data.loader import DataConfig, Loader
@@ -227,12 +227,13 @@ def act(args: argparse.Namespace) -> Answer:
         with joined() as device:
             return own_score(Path(args.score), args.data, args.limit, device)
     named = bool(args.words) and "=" not in args.words[0]
-    path = args.words[0] if named else None if OWN_CONFIG else DEFAULT
-    config: RunConfig = load(RunConfig, path, args.words[named:])
+    own = bundled()
+    path = args.words[0] if named else None if own else DEFAULT
+    config: RunConfig = load(RunConfig, path, args.words[named:], own.config_yaml if own else "")
     if args.dry_run:
         return dry_run(config)
     with joined() as device, memory_told("lower train.micro_tokens or set train.checkpointing=true"):
-        return whole_run(config, args.name or (Path(path).stem if path else OWN_NAME), device)
+        return whole_run(config, args.name or (own.name if own and not path else Path(path or DEFAULT).stem), device)
 
 
 def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
@@ -267,7 +268,8 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     speed = clock.step * config.train.batch_tokens / clock.elapsed_s
     measured = {"train_seconds": clock.elapsed_s, "tokens_per_second": speed, **score.named("val")}
     packed = pack_and_score(training, weights, folder, code, log)
-    made = {"sources_sha256": made_of, "bundle_sha256": OWN_SHA256, **environment(device)}
+    own = bundled()
+    made = {"sources_sha256": made_of, "bundle_sha256": own.sha256 if own else "", **environment(device)}
     return log.finish({**what, **measured, **packed, **how, **hashes, **made})
 
 

@@ -15,7 +15,7 @@ from base.files import file_sha256
 from engine.device import Device
 from tests.conftest import prep
 from tests.test_train import SMALL
-from tools.bundling.build import bundle
+from tools.bundle import bundle
 from tools.record.__main__ import act, parser
 from tools.record.code import generated
 from tools.record.scoring import Scored

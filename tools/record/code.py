@@ -4,7 +4,6 @@ code = generated(config, packed=True)              from the modules of this tree
 code = given(Path("train_gpt.py"), runs)           --bundle: whatever this tree has become since
 """
 
-import ast
 import hashlib
 import re
 import sys
@@ -14,10 +13,9 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from base.errors import BadInput
+from base.packing import imported_modules
 from base.source import hash_of, sources
-from tools.bundling.build import bundle
-from tools.bundling.join import banners
-from tools.bundling.packed import unpacked
+from tools.bundle import bundle, unbundle
 from tools.record.runs import Run, require_bundle, require_one_source
 from train_gpt import RunConfig
 
@@ -36,11 +34,12 @@ class Code:
 
     @property
     def packed(self) -> bool:
-        return unpacked(self.data) is not None
+        inside = unbundle(self.data)
+        return inside is not None and inside.packed
 
 
 def generated(config: RunConfig, packed: bool) -> Code:
-    made = bundle(config, packed)
+    made = bundle(config, "train_gpt", readable=not packed)
     return Code(made.data, made.sources, hash_of(made.sources))
 
 
@@ -50,15 +49,19 @@ def given(file: Path, runs: Sequence[Run]) -> Code:
     data = file.read_bytes()
     require_bundle(runs, file, hashlib.sha256(data).hexdigest())
     require_one_source(runs)
-    said = runs[0].result.sources_sha256
-    listed = (banners(data), sources())  # its own, where it is readable; this tree's, where it has not moved on
-    return Code(data, next((files for files in listed if hash_of(files) == said), {}), said)
+    inside = unbundle(data)
+    recorded = runs[0].result.sources_sha256
+    known = [inside.hashes() if inside else {}, sources()]  # its own, if it is readable; this tree's, if it is unchanged
+    return Code(data, next((files for files in known if hash_of(files) == recorded), {}), recorded)
 
 
 def requirements(code: Code) -> str:
     """The project's pins of what the file imports, in the project's spelling."""
-    tree = ast.parse(unpacked(code.data) or code.data)
-    modules = {module.split(".")[0] for node in ast.walk(tree) for module in _imported(node)}
+    inside = unbundle(code.data)
+    texts = inside.modules if inside else {"train_gpt.py": code.data.decode()}
+    imported = {module.split(".")[0] for path, text in texts.items() for module in imported_modules(path, text)}
+    ours = {"base", *(path.partition("/")[0] for path in texts)}  # base: its packing is in no single file
+    modules = imported - ours
     lines = PINNED.read_text(encoding="utf-8").splitlines()
     pinned = {_plain(line.split("==")[0]): line.split("#")[0].strip() for line in lines if "==" in line}
     installed, found = packages_distributions(), set[str]()
@@ -68,12 +71,6 @@ def requirements(code: Code) -> str:
             raise BadInput(f"the single file imports {module}, and no line of {PINNED.name} has it: pin it there")
         found.update(having)
     return "".join(f"{line}\n" for line in sorted(found))
-
-
-def _imported(node: ast.AST) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
 
 
 def _plain(name: str) -> str:

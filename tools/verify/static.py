@@ -6,7 +6,7 @@ from functools import partial
 
 from base.errors import BadInput
 from base.source import hash_of
-from tools.bundling.join import BANNER
+from tools.bundle import unbundle
 from tools.verify.agree import disagreement
 from tools.verify.code import code_findings
 from tools.verify.files import artifacts, dropped_seeds, extra_files, extras, figures, files, manifest, sources
@@ -55,7 +55,8 @@ def _banners(record: Record, name: str) -> Iterator[Finding]:
     if record.manifest is None:
         return
     code = record.manifest.code
-    said = [(path.decode(), sha256.decode()) for path, sha256 in BANNER.findall(record.folder.read(name))]
+    inside = unbundle(record.folder.read(name))
+    said = [*inside.hashes().items()] if inside and not inside.packed else []
     for path, sha256 in said if code.sources else ():
         if code.sources.get(path) != sha256:
             known = code.sources.get(path)

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from datetime import date
 
-from tools.bundling.join import BANNER
-from tools.bundling.packed import unpacked
+from tools.bundle import unbundle
 from tools.verify.agree import disagreement, other_settings
 from tools.verify.record import CODE, MANIFEST, SUBMISSION, Record
 from tools.verify.verdict import Finding
@@ -87,17 +86,17 @@ def shipped_code(record: Record) -> Iterator[Finding]:
     if record.manifest is None or CODE not in record.folder:
         return
     code, data = record.manifest.code, record.folder.read(CODE)
-    plain = unpacked(data)
+    inside = unbundle(data)
     noted = record.submission.notes.get("code") if record.submission else None
     claimed = noted.get("sha256") if isinstance(noted, dict) else None
     if claimed is not None and claimed != record.folder.sha256(CODE):
         yield disagreement("hash.code", "notes.code.sha256", claimed, f"{CODE} has", record.folder.sha256(CODE))
-    if code.packed != (plain is not None):
-        found = "packed" if plain is not None else "not packed"
+    if inside is not None and code.packed != inside.packed:
+        found = "packed" if inside.packed else "not packed"
         yield Finding("hash.code", "unverified", f"{MANIFEST} says packed: {code.packed}, and {CODE} is {found}")
-    elif plain is not None and code.sources_sha256 and code.sources_sha256 not in plain:
+    elif inside is not None and code.sources_sha256 and code.sources_sha256 != inside.sources_sha256:
         message = f"{CODE} does not hold the hash of its sources that {MANIFEST} has"
         yield Finding("hash.sources", "unverified", message, {"listed": code.sources_sha256})
-    elif plain is None and code.sources and not BANNER.search(data):
+    elif inside is None and code.sources and not code.packed:
         message = f"{MANIFEST} lists {len(code.sources)} sources, and {CODE} names none that a section was taken from"
         yield Finding("hash.sources", "unverified", message)

@@ -8,6 +8,7 @@ import importlib.abc
 import linecache
 import os
 import sys
+import traceback
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
 from typing import Any
@@ -52,5 +53,6 @@ def serve(file: str, files: dict[str, str], space: dict[str, Any]) -> None:
     """Import from `files` from now on, and run the entry in `space`: the single file's own, which is __main__."""
     hook = Hook(os.path.abspath(file), files)
     sys.meta_path.insert(0, hook)
+    sys.excepthook = traceback.print_exception  # the built-in one looks for lines on disk only
     space["__file__"] = hook.place(ENTRY)
     exec(compile(files[ENTRY], hook.place(ENTRY), "exec", dont_inherit=True), space)

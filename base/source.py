@@ -1,6 +1,6 @@
-"""The source that runs: its hash and its size. It is either the modules of a checkout or a single file (tools.bundle).
+"""The source that runs: its hash and its size. modules of a checkout, or a single file.
 
-A checkout has no single file whose bytes could be counted, so `code_bytes` packs one in memory, but for the run's config.
+A checkout has no single file whose bytes could be counted, so `code_bytes` packs one in memory, without a config.
 """
 
 import hashlib

@@ -17,6 +17,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from base.cli import OneLineParser, command, run, show_pairs
 from base.config import load, to_yaml
@@ -24,7 +25,9 @@ from base.errors import BadInput
 from base.files import atomic_file, require_folder_of
 from base.packing import PACKED, pack, packed_file, read_sources, strip
 from base.source import hash_of, sources
-from train_gpt import DEFAULT, RunConfig
+
+if TYPE_CHECKING:  # so that who only reads single files needs no torch
+    from train_gpt import RunConfig
 
 LARGEST_BYTES = 1 << 24  # of the texts in a file that `unbundle` reads; ours have 300,000
 META = ("name", "config.yaml", "sources_sha256")  # what the dict of files holds besides modules
@@ -70,7 +73,7 @@ class BundledFile:
         return {path: _sha256(text) for path, text in self.modules.items()}
 
 
-def bundle(config: RunConfig, name: str, readable: bool) -> Bundle:
+def bundle(config: "RunConfig", name: str, readable: bool) -> Bundle:
     """`name`: of the run's folder."""
     made_of = sources()
     files = dict(zip(META, (name, to_yaml(config), hash_of(made_of)), strict=True))
@@ -138,19 +141,19 @@ class Answer:
 
 
 def act(args: argparse.Namespace) -> Answer:
+    from train_gpt import DEFAULT, RunConfig
+
     require_folder_of(args.output)
     path, *words = args.words if args.words and "=" not in args.words[0] else [DEFAULT, *args.words]
     made = bundle(load(RunConfig, path, words), Path(path).stem, args.readable)
     output = Path(args.output)
     atomic_file(output, made.data)
-    return Answer(
-        str(output.resolve()), len(made.data), not args.readable, len(made.sources), hash_of(made.sources)
-    )
+    return Answer(str(output.resolve()), len(made.data), not args.readable, len(made.sources), hash_of(made.sources))
 
 
 def parser() -> OneLineParser:
     flags = command("tools.bundle", __doc__ or "")
-    flags.add_argument("words", nargs="*", metavar="CONFIG.yaml section.key=value", help=f"default: {DEFAULT}")
+    flags.add_argument("words", nargs="*", metavar="CONFIG.yaml section.key=value", help="default: as train_gpt.py")
     flags.add_argument("-o", "--output", metavar="FILE", required=True)
     flags.add_argument("--readable", action="store_true", help="plain text, comments kept (default: packed)")
     return flags

@@ -51,7 +51,10 @@ def given(file: Path, runs: Sequence[Run]) -> Code:
     require_one_source(runs)
     inside = unbundle(data)
     recorded = runs[0].result.sources_sha256
-    known = [inside.hashes() if inside else {}, sources()]  # its own, if it is readable; this tree's, if it is unchanged
+    known = [
+        inside.hashes() if inside else {},
+        sources(),
+    ]  # its own, if it is readable; this tree's, if it is unchanged
     return Code(data, next((files for files in known if hash_of(files) == recorded), {}), recorded)
 
 

@@ -275,7 +275,7 @@ def pack_and_score(
     packed_s = time.perf_counter() - begun_s
     log.say(packed_lines(artifact.size_bytes, artifact.sha256, packed_s, code))
     found, eval_s = timed_score("final", training, log, artifact.model.to(device.torch))
-    single_file = bundled()
+    own = bundled()
     return RunResult(
         run=str(folder.resolve()),
         params=sum(parameters(config.model).values()),
@@ -301,7 +301,7 @@ def pack_and_score(
         context=training.context,
         **training.dataset.manifest.hashes(),
         sources_sha256=sources_sha256(),
-        bundle_sha256=single_file.sha256 if single_file else "",
+        bundle_sha256=own.sha256 if own else "",
         **describe_environment(device),
     )
 
@@ -332,18 +332,16 @@ def act(args: argparse.Namespace) -> Answer | RunResult:
             if args.nats and device.main:
                 write_block_nats(Path(args.nats), found)
             return answer
+    own = bundled()
+    path = args.config
     words = list(args.overrides)
-    if args.config and "=" in args.config:
-        words.insert(0, args.config)
-        args.config = None
-    single_file = bundled()
-    if single_file and args.config is None:
-        config: RunConfig = single_file.load(RunConfig, words)
-        name = single_file.name
-    else:
-        path = args.config or DEFAULT
-        config = load(RunConfig, path, words)
-        name = Path(path).stem
+    if path is not None and "=" in path:  # no config was named: the first word is an override already
+        words.insert(0, path)
+        path = None
+    if path is None and own is None:
+        path = DEFAULT
+    config: RunConfig = load(RunConfig, path, words, own.config_yaml if own else "")
+    name = own.name if own and path is None else Path(path or DEFAULT).stem
     if args.dry_run:
         return dry_run(config)
     with joined() as device, memory_hint("lower train.micro_tokens or set train.checkpointing=true"):

@@ -36,9 +36,12 @@ class Layer(NamedTuple):
     values: dict[str, Any]
 
 
-def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
-    """The whole way from a file (none: the defaults alone) and overrides to a checked `cls`."""
-    layers = read_layers(Path(path)) if path is not None else []
+def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = (), own: str = "") -> T:
+    """The whole way from a file and overrides to a checked `cls`. No file: `own`, which is YAML, or the defaults."""
+    if path is not None:
+        layers = read_layers(Path(path))
+    else:
+        layers = [Layer("this file's config", parse_yaml(own, "this file's config"))] if own else []
     return settled(cls, [*([layer] for layer in layers), [*map(parse_override, overrides)]])
 
 

@@ -1,7 +1,7 @@
 """A run's dataset, made where it is not there yet: by `python -m data.prep` in a process of its own.
 
-So nothing that reads corpora and trains tokenizers is in the trainer's process. A single file has a twin of this that
-makes nothing (tools/bundling/twins.py).
+So nothing that reads corpora and trains tokenizers is in the trainer's process. A single file has no such command: it
+names it.
 """
 
 import os
@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from base.errors import BadInput
+from base.source import bundled
 from data.manifest import MANIFEST
 
 
@@ -18,6 +19,9 @@ def ensure_dataset(source: str, vocab: int, out: Path) -> None:
     """With data.prep's defaults, unless there is one: for a run that names its source."""
     if (out / MANIFEST).is_file():
         return
+    if bundled() is not None:
+        made = f"python -m data.prep {source} --vocab {vocab} --out {out}"
+        raise BadInput(f"{out}: no dataset is there, and a single file makes none; in the repository: {made}")
     spec = find_spec("data")
     if spec is None or spec.origin is None:
         raise BadInput(f"{out}: no dataset is there, and data.prep is not to be found; run this from the repository")

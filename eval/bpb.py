@@ -31,7 +31,7 @@ from base.files import atomic_file, require_folder_of
 from base.progress import counted_progress
 from base.run_folder import ARTIFACT, SCORE, named_or_newest
 from data.dataset import Dataset
-from engine.device import Device, run_rank, gather, joined
+from engine.device import Device, gather, joined, run_rank
 from eval.adapt import ADAPTATIONS, Adapted
 from eval.config import EvalConfig
 from eval.metric import Score, Tally, bits_per_byte

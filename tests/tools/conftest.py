@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from tools.record.code import generated
+from tools.record.scoring import Scored
 
 from base.config import load
 from base.files import file_sha256
 from engine.device import Device
 from tests.conftest import prep
 from tests.test_train import SMALL
-from tools.bundling.build import bundle
+from tools.bundle import bundle
 from tools.record.__main__ import act, parser
-from tools.record.code import generated
-from tools.record.scoring import Scored
 from train_gpt import RunConfig, whole_run
 
 TRACK = "track_non_record_16mb"

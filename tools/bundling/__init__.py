@@ -1,1 +1,0 @@
-"""Modules -> the single file of a submission: rules, tree, sections, the packed form. Its command is tools.bundle."""

@@ -1,73 +1,138 @@
-"""Two tiny seeds of one configuration, trained once a session, and the quick way to make records of them."""
+"""One tiny record, made by tools.record of three seeds that train_gpt.py trained, and the ways to tamper with a copy.
+
+    folder = copied(record, tmp_path)                          a copy that a test may change
+    edit_json(folder / "submission.json", lambda v: ...)       change one thing
+    resign(folder)                                             hash all files again, as a forger would
+    renew(folder)                                              compute claim, page and hashes again from the evidence
+"""
 
 import contextlib
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tools.record.code import generated
-from tools.record.scoring import Scored
 
-from base.config import load
-from base.files import file_sha256
+from base.config import load, to_dict
+from base.errors import CheckFailed
+from base.files import write_json
+from data.dataset import open_dataset
 from engine.device import Device
+from eval.score import score_artifact
+from run_config import RunConfig
 from tests.conftest import prep
 from tests.test_train import SMALL
 from tools.bundle import bundle
-from tools.record.__main__ import act, parser
-from train_gpt import RunConfig, whole_run
+from tools.record.__main__ import Recorded, act, list_files, parser, write_computed
+from tools.record.evidence import Floats
+from tools.verify.__main__ import Verified
+from tools.verify.__main__ import act as verify
+from tools.verify.__main__ import parser as verify_parser
+from tools.verify.folder import Folder
+from train_gpt import whole_run
 
-TRACK = "track_non_record_16mb"
-SEEDS = (7, 42)
-QUICK = [*SMALL, "train.steps=3", "train.compile=off", "data.path=data"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def bundled_once() -> Iterator[None]:
-    """A bundle takes seconds, and many records here are of one configuration."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tools.record.code.bundle", lru_cache(bundle))
-        yield
+TRACK = "track_cpu_10min_1mb"
+SEEDS = (7, 42, 1337)
+MACHINE = "1 x cpu (2 threads)"
+CPU = Device(torch.device("cpu"))
+QUICK = [*SMALL, "train.steps=6", "train.compile=off", "data.path=data", "eval.during=0"]
 
 
 @pytest.fixture(scope="session")
 def seeds(jsonl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data/ and runs/seed7, runs/seed42; never written to again."""
+    """A folder with data/ and runs/seed7, seed42, seed1337; tests that write copy it."""
     root = tmp_path_factory.mktemp("seeds")
     prep(jsonl, "--vocab", 400, "--val-fraction", 0.2, "--out", root / "data", "--workers", 1)
     with contextlib.chdir(root):
         for seed in SEEDS:
-            whole_run(load(RunConfig, None, [*QUICK, f"seed={seed}"]), f"seed{seed}", Device(torch.device("cpu")))
+            result = whole_run(load(RunConfig, None, [*QUICK, f"seed={seed}"]), f"seed{seed}", CPU)
+            edit_json(Path(result.run) / "result.json", lambda values: values.update(device=MACHINE))
     return root
+
+
+def score_here(code: bytes, artifact: Path, data: Path) -> tuple[Floats, float]:
+    """What the single file would measure, in this process; tests/tools/test_record.py has the real thing."""
+    return score_artifact(artifact, str(data), None, CPU)[0].block_nats, 4.5
 
 
 @pytest.fixture
 def quick(seeds: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Records take the runs' own scores, and code that is quicker to make; test_record.py has the real thing."""
-    known = dict[str, Scored]()
-    for seed in SEEDS:
-        said = json.loads((seeds / "runs" / f"seed{seed}" / "result.json").read_text())
-        known[said["artifact_sha256"]] = Scored(
-            said["packed_bpb"], said["packed_nats_per_token"], said["val_tokens"], said["val_bytes"],
-            said["contest_bytes"], said["stride"], said["context"], seconds=4.5,
-        )  # fmt: skip
-    monkeypatch.setattr("tools.record.__main__.score_shipped", lambda code, artifact, _: known[file_sha256(artifact)])
-    monkeypatch.setattr("tools.record.__main__.generated", lambda config, packed: generated(config, False))
+    make_quick(monkeypatch)
     return seeds
 
 
-def record(root: Path, out: Path, *words: str, runs: Path | None = None) -> dict[str, Any]:
-    """`python -m tools.record …` of both seeds, in this process: its answer."""
+def make_quick(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("tools.record.__main__.score_shipped", score_here)
+    patch.setattr("tools.record.__main__.bundle", bundle_once)
+    patch.setattr("tools.record.__main__.is_network_cut", lambda: True)
+
+
+@lru_cache
+def bundle_once(config: RunConfig, name: str, readable: bool) -> Any:
+    return bundle(config, name, readable)
+
+
+def make_record(root: Path, out: Path, *words: str, runs: Path | None = None) -> Recorded:
+    """`python -m tools.record ...` of all seeds, in this process."""
     folders = [str((runs or root / "runs") / f"seed{seed}") for seed in SEEDS]
-    flags = ["--name", "Two tiny seeds", "--date", "2026-11-21", "-o", str(out), "--data", str(root / "data")]
+    flags = ["--name", "Tiny seeds", "--date", "2026-11-21", "-o", str(out), "--data", str(root / "data")]
     track = [] if "--track" in words else ["--track", TRACK]
     return act(parser().parse_args([*folders, *flags, *track, *words]))
 
 
-def edited(values: Path, **changes: Any) -> None:
-    """A JSON file with other values."""
-    values.write_text(json.dumps({**json.loads(values.read_text()), **changes}))
+@pytest.fixture(scope="session")
+def record(seeds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A valid record, never written to."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        return Path(make_record(seeds, tmp_path_factory.mktemp("records"), "--author", "Ada").path)
+
+
+# -- tampering ------------------------------------------------------------------------------------------------------
+
+
+def copied(record: Path, tmp_path: Path) -> Path:
+    target = tmp_path / "records" / record.parent.name / record.name
+    shutil.copytree(record, target)
+    return target
+
+
+def edit_json(path: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    edit(values)
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def resign(folder: Path) -> None:
+    write_json(folder / "manifest.json", list_files(Folder(folder)))
+
+
+def renew(folder: Path) -> None:
+    write_computed(folder)
+
+
+def check(folder: Path, *words: str) -> Verified:
+    """The answer of `python -m tools.verify --fast`, whatever its verdict."""
+    tier = [] if "--data" in words else ["--fast"]
+    try:
+        return verify(verify_parser().parse_args([str(folder), *tier, "--records", str(folder.parents[1]), *words]))
+    except CheckFailed as failed:
+        answer: Verified = failed.answer
+        return answer
+
+
+def accusations(answer: Verified) -> dict[str, str]:
+    """Rule -> level, of everything that is not a note."""
+    return {found["rule"]: found["level"] for found in answer.findings if found["level"] != "note"}
+
+
+def write_config(config: RunConfig) -> dict[str, Any]:
+    return to_dict(config)
+
+
+def dataset_of(seeds: Path) -> Any:
+    return open_dataset(seeds / "data")

@@ -1,0 +1,441 @@
+"""A valid record, changed in one place at a time: every tamper is caught and named by its rule, the untouched is valid.
+
+CLAIM: the claim or its page, hashed again as a forger would. EVIDENCE: a piece of evidence, with claim, page and hashes
+computed again from it. FILES: a file, hashed again. PLAIN: the manifest stays as it was.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from base.errors import BadInput
+from tests.tools.conftest import MACHINE, SEEDS, accusations, check, copied, edit_json, renew, resign
+
+A, B, C = SEEDS
+Tamper = Callable[[Path], Any]
+
+
+def claim(edit: Callable[[dict[str, Any]], Any]) -> Tamper:
+    return lambda folder: edit_json(folder / "submission.json", edit)
+
+
+def of_seed(seed: int, **changed: Any) -> Tamper:
+    return claim(lambda values: values["seed_results"][str(seed)].update(changed))
+
+
+def manifest(edit: Callable[[dict[str, Any]], Any]) -> Tamper:
+    return lambda folder: edit_json(folder / "manifest.json", edit)
+
+
+def evidence(edit: Callable[[dict[str, Any]], Any]) -> Tamper:
+    return lambda folder: edit_json(folder / "evidence.json", edit)
+
+
+def statement(**changed: Any) -> Tamper:
+    return evidence(lambda values: values["statement"].update(changed))
+
+
+def data(**changed: Any) -> Tamper:
+    return evidence(lambda values: values["data"].update(changed))
+
+
+def result(seed: int, **changed: Any) -> Tamper:
+    """Values, or functions of the value that is there."""
+
+    def edit(values: dict[str, Any]) -> None:
+        for key, value in changed.items():
+            values[key] = value(values[key]) if callable(value) else value
+
+    return lambda folder: edit_json(folder / f"result_seed{seed}.json", edit)
+
+
+def every_result(**changed: Any) -> Tamper:
+    return both(*(result(seed, **changed) for seed in SEEDS))
+
+
+def both(*tampers: Tamper) -> Tamper:
+    def apply(folder: Path) -> None:
+        for tamper in tampers:
+            tamper(folder)
+
+    return apply
+
+
+def metrics(seed: int, edit: Callable[[list[dict[str, Any]]], Any]) -> Tamper:
+    def apply(folder: Path) -> None:
+        path = folder / f"metrics_seed{seed}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        edit(rows)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    return apply
+
+
+def nats(seed: int, edit: Callable[[np.ndarray], np.ndarray]) -> Tamper:
+    def apply(folder: Path) -> None:
+        path = folder / f"nats_seed{seed}.npy"
+        np.save(path, edit(np.load(path)))
+
+    return apply
+
+
+def text(name: str, old: str, new: str) -> Tamper:
+    def replace(folder: Path) -> None:
+        content = (folder / name).read_text()
+        assert old in content, f"{name} has no {old!r}"
+        (folder / name).write_text(content.replace(old, new, 1))
+
+    return replace
+
+
+def swapped(one: str, other: str) -> Tamper:
+    def swap(folder: Path) -> None:
+        a, b = (folder / one).read_bytes(), (folder / other).read_bytes()
+        (folder / one).write_bytes(b)
+        (folder / other).write_bytes(a)
+
+    return swap
+
+
+def flipped(name: str, at: int) -> Tamper:
+    def flip(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[at] ^= 1
+        (folder / name).write_bytes(content)
+
+    return flip
+
+
+def written(name: str, content: bytes) -> Tamper:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def added(name: str, content: bytes) -> Tamper:
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes() + content)
+
+
+def removed(*names: str) -> Tamper:
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+def linked(name: str, to: str) -> Tamper:
+    return lambda folder: (folder / name).symlink_to(to)
+
+
+def copy_of(name: str, other: str) -> Tamper:
+    return lambda folder: shutil.copyfile(folder / name, folder / other)
+
+
+def artifact_of(folder: Path, seed: int) -> Path:
+    own = folder / f"model_seed{seed}.golf"
+    return own if own.exists() else folder / "model.golf"
+
+
+def artifacts_swapped(folder: Path) -> None:
+    other = next(path for path in folder.glob("model_seed*.golf"))
+    swapped("model.golf", other.name)(folder)
+
+
+def artifact_twice(folder: Path) -> None:
+    other = next(path for path in folder.glob("model_seed*.golf"))
+    shutil.copyfile(folder / "model.golf", other)
+
+
+def second_artifact(folder: Path) -> None:
+    """Every seed has a file of its own, and there is a model.golf as well."""
+    names = {f"model_seed{seed}.golf" for seed in SEEDS}
+    missing = next(name for name in names if not (folder / name).exists())
+    shutil.copyfile(folder / "model.golf", folder / missing)
+
+
+def slower(seed: int) -> Tamper:
+    """Every clock of a seed far beyond the budget, in agreement with each other."""
+
+    def slow(rows: list[dict[str, Any]]) -> None:
+        for number, row in enumerate((row for row in rows if "step_s" in row), 1):
+            row.update(step_s=150.0, elapsed_s=150.0 * number)
+
+    return both(metrics(seed, slow), result(seed, train_seconds=900.0))
+
+
+def stalled(rows: list[dict[str, Any]]) -> None:
+    """A row that is no step and would excuse a long run."""
+    for number, row in enumerate((row for row in rows if "step_s" in row), 1):
+        row.update(step_s=150.0, elapsed_s=150.0 * number)
+    rows.append({"step_s": 2000.0})
+
+
+def shuffled(rows: list[dict[str, Any]]) -> None:
+    rows[2], rows[3] = rows[3], rows[2]
+
+
+def chunked(folder: Path) -> None:
+    """A chunk of its own kind in a picture that is otherwise intact."""
+    path = folder / "figures" / "loss.png"
+    content, inside = path.read_bytes(), b"gOLF" + bytes(5_000)
+    chunk = len(inside[4:]).to_bytes(4, "big") + inside + zlib.crc32(inside).to_bytes(4, "big")
+    path.write_bytes(content[:33] + chunk + content[33:])
+
+
+def over_the_cap(folder: Path) -> None:
+    with (folder / "train_gpt.py").open("a") as stream:
+        stream.write("#" * 1_000_000)
+
+
+def other_config(folder: Path) -> None:
+    """Another run's result, of another learning, in the place of a seed's."""
+    edit_json(folder / f"result_seed{C}.json", lambda values: values.update(stride=8))
+
+
+def dropped(seed: int) -> Callable[[dict[str, Any]], Any]:
+    def drop(values: dict[str, Any]) -> None:
+        values["seeds"].remove(seed)
+        del values["seed_results"][str(seed)]
+
+    return drop
+
+
+def all_of(seed: int) -> Tamper:
+    def remove(folder: Path) -> None:
+        for path in folder.glob(f"*seed{seed}.*"):
+            path.unlink()
+
+    return remove
+
+
+CLAIM: dict[str, tuple[Tamper, str]] = {
+    "val_bpb edited": (claim(lambda v: v.update(val_bpb=v["val_bpb"] - 0.01)), "claim.val_bpb"),
+    "one late digit of val_bpb edited": (claim(lambda v: v.update(val_bpb=v["val_bpb"] + 1e-8)), "claim.val_bpb"),
+    "val_loss edited": (claim(lambda v: v.update(val_loss=v["val_loss"] - 0.01)), "claim.val_loss"),
+    "std edited": (claim(lambda v: v.update(val_bpb_std=1e-5)), "claim.val_bpb_std"),
+    "std left out": (claim(lambda v: v.update(val_bpb_std=None)), "claim.val_bpb_std"),
+    "a seed's bpb edited": (of_seed(A, val_bpb=1.4), "claim.seed_results"),
+    "a seed's bpb before packing edited": (of_seed(A, pre_quant_val_bpb=1.4), "claim.seed_results"),
+    "a seed's steps edited": (of_seed(A, steps=39), "claim.seed_results"),
+    "a seed's seconds edited": (of_seed(A, train_seconds=0.5), "claim.seed_results"),
+    "a seed's scoring seconds edited": (of_seed(A, eval_seconds=5000.0), "claim.seed_results"),
+    "a seed's artifact named outside": (of_seed(A, artifact="../../secret.golf"), "claim.seed_results"),
+    "more bytes than were scored": (claim(lambda v: v["evaluation"].update(val_bytes=160_000)), "claim.evaluation"),
+    "another stride": (claim(lambda v: v["evaluation"].update(stride=4)), "claim.evaluation"),
+    "another context": (claim(lambda v: v["evaluation"].update(context=4096)), "claim.evaluation"),
+    "an adaptation that was not used": (claim(lambda v: v["evaluation"].update(adapt="mix")), "claim.evaluation"),
+    "another config": (claim(lambda v: v["config"]["model"].update(layers=9)), "claim.config"),
+    "another code": (claim(lambda v: v["code"].update(sha256="f" * 64)), "claim.code"),
+    "another machine": (claim(lambda v: v.update(hardware="8 x cuda (NVIDIA H100)")), "claim.hardware"),
+    "another version of torch": (claim(lambda v: v.update(pytorch_version="1.0")), "claim.pytorch_version"),
+    "compliance edited": (claim(lambda v: v["compliance"].update(enough_seeds=False)), "claim.compliance"),
+    "a lead that was not tested": (claim(lambda v: v.update(against={"bpb": [9.0]})), "claim.against"),
+    "a seed left out of the mean": (claim(dropped(C)), "claim.seeds"),
+    "a seed left out of the list": (claim(lambda v: v["seeds"].remove(C)), "claim.seeds"),
+    "a seed claimed twice": (claim(lambda v: v["seeds"].append(A)), "claim.seeds"),
+    "a seed of five thousand digits": (
+        claim(lambda v: v["seed_results"].update({"9" * 5_000: v["seed_results"].pop(str(A))})), "claim.seed_results"),
+    "another median": (claim(lambda v: v.update(median_seed=99)), "claim.median_seed"),
+    "bytes_model edited": (claim(lambda v: v.update(bytes_model=1000)), "claim.bytes_model"),
+    "bytes_code edited": (claim(lambda v: v.update(bytes_code=1)), "claim.bytes_code"),
+    "bytes_total edited": (claim(lambda v: v.update(bytes_total=1000)), "claim.bytes_total"),
+    "cap edited": (claim(lambda v: v.update(cap_bytes=2_000_000)), "claim.cap_bytes"),
+    "parameters edited": (claim(lambda v: v.update(params=1)), "claim.params"),
+    "another tokenizer's hash": (claim(lambda v: v["data"].update(tokenizer_sha256="f" * 64)), "claim.data"),
+    "another data hash": (claim(lambda v: v["data"].update(sha256="f" * 64)), "claim.data"),
+    "another name of the data": (claim(lambda v: v["data"].update(name="fineweb10B-sp1024")), "claim.data"),
+    "another author": (claim(lambda v: v.update(author="Eve")), "claim.author"),
+    "another date": (claim(lambda v: v.update(date="2025-01-01")), "claim.date"),
+    "another version of the tracks": (claim(lambda v: v.update(track_version=99)), "claim.track_version"),
+    "another track": (claim(lambda v: v.update(track="track_moon")), "claim.track"),
+    "a key too many": (claim(lambda v: v.update(val_bbp=1.0)), "claim.val_bbp"),
+    "a key too few": (claim(lambda v: v.pop("params")), "claim.params"),
+    "a number in words": (claim(lambda v: v.update(bytes_code="many")), "claim.bytes_code"),
+    "a whole number as a fraction": (claim(lambda v: v.update(params=float(v["params"]))), "claim.params"),
+    "NaN in the claim": (claim(lambda v: v.update(val_loss_std=float("nan"))), "schema.submission"),
+    "a claim that is none": (written("submission.json", b"[]"), "schema.submission"),
+    "README's headline edited": (text("README.md", "# Tiny seeds: ", "# Tiny seeds: 0."), "page.readme"),
+    "README's table edited": (text("README.md", f"| {A} | 6 |", f"| {A} | 9 |"), "page.readme"),
+    "README's compliance edited": (text("README.md", "- [x] bytes", "- [x] fewer bytes"), "page.readme"),
+    "a line added to the README": (added("README.md", b"Peer-reviewed.\n"), "page.readme"),
+}  # fmt: skip
+EVIDENCE: dict[str, tuple[Tamper, str]] = {
+    "a run's score edited": (result(A, val_bpb=lambda v: v - 0.01), "number.seed"),
+    "a run's nats per token edited": (result(A, val_nats_per_token=lambda v: v - 0.01), "number.seed"),
+    "a run's score before packing edited": (result(A, float_bpb=lambda v: v - 0.01), "number.seed"),
+    "a block's nats edited": (nats(A, lambda v: v * 0.999), "number.seed"),
+    "a block too many": (nats(A, lambda v: np.append(v, 0.0)), "number.nats"),
+    "more bytes than were scored": (every_result(val_bytes=lambda v: v + 1000), "number.seed"),
+    "more bytes in one seed": (result(A, val_bytes=lambda v: v + 1), "seed.config"),
+    "fewer targets": (every_result(val_tokens=lambda v: v // 2), "number.seed"),
+    "another stride than the artifact's": (every_result(stride=8), "evidence.rule"),
+    "another context than the artifact's": (every_result(context=64), "evidence.rule"),
+    "a seed of another configuration": (other_config, "seed.config"),
+    "other parameters in one seed": (result(A, params=lambda v: v + 1), "seed.config"),
+    "another machine": (result(B, device="8 x cuda (NVIDIA H100)"), "claim.hardware"),
+    "a machine in words": (result(B, device="8 x NVIDIA H100"), "claim.hardware"),
+    "more cores than the track has": (result(B, device="1 x cpu (64 threads)"), "claim.hardware"),
+    "a date that is none": (statement(date="0000-00-00"), "schema.date"),
+    "a date before its folder's": (statement(date="2025-01-01"), "schema.date"),
+    "another version of the tracks": (statement(track_version=99), "schema.track_version"),
+    "another data hash": (result(B, data_sha256="e" * 64), "data.sha256"),
+    "another validation hash": (result(B, val_sha256="e" * 64), "data.val"),
+    "another tokenizer's hash": (result(B, tokenizer_sha256="e" * 64), "data.tokenizer"),
+    "another dataset described": (data(sha256="e" * 64), "data.sha256"),
+    "another tokenizer described": (data(tokenizer_sha256="e" * 64), "data.tokenizer"),
+    "shared documents": (data(shared_documents=3), "claim.compliance"),
+    "scored with a network": (evidence(lambda v: v["scoring"].update(network_cut=False)), "claim.compliance"),
+    "results swapped": (swapped(f"result_seed{A}.json", f"result_seed{B}.json"), "seed.number"),
+    "metrics swapped": (swapped(f"metrics_seed{A}.jsonl", f"metrics_seed{B}.jsonl"), "number.metrics"),
+    "artifacts swapped": (artifacts_swapped, "hash.artifact"),
+    "one result for two seeds": (copy_of(f"result_seed{A}.json", f"result_seed{B}.json"), "seed.same"),
+    "one artifact for two seeds": (artifact_twice, "seed.same"),
+    "one log for two seeds": (copy_of(f"train_seed{A}.log", f"train_seed{B}.log"), "seed.same"),
+    "one metrics file for two seeds": (copy_of(f"metrics_seed{A}.jsonl", f"metrics_seed{B}.jsonl"), "seed.same"),
+    "another hash of the artifact": (result(A, artifact_sha256="e" * 64), "hash.artifact"),
+    "another size of the artifact": (result(A, artifact_bytes=1, total_bytes=1), "size.model"),
+    "code and total at odds": (result(A, total_bytes=lambda v: v - 1), "size.total"),
+    "other sources": (every_result(sources_sha256="e" * 64), "hash.sources"),
+    "other sources in one seed": (result(A, sources_sha256="e" * 64), "seed.config"),
+    "fewer steps than its metrics": (result(A, steps=5), "number.metrics"),
+    "fewer seconds than its metrics": (result(A, train_seconds=lambda v: v / 2), "number.metrics"),
+    "steps out of order": (metrics(A, shuffled), "log.metrics"),
+    "a step slower than the clock": (metrics(A, lambda rows: rows[2].update(step_s=9.0)), "log.metrics"),
+    "a clock that runs backwards": (metrics(A, lambda rows: rows[2].update(elapsed_s=0.0)), "log.metrics"),
+    "metrics cut short": (metrics(A, lambda rows: rows.pop()), "number.metrics"),
+    "trained longer": (slower(A), "budget.train"),
+    "a row that would excuse a long run": (both(slower(A), metrics(A, stalled)), "budget.train"),
+    "calibrated longer than trained": (result(A, calibration_seconds=700.0), "budget.calibration"),
+    "scored for too long by the run": (result(A, eval_seconds=700.0), "budget.eval"),
+    "scored for too long by the shipped code": (
+        evidence(lambda v: v["scoring"]["seconds"].update({str(A): 700.0})), "budget.eval"),
+    "too few seeds": (all_of(A), "seed.few"),
+}  # fmt: skip
+FILES: dict[str, tuple[Tamper, str]] = {
+    "a statement too many": (statement(award="best"), "evidence.read"),
+    "a track that is none": (statement(track="track_moon"), "evidence.read"),
+    "NaN in metrics": (text(f"metrics_seed{A}.jsonl", '"loss": ', '"loss": NaN, "was": '), "evidence.read"),
+    "a line of metrics cut": (text(f"metrics_seed{A}.jsonl", '{"step": 4', '\n{"step": 4'), "evidence.read"),
+    "a result without its seconds": (
+        lambda folder: edit_json(folder / f"result_seed{A}.json", lambda v: v.pop("train_seconds")), "evidence.read"),
+    "nats below zero": (nats(A, lambda v: -v), "evidence.read"),
+    "nats that are objects": (lambda f: np.save(f / f"nats_seed{A}.npy", np.array([{}], object)), "evidence.read"),
+    "nats of a forged length": (
+        lambda f: (f / f"nats_seed{A}.npy").write_bytes((f / f"nats_seed{A}.npy").read_bytes()[:-8]), "evidence.read"),
+    "scoring seconds left out": (evidence(lambda v: v["scoring"]["seconds"].pop(str(A))), "evidence.read"),
+    "artifact grown": (added("model.golf", b"\0"), "evidence.read"),
+    "a byte of the artifact flipped": (flipped("model.golf", 500), "evidence.read"),
+    "an artifact for each seed and one more": (second_artifact, "files.unexpected"),
+    "a file named like a seed's": (written("model_seed007.golf", bytes(100)), "files.unexpected"),
+    "over the cap": (over_the_cap, "size.cap"),
+    "code in a second file": (written("helper.py", b"x = 1\n"), "files.code"),
+    "native code": (written("fast.so", b"\x7fELF"), "files.code"),
+    "weights in another file": (written("weights.bin", bytes(999_000)), "size.strict"),
+    "data after a picture": (added("figures/loss.png", b"more"), "files.figure"),
+    "data inside a picture": (chunked, "files.figure"),
+    "a picture of two megabytes": (added("figures/bytes.png", bytes(2 << 20)), "files.figure"),
+    "another tokenizer": (added("tokenizer.model", b"\0"), "data.tokenizer"),
+    "another program": (written("train_gpt.py", b"import torch\nprint(torch)\n"), "hash.sources"),
+    "a requirement left out": (written("requirements.txt", b"numpy==2.4.6\n"), "code.requirements"),
+    "a call of the network": (added("train_gpt.py", b"import urllib.request\n"), "code.network"),
+    "another program started": (added("train_gpt.py", b"import subprocess\n"), "code.process"),
+    "a file of the machine opened": (added("train_gpt.py", b'open("/etc/passwd")\n'), "code.path"),
+    "a variable read": (added("train_gpt.py", b'import os\nos.environ["BPB"]\n'), "code.environment"),
+    "code that makes code": (added("train_gpt.py", b"exec(input())\n"), "code.dynamic"),
+    "constants made beforehand": (added("train_gpt.py", f"x = {list(range(100))}\n".encode()), "code.constants"),
+    "a blob": (added("train_gpt.py", f"x = {'k7Q' * 900!r}\n".encode()), "code.dynamic"),
+    "code that is none": (added("train_gpt.py", b"def\n"), "code.syntax"),
+    "the artifact missing": (removed("model.golf"), "files.required"),
+    "the evidence missing": (removed("evidence.json"), "files.required"),
+    "the README missing": (removed("README.md"), "files.wanted"),
+    "a log missing": (removed(f"train_seed{A}.log"), "files.required"),
+    "a seed's nats missing": (removed(f"nats_seed{A}.npy"), "files.required"),
+    "a seed's result missing": (removed(f"result_seed{A}.json"), "files.unexpected"),
+    "a link": (linked("notes.txt", "/etc/passwd"), "files.plain"),
+    "a link to a folder": (linked("more", "/etc"), "files.plain"),
+}  # fmt: skip
+PLAIN: dict[str, tuple[Tamper, str]] = {
+    "the claim edited": (claim(lambda v: v.update(blurb="Another.")), "hash.manifest"),
+    "the code edited": (added("train_gpt.py", b"# more\n"), "hash.manifest"),
+    "a log edited": (added(f"train_seed{A}.log", b"final val_loss:3.0 val_bpb:1.4\n"), "hash.manifest"),
+    "a file that the manifest lacks": (written("notes.md", b"hello"), "hash.unlisted"),
+    "a way out in the manifest": (manifest(lambda v: v["files"].update({"../../x": {}})), "files.outside"),
+    "an absolute name in the manifest": (manifest(lambda v: v["files"].update({"/etc/passwd": {}})), "files.outside"),
+    "a file that only the manifest has": (manifest(lambda v: v["files"].update(x={})), "hash.manifest"),
+    "another hash in the manifest": (
+        manifest(lambda v: v["files"]["model.golf"].update(sha256="0" * 64)), "hash.manifest"),
+    "a manifest that is none": (written("manifest.json", b"[]"), "schema.manifest"),
+    "no manifest": (removed("manifest.json"), "files.required"),
+}  # fmt: skip
+
+
+def test_the_untouched_record_is_valid(record: Path) -> None:
+    answer = check(record)
+    assert answer.verdict == "valid", answer.findings
+    assert {finding["level"] for finding in answer.findings} == {"note"}
+    claimed = json.loads((record / "submission.json").read_text())
+    assert answer.measured["bytes_total"] == claimed["bytes_total"]
+    assert answer.measured["val_bpb"] == claimed["val_bpb"]
+
+
+def test_the_table_has_a_hundred_tampers() -> None:
+    assert len(CLAIM) + len(EVIDENCE) + len(FILES) + len(PLAIN) >= 100
+
+
+def rules_of(folder: Path) -> set[str]:
+    answer = check(folder)
+    assert answer.verdict != "valid"
+    return set(accusations(answer))
+
+
+@pytest.mark.parametrize(("tamper", "rule"), [*CLAIM.values(), *FILES.values()], ids=[*CLAIM, *FILES])
+def test_a_forgery_is_named(record: Path, tmp_path: Path, tamper: Tamper, rule: str) -> None:
+    folder = copied(record, tmp_path)
+    tamper(folder)
+    resign(folder)
+    assert rule in rules_of(folder)
+
+
+@pytest.mark.parametrize(("tamper", "rule"), EVIDENCE.values(), ids=EVIDENCE)
+def test_forged_evidence_is_named_though_the_claim_follows_from_it(
+    record: Path, tmp_path: Path, tamper: Tamper, rule: str
+) -> None:
+    folder = copied(record, tmp_path)
+    tamper(folder)
+    try:
+        renew(folder)
+    except BadInput:
+        resign(folder)
+    assert rule in rules_of(folder)
+
+
+@pytest.mark.parametrize(("tamper", "rule"), PLAIN.values(), ids=PLAIN)
+def test_a_tamper_that_leaves_the_manifest_is_named(record: Path, tmp_path: Path, tamper: Tamper, rule: str) -> None:
+    folder = copied(record, tmp_path)
+    tamper(folder)
+    assert rule in rules_of(folder)
+
+
+def test_one_seed_is_enough_where_the_track_is_not_ranked(record: Path, tmp_path: Path) -> None:
+    folder = copied(record, tmp_path)
+    statement(track="track_non_record_16mb")(folder)
+    for seed in SEEDS:
+        if artifact_of(folder, seed).name != "model.golf":
+            all_of(seed)(folder)
+            evidence(lambda v, seed=seed: v["scoring"]["seconds"].pop(str(seed)))(folder)
+    renew(folder)
+    answer = check(folder)
+    assert answer.verdict == "valid", answer.findings
+
+
+def test_a_pipe_is_refused_and_not_waited_for(record: Path, tmp_path: Path) -> None:
+    folder = copied(record, tmp_path)
+    (folder / "model.golf").unlink()
+    os.mkfifo(folder / "model.golf")
+    assert "files.plain" in rules_of(folder)
+
+
+def test_the_machine_of_the_test_record_is_the_tracks(record: Path) -> None:
+    assert json.loads((record / "submission.json").read_text())["hardware"] == MACHINE

@@ -13,12 +13,10 @@ steps; after a finished one, or under another config, it begins a new folder.
 import argparse
 import math
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Ge, Lt
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_dict, to_yaml
@@ -27,7 +25,7 @@ from base.run_folder import ARTIFACT, CHECKPOINT, MODEL, new_or_unfinished
 from base.source import OWN_CONFIG, OWN_NAME, OWN_SHA256, code_bytes, sources_sha256
 from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
-from data.loader import DataConfig, Loader
+from data.loader import Loader
 from engine.checkpoint import (
     diverged,
     load_checkpoint,
@@ -37,37 +35,22 @@ from engine.checkpoint import (
     save_checkpoint,
 )
 from engine.clock import Clock
-from engine.config import TrainConfig, micro_rows
+from engine.config import micro_rows
 from engine.device import Device, agree, as_rank, average_gradients, gather, joined, mean, memory_told
 from engine.log import RunLog, environment, live_line, packed_lines, provenance, scored_line, trained_line
 from engine.shard import gathered, placer, spread, spread_optimizer, value, whole
 from engine.stopping import sigterm
 from eval.metric import Score
 from eval.own import own_score
-from eval.score import EvalConfig, score_tokens, total
-from model.config import ModelConfig
+from eval.score import score_tokens, total
 from model.cost import flops_per_token, parameters
 from model.gpt import GPT, parameter_kind
 from model.memory import Trainer, summary
-from optim.average import Average, AverageConfig
-from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates, warm_up
+from optim.average import Average
+from optim.groups import build_optimizers, multiplier, set_rates, warm_up
 from quant.packer import Packer, projected_bytes
-from quant.quantize import QuantConfig
 from quant.unpack import open_artifact
-
-DEFAULT = "configs/demo.yaml"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    seed: Annotated[int, Ge(0), Lt(1 << 63)] = 1337
-    model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    average: AverageConfig = field(default_factory=AverageConfig)
-    quant: QuantConfig = field(default_factory=QuantConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
+from run_config import DEFAULT, RunConfig
 
 
 class Training:

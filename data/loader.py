@@ -10,26 +10,15 @@ shuffled, with the same windows a step; sequential, with the next tokens (whose 
 It prepares batches on the CPU and moves nothing to a device.
 """
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from base.errors import BadInput
+from data.config import Order
 from data.shards import TokenStream
-
-Order = Literal["shuffled", "sequential"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The `data` section of a run's config."""
-
-    path: str = "data/datasets/stdlib"
-    order: Order = "shuffled"
-    source: str = ""  # what data.prep makes the dataset from, if it is not there yet
 
 
 class Loader:

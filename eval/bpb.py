@@ -33,10 +33,11 @@ from base.run_folder import ARTIFACT, SCORE, named_or_newest
 from data.dataset import Dataset
 from engine.device import Device, as_rank, gather, joined
 from eval.adapt import ADAPTATIONS, Adapted
+from eval.config import EvalConfig
 from eval.metric import Score, Tally, bits_per_byte
 from eval.plot import plot_positions
 from eval.protocol import checked_context, checked_stride, matching_dataset, own_stride
-from eval.score import EvalConfig, planned_losses, total
+from eval.score import planned_losses, total
 from eval.stats import nats_per_bpb
 from eval.windows import Windows, plan_documents
 from quant.unpack import Artifact, open_artifact

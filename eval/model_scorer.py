@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.bytes import ByteTable
-from eval.score import EvalConfig, distributions, losses
+from eval.config import EvalConfig
+from eval.score import distributions, losses
 from eval.scorer import Scored, Tokens
 from model.gpt import GPT
 

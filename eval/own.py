@@ -9,9 +9,10 @@ from typing import Any
 
 from base.errors import BadInput
 from engine.device import Device
+from eval.config import EvalConfig
 from eval.metric import Tally
 from eval.protocol import checked_context, checked_stride, matching_dataset, own_stride
-from eval.score import EvalConfig, losses, total
+from eval.score import losses, total
 from quant.unpack import open_artifact
 
 

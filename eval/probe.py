@@ -27,6 +27,7 @@ from data.corpus import open_corpus
 from data.dataset import Dataset, open_dataset
 from data.overlap import find_overlap
 from eval.adapt import ADAPTATIONS, Adapted
+from eval.config import EvalConfig
 from eval.model_scorer import ModelScorer
 from eval.probes.basic import (
     Finding,
@@ -44,7 +45,6 @@ from eval.probes.canary import coin_canary
 from eval.probes.codec import Growing, codec_sample
 from eval.probes.fresh import FEWEST, Bigram, fresh_text
 from eval.protocol import checked_context, checked_stride, matching_dataset, own_stride
-from eval.score import EvalConfig
 from eval.scorer import InTurns, Predictor, Scorer, Tokens
 from eval.subprocess_scorer import Child, ChildPredictor
 from quant.unpack import open_artifact

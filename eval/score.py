@@ -9,18 +9,15 @@ compilation and rank count change rounding at most.
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
 from torch.distributed.fsdp import FSDPModule
 
-from base.errors import BadInput
 from data.bytes import ByteTable
 from engine.device import Device, gather
 from eval.metric import Score, Tally
@@ -34,23 +31,6 @@ CACHED_TOKENS = 512  # of windows, a CPU thread at a time: what stays in its cac
 COMPILE_FLOPS = {"cpu": 1e13, "cuda": 4e15}
 
 Doubles = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalConfig:
-    """The `eval` section."""
-
-    stride: Annotated[int, Ge(1)] = 64
-    context: Annotated[int, Ge(0)] = 0  # 0: the training length
-    batch_tokens: Annotated[int, Ge(1)] = 16_384  # of windows, at a time
-    during: Annotated[float, Ge(0)] = 0.25  # validate each such share of the run, without overlap; 0: never
-
-    def window(self, seq_len: int) -> int:
-        """The context of a run of this training length; a stride beyond it is refused before the run begins."""
-        context = self.context or seq_len
-        if self.stride > context:
-            raise BadInput(f"eval.stride {self.stride} is beyond the context of {context}; use 1 to {context}")
-        return context
 
 
 def score_tokens(

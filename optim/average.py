@@ -4,21 +4,11 @@ Averaging in a parameter's own bf16, as the contest's early records did, loses w
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from annotated_types import Ge, Gt, Lt
 
-
-@dataclass(frozen=True, kw_only=True)
-class AverageConfig:
-    """The `average` section: which average replaces the weights at the end."""
-
-    kind: Literal["off", "swa", "ema"] = "ema"
-    decay: Annotated[float, Gt(0), Lt(1)] = 0.997  # ema: every step
-    start: Annotated[float, Ge(0), Lt(1)] = 0.6  # swa: of the run
-    every: Annotated[float, Gt(0), Lt(1)] = 0.01  # swa: of the run, between two parts
+from optim.config import AverageConfig
 
 
 class Average:

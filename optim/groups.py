@@ -6,51 +6,13 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from annotated_types import Ge, Gt, Lt
 
+from optim.config import OptimConfig
 from optim.muon import Muon
-from optim.schedule import Fall, learning_rate, momentum
-
-Rate = Annotated[float, Ge(0)]
-Share = Annotated[float, Ge(0), Lt(1)]  # of the run
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """The `optim` section. Rates are peaks; the schedule multiplies them all alike."""
-
-    matrix: Literal["muon", "adamw"] = "muon"
-    matrix_lr: Rate = 0.02
-    matrix_decay: Rate = 0.04
-    muon_beta: Share = 0.95
-    muon_beta_start: Share = 0.85
-    muon_warmup: Share = 0.1
-    muon_steps: Annotated[int, Ge(1)] = 5
-    muon_row_norm: bool = False
-    embed_lr: Rate = 0.03
-    head_lr: Rate = 0.008
-    bigram_lr: Rate = 0.03
-    control_lr: Rate = 0.02
-    decay: Rate = 0.01  # of everything that AdamW moves, control parameters apart
-    control_decay: Rate = 0.0
-    betas: tuple[Share, Share] = (0.9, 0.95)
-    eps: Annotated[float, Gt(0)] = 1e-8
-    clip: Rate = 1.0  # of the gradient's norm over all parameters; 0: off
-    warmup: Share = 0.0
-    warmdown: Annotated[float, Ge(0)] = 0.5
-    floor: Share = 0.0
-    shape: Fall = "linear"
-
-    def __post_init__(self) -> None:
-        if self.warmup + self.warmdown > 1:
-            raise ValueError(
-                f"warmup {self.warmup} and warmdown {self.warmdown} are more than the whole run; "
-                f"use warmdown {1 - self.warmup:g} or less"
-            )
+from optim.schedule import learning_rate, momentum
 
 
 def build_optimizers(kinds: Iterable[tuple[torch.Tensor, str]], config: OptimConfig) -> list[torch.optim.Optimizer]:

@@ -14,7 +14,7 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from base.errors import BadInput
 from model.config import ModelConfig
 from quant.bits import DEFAULT_BITS
 from quant.coder import decode_ranges, decode_zstd, encode_ranges, encode_zstd
+from quant.config import Codec
 from quant.dequant import Grid, Integers
 from quant.stored import Stored
 
@@ -39,7 +40,6 @@ LARGEST_NUMBER = 1 << 31  # in the model's config
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError)
 KINDS = frozenset(DEFAULT_BITS)
 WEIGHTS_A_BYTE = 256  # no artifact holds more weights for a byte of its own
-Codec = Literal["zstd", "ans", "best"]
 T = TypeVar("T")
 
 

@@ -26,10 +26,9 @@ from data.dataset import Dataset, open_dataset
 from engine.checkpoint import load_weights, read_state
 from model.config import ModelConfig
 from model.gpt import GPT
+from quant.config import Codec, Method, QuantConfig
 from quant.fidelity import damage_of
-from quant.format import Codec
 from quant.packer import Packed, Packer
-from quant.quantize import Method, QuantConfig
 from quant.report import kind_rows, tensor_rows
 from quant.treemap import plot_bytes
 

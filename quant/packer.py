@@ -19,9 +19,10 @@ from model.gpt import GPT, parameter_kind
 from quant.bits import parse_bits
 from quant.budget import Widths, fit, fit_widths
 from quant.coder import encode_zstd
+from quant.config import QuantConfig
 from quant.format import write_artifact
 from quant.hessian import Cost, measure
-from quant.quantize import QuantConfig, quantize
+from quant.quantize import quantize
 from quant.report import entropy_bits
 from quant.stored import Stored
 from quant.widths import width_options

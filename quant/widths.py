@@ -11,8 +11,9 @@ import torch
 from model.gpt import GPT, parameter_kind
 from quant.bits import DEFAULT_BITS, parse_bits
 from quant.budget import Option
+from quant.config import QuantConfig
 from quant.hessian import Cost
-from quant.quantize import QuantConfig, as_matrix, simply
+from quant.quantize import as_matrix, simply
 from quant.report import entropy_bits
 from quant.rounding import conditioned
 

@@ -18,8 +18,8 @@ from base.errors import CheckFailed
 from eval.score import fitting, score_windows
 from model.cost import scoring_flops
 from model.gpt import GPT
+from run_config import RunConfig
 from tools.bench_row import Row, since
-from train_gpt import RunConfig
 
 TURNS = 40
 CLOSE_NATS = 1e-6  # that plain and fast may differ by, in the mean

@@ -17,8 +17,9 @@ from data.dataset import open_dataset
 from data.ensure import ensure_dataset
 from engine.device import Device
 from model.cost import flops_per_token
+from run_config import RunConfig
 from tools.bench_row import Row, since
-from train_gpt import RunConfig, Training
+from train_gpt import Training
 
 STEPS = 20
 PRODUCT = 2048  # rows and columns of the yardstick's matrices

@@ -15,8 +15,8 @@ from pathlib import Path
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load
 from base.files import atomic_file, require_folder_of
+from run_config import DEFAULT, RunConfig
 from tools.bundling.build import bundle
-from train_gpt import DEFAULT, RunConfig
 
 
 def act(args: argparse.Namespace) -> Answer:

@@ -23,10 +23,10 @@ from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput
 from base.run_folder import MODEL, named_or_newest
 from quant.coder import encode_ranges, encode_zstd
+from quant.config import QuantConfig
 from quant.fidelity import damage_of
 from quant.pack import open_run
 from quant.packer import Packer
-from quant.quantize import QuantConfig
 from quant.report import entropy_bits
 from quant.stored import Stored
 

@@ -23,9 +23,9 @@ from base.errors import BadInput, CheckFailed
 from data.manifest import MANIFEST, read_manifest
 from model.cost import parameters
 from model.memory import SPLIT
+from run_config import RunConfig
 from tools.planning.arithmetic import Plan, plan
 from tools.planning.gpus import gpu_named, known_gpus
-from train_gpt import RunConfig
 
 MOST_PARAMS = 1e15
 PARTS = ("weights", "gradients", "optimizer", "average", "copies", "activations", "logits", "step")

@@ -13,12 +13,12 @@ import yaml
 
 from base.config import load, to_dict
 from base.source import bare, hash_of
+from run_config import DEFAULT, RunConfig
 from tools.bundling.join import readable
 from tools.bundling.modules import read_modules
 from tools.bundling.packed import minified, self_extracting
 from tools.bundling.settle import settled
 from tools.bundling.twins import OWN, TWINS, UNSHARDED, overlaid
-from train_gpt import DEFAULT, RunConfig
 
 ROOT = Path(__file__).parents[2]
 ENTRY = "train_gpt.py"

@@ -28,8 +28,8 @@ from model.memory import (
     training_parts,
 )
 from quant.bits import parse_bits
+from run_config import RunConfig
 from tools.planning.gpus import Gpu
-from train_gpt import RunConfig
 
 LOSS_CHUNK = 4096  # tokens whose logits exist at a time, where the loss is chunked
 STEP_BYTES = 2  # of the fp16 step that each row of integers has

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from base.errors import BadInput
 from base.source import hash_of, sources
+from run_config import RunConfig
 from tools.bundling.build import bundle
 from tools.bundling.join import banners
 from tools.bundling.packed import unpacked
 from tools.record.runs import Run, require_bundle, require_one_source
-from train_gpt import RunConfig
 
 PINNED = Path(__file__).parents[2] / "requirements.txt"
 

@@ -13,8 +13,8 @@ from data.manifest import Manifest
 from model.cost import flops_per_token, parameters
 from quant.format import Contents
 from quant.report import kind_rows
+from run_config import RunConfig
 from tools.record.runs import differences
-from train_gpt import RunConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DEFAULTS, STDLIB, HUB = "the defaults", "stdlib", "hf:"

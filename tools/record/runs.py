@@ -16,7 +16,7 @@ from base.config import Layer, build, load, to_dict
 from base.errors import BadInput
 from base.files import file_sha256
 from base.run_folder import CONFIG, RESULT
-from train_gpt import RunConfig
+from run_config import RunConfig
 
 LOG, METRICS = "train.log", "metrics.jsonl"
 FREE = {"seed", "data.path"}  # what seeds of one configuration may differ in

@@ -29,7 +29,7 @@ from engine.config import micro_rows
 from model.cost import parameters
 from model.gpt import GPT
 from quant.packer import Packer
-from train_gpt import RunConfig
+from run_config import RunConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # of a study or variant: it becomes a part of paths
 

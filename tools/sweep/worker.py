@@ -20,8 +20,8 @@ from base.files import atomic_file
 from base.run_folder import METRICS, RUNS
 from data.encoding import cores
 from engine.checkpoint import DIVERGED
+from run_config import RunConfig
 from tools.sweep.study import FINAL, Key, Lost, SharedStudy, Taken, say
-from train_gpt import RunConfig
 
 SCRIPT = Path(__file__).parents[2] / "train_gpt.py"
 CURVE_POINTS = 60  # of a loss curve, as the study keeps it

@@ -26,8 +26,9 @@ from data.dataset import Dataset
 from engine.device import Device
 from eval.adapt import ADAPTATIONS, Adapted
 from eval.bpb import counted
+from eval.config import EvalConfig
 from eval.metric import Score, bits_per_byte
-from eval.score import EvalConfig, planned_losses
+from eval.score import planned_losses
 from eval.windows import Windows, plan_windows
 from model.gpt import GPT
 from quant.unpack import Artifact

@@ -41,8 +41,8 @@ from engine.log import RunLog, environment, live_line, packed_lines, provenance,
 from engine.shard import gathered, placer, spread, spread_optimizer, value, whole
 from engine.stopping import sigterm
 from eval.metric import Score
-from eval.own import own_score
-from eval.score import score_tokens, total
+from eval.protocol import Protocol
+from eval.score import score, score_artifact
 from model.cost import flops_per_token, parameters
 from model.gpt import GPT, parameter_kind
 from model.memory import Trainer, summary
@@ -121,17 +121,16 @@ class Training:
 
     def score(self, stride: int = 0, model: GPT | None = None) -> Score:
         """The validation side under a model, or the weights as they are, all ranks together; stride 0: no overlap."""
-        model, context = model or self.model, self.context
-        order, model.order = model.order, self.config.model.order()
-        tokens = self.dataset.val.read(0, len(self.dataset.val))
-        size, device, table = self.config.eval.batch_tokens, self.device, self.dataset.table
+        model = model or self.model
         compiled = False if self.config.train.compile == "off" else None  # None: where it saves time
+        protocol = Protocol(
+            self.context, stride or self.context, batch_tokens=self.config.eval.batch_tokens, compiled=compiled
+        )
+        order, model.order = model.order, self.config.model.order()
         with whole(model):
-            tally = score_tokens(
-                model, tokens, table, context, stride or context, size, device.rank, device.ranks, compiled
-            )
+            found = score(model, self.dataset, protocol, self.device)
         model.order = order
-        return total(tally, device)
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Whole tensors, on the main rank; all ranks must ask together."""
@@ -208,7 +207,7 @@ def train(training: Training, log: RunLog, folder: Path | None, stopped: list[in
 def act(args: argparse.Namespace) -> Answer:
     if args.score:
         with joined() as device:
-            return own_score(Path(args.score), args.data, args.limit, device)
+            return score_artifact(Path(args.score), args.data, args.limit, device)[1]
     named = bool(args.words) and "=" not in args.words[0]
     path = args.words[0] if named else None if OWN_CONFIG else DEFAULT
     config: RunConfig = load(RunConfig, path, args.words[named:])
@@ -248,7 +247,11 @@ def whole_run(config: RunConfig, name: str, device: Device) -> Answer:
     how = {"seed": config.seed, "stride": config.eval.stride, "context": training.context}
     what = {"run": str(folder.resolve()), "params": sum(parameters(config.model).values()), "steps": clock.step}
     speed = clock.step * config.train.batch_tokens / clock.elapsed_s
-    measured = {"train_seconds": clock.elapsed_s, "tokens_per_second": speed, **score.named("val")}
+    measured = {
+        "train_seconds": clock.elapsed_s, "tokens_per_second": speed, "val_bpb": score.bpb,
+        "val_nats_per_token": score.nats_per_token, "val_tokens": score.tokens, "val_bytes": score.bytes,
+        "contest_bytes": score.contest_bytes,
+    }  # fmt: skip
     packed = pack_and_score(training, weights, folder, code, log)
     made = {"sources_sha256": made_of, "bundle_sha256": OWN_SHA256, **environment(device)}
     return log.finish({**what, **measured, **packed, **how, **hashes, **made})

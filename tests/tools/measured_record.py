@@ -16,7 +16,9 @@ import torch
 
 from base.config import to_dict
 from data.dataset import Dataset, open_dataset
-from eval.score import score_tokens
+from engine.device import Device
+from eval.protocol import Protocol
+from eval.score import score
 from model.config import ModelConfig
 from model.cost import parameters
 from model.gpt import GPT, parameter_kind
@@ -62,8 +64,7 @@ def true_bpb(dataset: Dataset, data: bytes) -> float:
 
 
 def scored(dataset: Dataset, artifact: Artifact) -> float:
-    tokens = dataset.val.read(0, len(dataset.val))
-    return score_tokens(artifact.model, tokens, dataset.table, CONTEXT, STRIDE, 4096).score().bpb
+    return score(artifact.model, dataset, Protocol(CONTEXT, STRIDE), Device(torch.device("cpu"))).bpb
 
 
 def write_record(

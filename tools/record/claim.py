@@ -8,12 +8,12 @@ The README, the figures' titles, the contest's own keys and the answer of the co
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from base.errors import BadInput, CheckFailed
 from data.manifest import Manifest
-from eval.stats import ENFORCED_P, Rule, nats_per_bpb, seeds, verdict
+from eval.stats import ENFORCED_P, Rule, lead, nats_per_bpb, seeds
 from quant.format import Contents, read_artifact
 from tools.record.describe import STDLIB, dataset_name, described, neutral, prep_command, public_source, technique
 from tools.record.runs import Run
@@ -226,6 +226,6 @@ def _against(found: Sequence[Seed], told: Circumstances) -> dict[str, Any]:
     scored, ours, rival = found[0].scored, seeds([seed.scored.bpb for seed in found]), seeds(told.against)
     margin = told.track.margin_nats / nats_per_bpb(scored.tokens, scored.bytes)
     rules = (Rule("written", margin, told.track.p), Rule("enforced", 0.0, ENFORCED_P)) if len(found) > 1 else ()
-    tested = [verdict(ours, rival if rival.n > 1 else rival.mean, rule) for rule in rules]
+    tested = [asdict(lead(ours, rival, rule)) for rule in rules]
     return {"against": {"bpb": list(told.against), "lead_bpb": rival.mean - ours.mean, "margin_bpb": margin,
                         "verdicts": tested}}  # fmt: skip

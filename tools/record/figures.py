@@ -3,10 +3,16 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
+from engine.device import joined
 from engine.plot import smoothed
-from eval.bpb import act, parser
+from eval.plot import plot_positions, target_losses
+from eval.protocol import artifact_protocol, matching_dataset
+from eval.score import score
 from quant.format import read_artifact
 from quant.treemap import plot_bytes
+from quant.unpack import open_artifact
 from tools.record.runs import metric_rows
 
 POSITION_TARGETS = 131_072  # enough for the curve; the score is of all
@@ -18,9 +24,17 @@ def draw_bytes(path: Path, artifact: Path) -> None:
     plot_bytes(contents.tensors, contents.stream_bytes, path)
 
 
-def draw_positions(path: Path, artifact: Path, data: Path, scratch: Path) -> None:
-    words = [artifact, "--data", data, "--limit", POSITION_TARGETS, "--plot", path, "-o", scratch]
-    act(parser().parse_args([str(word) for word in words]))
+def draw_positions(path: Path, artifact: Path, data: Path) -> None:
+    opened = open_artifact(artifact)
+    protocol, dataset = artifact_protocol(opened), matching_dataset(str(data), opened)
+    nats = np.empty(len(dataset.val) - 1)
+    with joined() as device:
+        found = score(
+            opened.model.to(device.torch), dataset, protocol, device, POSITION_TARGETS, label="scoring", nats=nats
+        )
+    title = f"{found.bpb:.4f} bits per byte, context {protocol.context}, stride {protocol.stride}"
+    title += ", a part of the text" if found.partial else ""
+    plot_positions(path, title, target_losses(nats, dataset, protocol))
 
 
 def draw_losses(path: Path, title: str, metrics: Mapping[int, Path], scores: Mapping[int, float]) -> None:

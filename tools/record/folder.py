@@ -88,9 +88,7 @@ def shared_files(part: Path, submission: Submission, found: Sequence[Seed], code
         {seed.number: seed.scored.bpb for seed in found},
     )
     draw_bytes(figures / BYTES, part / ARTIFACT)
-    scratch = part / ".score.json"
-    draw_positions(figures / POSITION, part / ARTIFACT, dataset.path, scratch)
-    scratch.unlink()
+    draw_positions(figures / POSITION, part / ARTIFACT, dataset.path)
 
 
 def write_readme(part: Path, submission: Submission, unsized: dict[str, int | None]) -> None:

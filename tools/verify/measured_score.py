@@ -22,13 +22,15 @@ import numpy.typing as npt
 
 from base.errors import CheckFailed
 from base.progress import counted_progress
+from data.bytes import bits_per_byte
 from data.dataset import Dataset
 from engine.device import Device
-from eval.adapt import ADAPTATIONS, Adapted
-from eval.bpb import counted
+from eval.adapt import ADAPTATIONS
+from eval.batches import window_losses
 from eval.config import EvalConfig
-from eval.metric import Score, bits_per_byte
-from eval.score import planned_losses
+from eval.metric import Score
+from eval.protocol import Protocol
+from eval.score import score
 from eval.windows import Windows, plan_windows
 from model.gpt import GPT
 from quant.unpack import Artifact
@@ -59,16 +61,10 @@ class Estimate(NamedTuple):
 
 def whole_score(artifact: Artifact, dataset: Dataset, rule: Rule, device: Device) -> tuple[Score, float]:
     """And its seconds. With adaptation there is no other way: what was learned depends on all that came before."""
-    tokens = dataset.val.read(0, len(dataset.val))
-    plan = plan_windows(len(tokens) - 1, rule.context, rule.stride)
     model, started = artifact.model.to(device.torch), time.perf_counter()
-    pieces = planned_losses(model, tokens, plan, BATCH_TOKENS)
-    if rule.adapt:
-        shape = rule.context, rule.stride, BATCH_TOKENS
-        pieces = Adapted(ADAPTATIONS[rule.adapt], model, artifact.tokenizer, *shape).losses(tokens)
-        first = np.arange(len(tokens) - 1)
-        plan = Windows(first, first + 1, first)  # for the bar alone
-    return counted(pieces, plan, tokens, dataset, device).score(), time.perf_counter() - started
+    adapt = ADAPTATIONS[rule.adapt] if rule.adapt else None
+    found = score(model, dataset, Protocol(rule.context, rule.stride), device, adapt=adapt, label="scoring")
+    return found, time.perf_counter() - started
 
 
 class Ground(NamedTuple):
@@ -143,7 +139,7 @@ def _nats(model: GPT, tokens: npt.NDArray[np.integer], plan: Windows, label: str
     """By target; NaN where the plan has none."""
     nats, done = np.full(len(tokens) - 1, np.nan), 0
     with counted_progress(label, int((plan.end - plan.score_from).sum()), "targets") as tell:
-        for first, row in planned_losses(model, tokens, plan, BATCH_TOKENS):
+        for first, row in window_losses(model, tokens, plan, BATCH_TOKENS):
             nats[first : first + len(row)] = row
             done += len(row)
             tell(done, f"{row.mean():.3f} nats a token in the last window")

@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from base.config import Layer, build
 from base.errors import BadInput
 from base.files import read_plain
 from base.source import hash_of
-from eval.stats import ENFORCED_P, Outcome, Rule, Seeds, known_sigma, nats_per_bpb, one_sample, seeds, welch
+from eval.stats import ENFORCED_P, Rule, lead, nats_per_bpb, seeds
 from tools.record.schema import Submission
 from tools.verify.agree import disagreement, other_settings
 from tools.verify.folder import Folder
@@ -92,7 +93,7 @@ def one_configuration(record: Record) -> Iterator[Finding]:
         yield Finding("hash.sources", "invalid", "the seeds' logs name different sources: a mean is of one program")
 
 
-def lead(record: Record, options: Options) -> Iterator[Finding]:
+def proved_lead(record: Record, options: Options) -> Iterator[Finding]:
     """Does it lead the best row on the same data, and is that proved? Under the written rule and the enforced one."""
     claim, track = record.submission, record.track
     if claim is None or track is None or not track.ranked:
@@ -120,31 +121,12 @@ def lead(record: Record, options: Options) -> Iterator[Finding]:
         )
         return
     for rule in (written, Rule("enforced", 0.0, ENFORCED_P)):
-        found = _test(ours, his, rule.margin)
-        evidence = {
-            **found._asdict(),
-            "p_needed": rule.p,
-            "rival": rival.name,
-            "rival_bpb": his.mean,
-            "rule": rule.name,
-        }
-        message = (
-            f"{rule.name} rule: leads {rival.name} by {found.gap:.5f} bpb, margin {found.margin:.5f}, p = {found.p:.3g}"
-        )
-        holds = found.p < rule.p
-        level: Level = "note" if holds or rule.name != "written" else "flag"
-        yield Finding(
-            "stats.lead", level, f"{message}, {'holds' if holds else 'not proved'} (below {rule.p:g})", evidence
-        )
-
-
-def _test(ours: Seeds, his: Seeds, margin: float) -> Outcome:
-    if not ours.std and not his.std:  # equal scores to the last digit: no spread to test with
-        gap = his.mean - ours.mean
-        return Outcome(gap, margin, 0.0, None, 0.0 if gap > margin else 1.0)
-    if not ours.std and his.std:
-        return known_sigma(ours, his, his.std, margin)  # the only spread that is known
-    return welch(ours, his, margin) if his.std else one_sample(ours, his.mean, margin)
+        found = lead(ours, his, rule)
+        evidence = {**asdict(found), "rival": rival.name, "rival_bpb": his.mean}
+        message = f"{rule.name} rule: leads {rival.name} by {found.gap:.5f} bpb, margin {found.margin:.5f}, "
+        message += found.reason or f"p = {found.p:.3g}, {'holds' if found.holds else 'not proved'} (below {rule.p:g})"
+        level: Level = "note" if found.holds or rule.name != "written" else "flag"
+        yield Finding("stats.lead", level, message, evidence)
 
 
 def _refused(records: Path) -> set[str]:

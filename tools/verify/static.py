@@ -13,7 +13,7 @@ from tools.verify.files import artifacts, dropped_seeds, extra_files, extras, fi
 from tools.verify.logs import budgets, logs, metrics
 from tools.verify.numbers import means, readme, seed_numbers
 from tools.verify.record import CODE, REQUIREMENTS, Options, Record
-from tools.verify.seeds import lead, numbered, one_configuration, own_runs
+from tools.verify.seeds import numbered, one_configuration, own_runs, proved_lead
 from tools.verify.sizes import cap, sizes
 from tools.verify.story import dated, kept_rules, machine, noted_config, rule_of_the_score, shipped_code
 from tools.verify.verdict import Finding, Level
@@ -27,7 +27,7 @@ RULES = (
 
 def static_findings(record: Record, options: Options) -> Iterator[Finding]:
     yield from record.troubles
-    for rule in (*RULES, partial(lead, options=options), code):
+    for rule in (*RULES, partial(proved_lead, options=options), code):
         try:
             yield from rule(record)
         except BadInput as bad:  # of a file that is too large, refused, or gone

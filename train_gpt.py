@@ -41,7 +41,7 @@ from engine.log import RunLog, describe_environment, head_lines, live_line, pack
 from engine.shard import distribute, distribute_optimizer, gather_state, gathered_weights, make_placer, to_float
 from eval.metric import Score
 from eval.protocol import Protocol
-from eval.score import score, score_artifact, write_block_nats
+from eval.score import save_block_nats, score, score_artifact
 from model.cost import flops_per_token, parameters
 from model.gpt import GPT, parameter_kind
 from model.memory import Trainer, summary
@@ -330,7 +330,7 @@ def act(args: argparse.Namespace) -> Answer | RunResult:
         with joined() as device:
             found, answer = score_artifact(Path(args.score), args.data, args.limit, device)
             if args.nats and device.main:
-                write_block_nats(Path(args.nats), found)
+                save_block_nats(Path(args.nats), found.block_nats)
             return answer
     own = bundled()
     path = args.config

@@ -1,83 +1,100 @@
-"""Score first, then learn: a text's own past made use of, legally. What `--adapt` of the score and the probes means.
+"""Score first, then learn: legal use of a text's own past, as `--adapt` of eval.bpb and eval.probe.
 
-    scorer = Adapted(ADAPTATIONS["mix"], model, tokenizer, context, stride, batch_tokens)      a Scorer (eval.scorer)
-    for first, nats in scorer.losses(tokens): …                                                as eval.score.losses
+    score(model, dataset, protocol, device, adapt=ADAPTATIONS["mix"])        the score (eval.score)
+    ModelScorer(model, tokenizer, protocol, ADAPTATIONS["mix"])              the same losses as a Scorer, to be probed
 
-mix        the model's forecast mixed with what the text has taught so far (eval.mixing.mix); normalised by construction
-ttt        the model itself learns from each chunk once it is scored (eval.ttt)
-ttt+mix    both: what has learned is mixed
+mix    the model's prediction mixed with what the text has taught so far (eval.mixing); normalised by construction
+ttt    the model itself learns from each chunk once it is scored (eval.ttt)
 
-A forecast depends on the artifact and on tokens revealed before it; so one text is one walk, and ranks cannot share it.
+A prediction depends on the artifact and on tokens revealed before it. So a text is scored in its order, and ranks
+cannot share it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from data.bytes import ByteTable
 from data.tokenizer import Tokenizer
-from eval.mixing.mix import Mixed, log_probabilities
-from eval.mixing.mixer import MixConfig
-from eval.scorer import Floats, Scored, Tokens
+from eval.batches import distributions, window_log_probabilities, window_losses
+from eval.mixing.mixer import MixConfig, Mixture
+from eval.protocol import Protocol
+from eval.score import Adapt, Floats, Losses, Tokens
+from eval.scorer import Scored
 from eval.ttt import TTTConfig, lessons
+from eval.windows import plan_windows
 from model.gpt import GPT
 
-Shown = Callable[[int, Floats], None]
+
+def mix_losses(
+    model: GPT,
+    tokenizer: Tokenizer,
+    tokens: Tokens,
+    protocol: Protocol,
+    shown: dict[int, Floats],
+    config: MixConfig | None = None,
+) -> Losses:
+    """The keys of `shown` are targets whose distributions are wanted: they are filled in."""
+    mixture = Mixture(tokenizer, config)
+    mixture.reveal(int(tokens[0]))
+    plan = plan_windows(len(tokens) - 1, protocol.context, protocol.stride)
+    for first, rows in window_log_probabilities(model, tokens, plan, protocol.batch_tokens):
+        nats = np.empty(len(rows))
+        for number, row in enumerate(rows):
+            target = first + number
+            if target in shown:
+                shown[target] = mixture.predict(row)
+            nats[number] = mixture.cost(row, int(tokens[target + 1]))
+        yield first, nats
 
 
-@dataclass(frozen=True, kw_only=True)
-class Adaptation:
-    mix: MixConfig | None = None
-    ttt: TTTConfig | None = None
+def ttt_losses(
+    model: GPT,
+    tokenizer: Tokenizer,
+    tokens: Tokens,
+    protocol: Protocol,
+    shown: dict[int, Floats],
+    config: TTTConfig | None = None,
+) -> Losses:
+    """`shown` as above. The tokenizer is not used."""
+    for learner, chunk in lessons(model, tokens, protocol, config or TTTConfig()):
+        # The chunk's windows are those of its own part of the stream, less what the first one had scored before.
+        plan = plan_windows(chunk.end - chunk.start, protocol.context, protocol.stride)
+        part = tokens[chunk.start : chunk.end + 1]
+        for begin, rows in window_log_probabilities(learner, part, plan, protocol.batch_tokens):
+            known = max(0, chunk.first - chunk.start - begin)
+            first = chunk.start + begin + known
+            logs = rows[known:].astype(np.float64)
+            for target in shown.keys() & range(first, first + len(logs)):
+                shown[target] = np.exp(logs[target - first])
+            yield first, -logs[np.arange(len(logs)), tokens[first + 1 : first + 1 + len(logs)]]
 
 
-ADAPTATIONS = {
-    "mix": Adaptation(mix=MixConfig()),
-    "ttt": Adaptation(ttt=TTTConfig()),
-    "ttt+mix": Adaptation(mix=MixConfig(), ttt=TTTConfig()),
-}
+ADAPTATIONS: dict[str, Adapt] = {"mix": mix_losses, "ttt": ttt_losses}
 
 
-class Adapted:
-    def __init__(
-        self, how: Adaptation, model: GPT, tokenizer: Tokenizer, context: int, stride: int, batch_tokens: int
-    ) -> None:
-        self._how, self._model, self._tokenizer = how, model, tokenizer
-        self._shape = context, stride, batch_tokens
+class ModelScorer:
+    """An artifact's model as a Scorer: the very losses that make its score, and the distributions behind them."""
+
+    def __init__(self, model: GPT, tokenizer: Tokenizer, protocol: Protocol, adapt: Adapt | None = None) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
         self._table = ByteTable(tokenizer)
+        self._protocol = protocol
+        self._adapt = adapt
         self.vocab_size = tokenizer.vocab_size
 
-    def losses(
-        self, tokens: Tokens, show: Sequence[int] = (), shown: Shown | None = None
-    ) -> Iterator[tuple[int, Floats]]:
-        """(first, nats) of the whole text, in its order; `shown` is told the distributions of the targets in `show`."""
-        mixed, wanted = Mixed(self._tokenizer, self._how.mix) if self._how.mix else None, frozenset(show)
-        if mixed is not None:
-            mixed.reveal(int(tokens[0]))
-        for first, rows in self._rows(tokens):
-            nats = np.empty(len(rows))
-            targets = tokens[first + 1 : first + 1 + len(rows)].tolist()
-            for number, (row, token) in enumerate(zip(rows, targets, strict=True)):
-                if shown is not None and first + number in wanted:
-                    shown(first + number, np.exp(row, dtype=np.float64) if mixed is None else mixed.predict(row))
-                nats[number] = -row[token] if mixed is None else mixed.cost(row, token)
-            yield first, nats
-
     def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
-        seen = dict[int, Floats]()
-        nats = np.concatenate([row for _, row in self.losses(tokens, show, seen.__setitem__)])
-        distributions = np.stack([seen[target] for target in show]) if show else np.empty((0, self.vocab_size))
-        return Scored(np.arange(len(nats)), nats, int(self._table.exact_bytes(tokens[1:]).sum()), distributions)
-
-    def _rows(self, tokens: Tokens) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-        """(first, (n, V) log-probabilities) of the model as it stands at each target."""
-        if self._how.ttt is None:
-            yield from log_probabilities(self._model, tokens, *self._shape)
-            return
-        for learner, chunk in lessons(self._model, tokens, *self._shape, self._how.ttt):
-            # The chunk's windows are those of its own part of the stream, less what the first one had scored before.
-            for first, rows in log_probabilities(learner, tokens[chunk.start : chunk.end + 1], *self._shape):
-                known = max(0, chunk.first - chunk.start - first)
-                yield chunk.start + first + known, rows[known:]
+        model, context, stride = self._model, self._protocol.context, self._protocol.stride
+        shown = dict.fromkeys(show, np.empty(0))
+        if self._adapt is None:
+            plan = plan_windows(len(tokens) - 1, context, stride)
+            pieces = list(window_losses(model, tokens, plan, self._protocol.batch_tokens))
+            if show:
+                shown = dict(zip(show, distributions(model, tokens, show, context, stride), strict=True))
+        else:
+            pieces = list(self._adapt(model, self._tokenizer, tokens, self._protocol, shown))
+        targets = np.concatenate([np.arange(first, first + len(nats)) for first, nats in pieces])
+        probabilities = np.stack([shown[target] for target in show]) if show else np.empty((0, self.vocab_size))
+        size_bytes = int(self._table.exact_bytes(tokens[1:]).sum())
+        return Scored(targets, np.concatenate([nats for _, nats in pieces]), size_bytes, probabilities)

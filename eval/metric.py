@@ -2,120 +2,142 @@
 
     bpb = total nats / ln 2 / total bytes
 
-Every target has a counter. A score exists only when each was counted once, or is marked partial: a part of the
-validation text is never reported as the whole. BOS is a target like any other: its nats are charged, its bytes are 0.
-The tally looks bytes up in the byte table itself; nobody hands it a number of bytes.
+Every target has a counter. A score exists only when each was counted once, or is marked partial: part of the
+validation text is never reported as all of it. BOS is a target like any other: its nats are charged, its bytes are 0.
+The tally looks bytes up in the byte table itself; no scorer hands it a number of bytes.
+
+Nats are summed by blocks of consecutive targets and the total is the sum of the blocks: 121 kB of block sums vouch for
+the 62 million targets of the contest, and any block can be measured again by itself (eval.score.score_blocks).
 """
 
 import hashlib
-import math
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from base.errors import CheckFailed
-from data.bytes import ByteTable
+from data.bytes import ByteTable, bits_per_byte
+
+BLOCK_TOKENS = 4096  # consecutive targets of a block; the last block may be shorter
+
+Floats = npt.NDArray[np.float64]
+Target = TypeVar("Target", int, npt.NDArray[np.int64])
 
 
-class Score(NamedTuple):
+@dataclass(frozen=True)
+class Score:
     bpb: float
     nats_per_token: float
     tokens: int  # targets scored
     bytes: int  # exact convention
     contest_bytes: int
-    coverage: float  # of all targets, 1.0 unless partial
+    coverage: float  # of all targets; 1.0 unless partial
     partial: bool
+    block_nats: Floats = field(repr=False, compare=False)  # (blocks,) not part of the JSON
 
-    def named(self, side: str) -> dict[str, float]:
-        """As a run's result calls it."""
-        return {
-            f"{side}_bpb": self.bpb,
-            f"{side}_nats_per_token": self.nats_per_token,
-            f"{side}_tokens": self.tokens,
-            f"{side}_bytes": self.bytes,
-            "contest_bytes": self.contest_bytes,
-        }
+    def plain(self) -> dict[str, Any]:
+        """What JSON holds: everything but the blocks."""
+        return {name: value for name, value in vars(self).items() if name != "block_nats"}
 
 
 class TallyState(NamedTuple):
+    """What another rank needs to merge a tally into its own."""
+
     identity: str
     seen: npt.NDArray[np.uint8]
-    nats: float
+    block_nats: Floats
     bytes: int
     contest_bytes: int
-
-
-def bits_per_byte(nats: float, size_bytes: int) -> float:
-    if size_bytes <= 0:
-        raise CheckFailed(f"{size_bytes} bytes were scored: there is nothing to divide by")
-    if not math.isfinite(nats):
-        raise CheckFailed(f"the losses add up to {nats}: no text has such a length")
-    return nats / math.log(2) / size_bytes
 
 
 class Tally:
     """Collects losses of targets, in any order and over any number of ranks, and proves that each came once."""
 
     def __init__(self, table: ByteTable, tokens: npt.NDArray[np.integer]) -> None:
-        self._table, self._tokens = table, tokens  # the evaluator's own tokens: a scorer cannot bring its targets
+        self._table = table
+        self._tokens = tokens  # the evaluator's own: a scorer cannot bring its targets
         self._seen = np.zeros(len(tokens) - 1, np.uint8)
-        self._nats = 0.0
-        self._bytes = self._contest_bytes = 0
+        self._block_nats = np.zeros(blocks_of(len(tokens) - 1))
+        self._bytes = 0
+        self._contest_bytes = 0
 
     def add(self, first: int, nats: npt.ArrayLike) -> None:
         """Losses of targets first, first+1, …"""
         given = np.asarray(nats)
         if given.ndim != 1 or given.dtype.kind not in "fiu" or np.ma.isMaskedArray(nats):
-            raise ValueError(f"losses of shape {given.shape}, {given.dtype}: one real number a target, in a row")
+            raise ValueError(f"losses of shape {given.shape}, {given.dtype}: give one real number per target, in a row")
         losses = given.astype(np.float64)
+        end = first + len(losses)
         if not np.isfinite(losses).all() or (losses < 0).any():
             raise CheckFailed(
                 f"the loss of a target from {first} on is negative or not a number; no code has such a length"
             )
-        if first < 0 or first + len(losses) > len(self._seen):
-            raise CheckFailed(f"targets {first} to {first + len(losses)} lie outside the {len(self._seen)} there are")
-        span = slice(first, first + len(losses))
-        previous, target = self._tokens[span], self._tokens[first + 1 : first + 1 + len(losses)]
-        exact, contest = self._table.exact_bytes(target), self._table.contest_bytes(previous, target)  # may refuse
-        self._seen[span] = np.minimum(self._seen[span].astype(np.int64) + 1, 255)
-        with np.errstate(over="ignore"):  # an infinite total is refused when the score is asked for
-            self._nats += float(losses.sum())
+        if first < 0 or end > len(self._seen):
+            raise CheckFailed(f"targets {first} to {end} lie outside the {len(self._seen)} there are")
+        previous = self._tokens[first:end]
+        target = self._tokens[first + 1 : end + 1]
+        exact = self._table.exact_bytes(target)  # may refuse the target, before anything is counted
+        contest = self._table.contest_bytes(previous, target)
+        seen = self._seen[first:end]
+        seen[seen < 255] += 1
+        with np.errstate(over="ignore"):  # an infinite total is refused when the score is computed
+            for block in range(block_of(first), blocks_of(end)):
+                begin = block * BLOCK_TOKENS - first
+                self._block_nats[block] += losses[max(0, begin) : begin + BLOCK_TOKENS].sum()
         self._bytes += int(exact.sum())
         self._contest_bytes += int(contest.sum())
 
     def state(self) -> TallyState:
-        """What another rank needs to merge this tally into its own."""
-        return TallyState(self._identity(), self._seen, self._nats, self._bytes, self._contest_bytes)
+        return TallyState(self._identity(), self._seen, self._block_nats, self._bytes, self._contest_bytes)
 
     def merge(self, other: TallyState) -> None:
         """Take in another rank's tally of the same targets; never its own."""
         if other.identity != self._identity():
             raise CheckFailed("two tallies of different tokens cannot be one score")
         self._seen = np.minimum(self._seen.astype(np.int64) + other.seen, 255).astype(np.uint8)
-        self._nats += other.nats
+        self._block_nats = self._block_nats + other.block_nats
         self._bytes += other.bytes
         self._contest_bytes += other.contest_bytes
+
+    def bpb_so_far(self) -> float:
+        """Of the targets counted until now; NaN as long as they have no bytes."""
+        return bits_per_byte(self._nats(), self._bytes) if self._bytes else np.nan
+
+    def score(self, partial: bool = False) -> Score:
+        """The result; without `partial` every target must have been scored, and never one twice."""
+        targets = len(self._seen)
+        twice = np.flatnonzero(self._seen > 1)
+        if twice.size:
+            raise CheckFailed(f"{twice.size} targets were scored more than once, the first is target {twice[0]}")
+        scored = int(self._seen.sum())
+        if not partial and scored < targets:
+            missed = int(np.flatnonzero(self._seen == 0)[0])
+            raise CheckFailed(f"{targets - scored} of {targets} targets were not scored, from {missed} on")
+        return Score(
+            bpb=bits_per_byte(self._nats(), self._bytes),
+            nats_per_token=self._nats() / scored,
+            tokens=scored,
+            bytes=self._bytes,
+            contest_bytes=self._contest_bytes,
+            coverage=scored / targets,
+            partial=scored < targets,
+            block_nats=self._block_nats.copy(),
+        )
+
+    def _nats(self) -> float:
+        with np.errstate(over="ignore"):
+            return float(self._block_nats.sum())
 
     def _identity(self) -> str:
         return hashlib.sha256(f"{self._table.vocab_size}".encode() + self._tokens.tobytes()).hexdigest()
 
-    def score(self, partial: bool = False) -> Score:
-        """The result; without `partial` every target must have been scored, and never one twice."""
-        if (twice := np.flatnonzero(self._seen > 1)).size:
-            raise CheckFailed(f"{twice.size} targets were scored more than once, the first is target {twice[0]}")
-        scored = int(self._seen.sum())
-        if not partial and scored < len(self._seen):
-            missed = int(np.flatnonzero(self._seen == 0)[0])
-            raise CheckFailed(
-                f"{len(self._seen) - scored} of {len(self._seen)} targets were not scored, from {missed} on"
-            )
-        return Score(
-            bpb=bits_per_byte(self._nats, self._bytes),
-            nats_per_token=self._nats / scored,
-            tokens=scored,
-            bytes=self._bytes,
-            contest_bytes=self._contest_bytes,
-            coverage=scored / len(self._seen),
-            partial=scored < len(self._seen),
-        )
+
+def block_of(target: Target) -> Target:
+    return target // BLOCK_TOKENS
+
+
+def blocks_of(targets: int) -> int:
+    """How many blocks so many targets make."""
+    return -(-targets // BLOCK_TOKENS)

@@ -1,4 +1,8 @@
-"""Where the loss is: mean nats a token against how much of its document and of its window was known, as a picture."""
+"""Where the loss is: every target's loss with its positions, and mean nats per token against position as a picture.
+
+losses = target_losses(nats, dataset, protocol)          nats as eval.score.score fills them in
+plot_positions(Path("loss.png"), title, losses)
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,16 +10,47 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from data.dataset import Dataset
+from eval.protocol import Protocol
+from eval.score import document_begins, plan_score
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.integer]
 
-BINS_A_DOUBLING = 4
+BINS_PER_DOUBLING = 4
 WINDOW_BINS = 64
 FEWEST = 16  # losses in a bin, for its mean to be drawn
 
 
+class TargetLosses(NamedTuple):
+    """One entry per target that was scored."""
+
+    target: Ints
+    token: Ints
+    nats: Floats
+    bytes: Ints
+    document: Ints
+    position_in_document: Ints
+    position_in_window: Ints  # how many tokens it was predicted from, less one
+
+
+def target_losses(nats: Floats, dataset: Dataset, protocol: Protocol) -> TargetLosses:
+    """From the losses of all targets; NaN where there is none."""
+    tokens = dataset.val.read(0, len(dataset.val))
+    begins = document_begins(tokens, dataset)
+    plan = plan_score(tokens, len(tokens) - 1, dataset, protocol)
+    target = np.flatnonzero(np.isfinite(nats))
+    token = tokens[1:][target]
+    document = np.searchsorted(begins, target, side="right") - 1
+    window = np.searchsorted(plan.score_from, target, side="right") - 1
+    return TargetLosses(
+        target, token, nats[target], dataset.table.exact_bytes(token), document,
+        position_in_document=target - begins[document], position_in_window=target - plan.start[window],
+    )  # fmt: skip
+
+
 class Curve(NamedTuple):
-    """One point a bin."""
+    """One point per bin."""
 
     middle: Floats
     mean: Floats
@@ -23,8 +58,8 @@ class Curve(NamedTuple):
 
 
 def growing_bins(known: Ints) -> Ints:
-    """The bin of each number of known tokens (from 1 on): four a doubling."""
-    edges = np.unique(np.round(2 ** (np.arange(BINS_A_DOUBLING * 40) / BINS_A_DOUBLING)))
+    """The bin of each number of known tokens (from 1 on): four per doubling."""
+    edges = np.unique(np.round(2 ** (np.arange(BINS_PER_DOUBLING * 40) / BINS_PER_DOUBLING)))
     return np.searchsorted(edges, known, side="right") - 1
 
 
@@ -33,7 +68,7 @@ def equal_bins(known: Ints) -> Ints:
 
 
 def curve(known: Ints, bins: Ints, nats: Floats) -> Curve:
-    """Means by bin; none of a bin that is nearly empty."""
+    """Means by bin; nearly empty bins are left out."""
     count = np.bincount(bins)
     kept = np.flatnonzero(count >= min(FEWEST, count.max()))
 
@@ -45,7 +80,7 @@ def curve(known: Ints, bins: Ints, nats: Floats) -> Curve:
     return Curve(mean(known.astype(np.float64)), average, np.sqrt(variance / count[kept]))
 
 
-def plot_positions(path: Path, title: str, nats: Floats, in_document: Ints, in_window: Ints) -> None:
+def plot_positions(path: Path, title: str, losses: TargetLosses) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second to import, once, at the end
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
@@ -55,19 +90,20 @@ def plot_positions(path: Path, title: str, nats: Floats, in_document: Ints, in_w
     figure.suptitle(title)
     panels = figure.subplots(1, 2, sharey=True)
     parts = (
-        (in_document + 1, growing_bins, "tab:blue", "document"),
-        (in_window + 1, equal_bins, "tab:orange", "window"),
+        (losses.position_in_document + 1, growing_bins, "tab:blue", "document"),
+        (losses.position_in_window + 1, equal_bins, "tab:orange", "window"),
     )
+    average = losses.nats.mean()
     for axes, (known, bins, color, where) in zip(panels, parts, strict=True):
-        middle, mean, error = curve(known, bins(known), nats)
+        middle, mean, error = curve(known, bins(known), losses.nats)
         axes.fill_between(middle, mean - 2 * error, mean + 2 * error, color=color, alpha=0.2, linewidth=0)
         axes.plot(middle, mean, "o-", markersize=3, color=color, label="mean and two standard errors")
-        axes.axhline(nats.mean(), color="0.4", linewidth=0.8, linestyle="--", label=f"all: {nats.mean():.3f}")
+        axes.axhline(average, color="0.4", linewidth=0.8, linestyle="--", label=f"all: {average:.3f}")
         axes.set_xlabel(f"tokens known of the {where}")
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
-    panels[0].set_ylabel("nats a token")
+    panels[0].set_ylabel("nats per token")
     panels[0].set_xscale("log", base=2)
     panels[0].xaxis.set_major_formatter("{x:g}")
     panels[0].xaxis.set_minor_locator(NullLocator())

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,9 +27,7 @@ from base.run_folder import ARTIFACT, named_or_newest
 from data.corpus import open_corpus
 from data.dataset import Dataset, open_dataset
 from data.overlap import find_overlap
-from eval.adapt import ADAPTATIONS, Adapted
-from eval.config import EvalConfig
-from eval.model_scorer import ModelScorer
+from eval.adapt import ADAPTATIONS, ModelScorer
 from eval.probes.basic import (
     Finding,
     boundary,
@@ -44,7 +43,7 @@ from eval.probes.basic import (
 from eval.probes.canary import coin_canary
 from eval.probes.codec import Growing, codec_sample
 from eval.probes.fresh import FEWEST, Bigram, fresh_text
-from eval.protocol import checked_context, checked_stride, matching_dataset, own_stride
+from eval.protocol import artifact_protocol, matching_dataset
 from eval.scorer import InTurns, Predictor, Scorer, Tokens
 from eval.subprocess_scorer import Child, ChildPredictor
 from quant.unpack import open_artifact
@@ -109,22 +108,19 @@ def _artifact(args: argparse.Namespace) -> Iterator[tuple[Subject, Dataset]]:
     artifact = open_artifact(path)
     dataset = matching_dataset(args.data, artifact)
     dataset.require(artifact.tokenizer.vocab_size, artifact.tokenizer.bos_id)
-    context = checked_context(artifact, None)
-    stride = checked_stride(own_stride(artifact), context)
-
-    def batched(batch_tokens: int) -> Scorer:
-        return ModelScorer(artifact.model, dataset.table, context, stride, batch_tokens)
-
-    scorer, also = batched(EvalConfig().batch_tokens), [batched(1)]
-    if args.adapt:
-        shape = context, stride, EvalConfig().batch_tokens
-        scorer, also = Adapted(ADAPTATIONS[args.adapt], artifact.model, artifact.tokenizer, *shape), []
+    protocol = artifact_protocol(artifact)
+    adapt = ADAPTATIONS[args.adapt] if args.adapt else None
+    scorer: Scorer = ModelScorer(artifact.model, artifact.tokenizer, protocol, adapt)
+    also: list[Scorer] = []
+    if adapt is None:
+        also = [ModelScorer(artifact.model, artifact.tokenizer, replace(protocol, batch_tokens=1))]
 
     def turns() -> Predictor:
         return Growing(scorer)
 
     adapting = f", {args.adapt}" if args.adapt else ""
-    yield Subject(f"{path}, context {context}, stride {stride}{adapting}", scorer, also, turns, turns), dataset
+    name = f"{path}, context {protocol.context}, stride {protocol.stride}{adapting}"
+    yield Subject(name, scorer, also, turns, turns), dataset
 
 
 @contextmanager

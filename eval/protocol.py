@@ -1,17 +1,38 @@
-"""What an artifact is scored on, and how, unless told otherwise: dataset, context, stride; what it cannot take."""
+"""What decides a score besides the model and the text: context, stride, documents. Read from an artifact's header
+where no flag says otherwise, and checked against what its model can take."""
 
 import hashlib
+from dataclasses import dataclass
 from typing import TypeVar
 
 from base.errors import BadInput
 from data.dataset import Dataset, open_dataset
+from eval.config import EvalConfig
 from quant.unpack import Artifact
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """The first three fields decide the score; the last two only how fast it is computed, to rounding."""
+
+    context: int  # tokens that a window feeds
+    stride: int  # targets that a window adds
+    docs: bool = False  # score every document as if it were alone
+    batch_tokens: int = EvalConfig.batch_tokens  # of windows, at a time
+    compiled: bool | None = None  # None: where it saves time
+
+
+def artifact_protocol(artifact: Artifact, context: int | None = None, stride: int | None = None) -> Protocol:
+    """The given context and stride, or else those that the artifact's run was scored with."""
+    context = checked_context(artifact, context)
+    stride = own_stride(artifact) if stride is None else stride
+    return Protocol(context, checked_stride(stride, context))
+
+
 def own_context(artifact: Artifact) -> int:
-    """What its run was scored with: eval.context, or the training length."""
+    """The context of the artifact's run: eval.context, or the training length."""
     return _present(artifact.header.context, "train.seq_len")
 
 
@@ -19,14 +40,8 @@ def own_stride(artifact: Artifact) -> int:
     return _present(artifact.header.stride, "eval.stride")
 
 
-def _present(value: T, name: str) -> T:
-    if not value:
-        raise BadInput(f"the artifact's header has no usable {name}: it was not made by a run; name it with a flag")
-    return value
-
-
 def longest_context(artifact: Artifact) -> int | None:
-    """YaRN stretches positions by its factor; otherwise none beyond the trained length means anything."""
+    """YaRN stretches positions by its factor; without it a context beyond the trained length means nothing."""
     config = artifact.model.config
     if config.pos == "none":
         return None
@@ -36,7 +51,7 @@ def longest_context(artifact: Artifact) -> int | None:
 
 
 def checked_context(artifact: Artifact, context: int | None) -> int:
-    """`context` if the model can be fed so much, the artifact's own if it is None."""
+    """`context` if the model can take it; the artifact's own if it is None."""
     longest = longest_context(artifact)
     context = own_context(artifact) if context is None else context
     if context < 1 or (longest is not None and context > longest):
@@ -51,10 +66,11 @@ def checked_stride(stride: int, context: int) -> int:
 
 
 def matching_dataset(given: str | None, artifact: Artifact) -> Dataset:
-    """`given`, or the one that the artifact was trained on; its tokenizer must be the artifact's own."""
-    path = given if given is not None else _present(artifact.header.data_path, "data.path")
+    """`given`, or the dataset that the artifact was trained on; its tokenizer must be the artifact's own."""
+    path = _present(artifact.header.data_path, "data.path") if given is None else given
     dataset = open_dataset(path)
-    own, theirs = hashlib.sha256(artifact.tokenizer.model).hexdigest(), dataset.manifest.tokenizer.sha256
+    own = hashlib.sha256(artifact.tokenizer.model).hexdigest()
+    theirs = dataset.manifest.tokenizer.sha256
     if own != theirs:
         raise BadInput(
             f"{path}: its tokenizer {theirs[:12]}… is not the artifact's {own[:12]}…; "
@@ -63,3 +79,9 @@ def matching_dataset(given: str | None, artifact: Artifact) -> Dataset:
     if len(dataset.val) < 2:
         raise BadInput(f"{path}: its validation side has {len(dataset.val)} tokens; a score needs at least 2")
     return dataset
+
+
+def _present(value: T, name: str) -> T:
+    if not value:
+        raise BadInput(f"the artifact's header has no usable {name}: it was not made by a run; name it with a flag")
+    return value

@@ -1,166 +1,162 @@
-"""A model's losses over a token stream, window by window, into a tally: the sliding-window score.
+"""The one way to a score: a model's losses over a dataset's validation side, into a tally, all ranks together.
 
-Exact, and no more than is needed: the positions that a window does not score are keys and values to the others, so they
-skip the head and most of the last block. Windows of one length go in batches of one shape, small enough for a CPU's
-caches; long scorings are compiled. One window's result depends on nothing but its own tokens, so batch size,
-compilation and rank count change rounding at most.
+    found = score(model, dataset, Protocol(context, stride), device)          eval.metric.Score
+    found.plain()                                                             what goes into JSON
+    sums = score_blocks(model, dataset, protocol, device, [3, 141])           found.block_nats[[3, 141]], measured again
+
+Training, `train_gpt.py --score`, eval.bpb, records and their verifier all score here. The model is already on the
+device; sharded weights are gathered by the caller. Without `adapt` nothing is learned while scoring.
 """
 
-import shutil
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from torch.distributed.fsdp import FSDPModule
 
-from data.bytes import ByteTable
+from base.errors import BadInput, CheckFailed
+from base.progress import counted_progress
+from data.dataset import Dataset
+from data.tokenizer import Tokenizer
 from engine.device import Device, gather
-from eval.metric import Score, Tally
-from eval.windows import Windows, plan_windows
-from model.cost import scoring_flops
+from eval.batches import window_losses
+from eval.metric import Score, Tally, block_of, blocks_of
+from eval.protocol import Protocol, artifact_protocol, matching_dataset
+from eval.windows import Windows, plan_documents
 from model.gpt import GPT
+from quant.unpack import Artifact, open_artifact
 
-CACHED_TOKENS = 512  # of windows, a CPU thread at a time: what stays in its cache; 64 windows take 1.4 times as long
-# Of a scoring, from which on compiling saves more time than it takes. Measured on two cores with cpu10: 11 s against
-# 0.8 ms a window of 0.57 GFLOP, even at 8e12. On a GPU it is a guess: a minute against a third of the time.
-COMPILE_FLOPS = {"cpu": 1e13, "cuda": 4e15}
+Tokens = npt.NDArray[np.integer]
+Floats = npt.NDArray[np.float64]
+Losses = Iterator[tuple[int, Floats]]  # (first, nats of targets first, first + 1, …)
+# One of eval.adapt.ADAPTATIONS. The keys of the dict are targets whose distributions are wanted, and filled in.
+Adapt = Callable[[GPT, Tokenizer, Tokens, Protocol, dict[int, Floats]], Losses]
 
-Doubles = npt.NDArray[np.float64]
 
-
-def score_tokens(
+def score(
     model: GPT,
-    tokens: npt.NDArray[np.integer],
-    table: ByteTable,
-    context: int,
-    stride: int,
-    batch_tokens: int,
-    rank: int = 0,
-    ranks: int = 1,
-    compiled: bool | None = None,
-) -> Tally:
-    """This rank's share of the targets; merge the tallies of all ranks before asking for the score."""
-    tally = Tally(table, tokens)
-    for first, nats in losses(model, tokens, context, stride, batch_tokens, rank, ranks, compiled):
-        tally.add(first, nats)
-    return tally
+    dataset: Dataset,
+    protocol: Protocol,
+    device: Device,
+    limit: int | None = None,
+    adapt: Adapt | None = None,
+    label: str = "",
+    nats: Floats | None = None,
+) -> Score:
+    """Bits per byte of the validation side; ranks call it together and get the same answer.
+
+    limit: score the first so many targets only, marked partial. adapt: learn from what has been scored. label: of a
+    progress bar; none without. nats: an array with an entry per target, filled in with its loss, NaN if it has none.
+    """
+    if limit is not None and limit < 1:
+        raise BadInput(f"--limit {limit}: there is nothing to score; use at least 1")
+    if adapt is not None and device.ranks > 1:
+        raise BadInput(f"--adapt on {device.ranks} ranks: a text has one past; run it on one")
+    if adapt is not None and protocol.docs:
+        raise BadInput("--adapt learns from one document for the next, --docs scores each as if alone; choose one")
+    tokens = dataset.val.read(0, len(dataset.val))
+    targets = len(tokens) - 1 if limit is None else min(limit, len(tokens) - 1)
+    share = plan_score(tokens, targets, dataset, protocol).select(slice(device.rank, None, device.ranks))
+    if adapt is None:
+        losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled)
+    else:
+        losses = adapt(model, dataset.tokenizer, tokens[: targets + 1], protocol, {})
+    tally = Tally(dataset.table, tokens)
+    _count(losses, tally, device, share.targets, label, nats)
+    found = tally.score(partial=targets < len(tokens) - 1)
+    if found.tokens != targets:
+        raise CheckFailed(f"{found.tokens} targets were scored, of the {targets} that were to be")
+    return found
 
 
-def total(tally: Tally, device: Device, partial: bool = False) -> Score:
-    """All ranks' tallies as one score; they must ask together."""
+def score_blocks(
+    model: GPT, dataset: Dataset, protocol: Protocol, device: Device, blocks: Sequence[int], label: str = ""
+) -> Floats:
+    """The entries of the complete score's `block_nats` for these blocks, to rounding, from the windows that cover them.
+
+    Ranks call it together and get the same answer.
+    """
+    tokens = dataset.val.read(0, len(dataset.val))
+    targets = len(tokens) - 1
+    is_wanted = np.zeros(blocks_of(targets), bool)
+    if len(blocks) == 0 or min(blocks) < 0 or max(blocks) >= len(is_wanted):
+        raise ValueError(f"blocks {list(blocks)!r:.100}: name some of 0 to {len(is_wanted) - 1}")
+    is_wanted[np.asarray(blocks)] = True
+    plan = plan_score(tokens, targets, dataset, protocol)
+    wanted_before = np.concatenate([[0], np.cumsum(is_wanted)])  # how many of the blocks before each one
+    is_needed = wanted_before[block_of(plan.end - 1) + 1] > wanted_before[block_of(plan.score_from)]
+    share = plan.select(is_needed).select(slice(device.rank, None, device.ranks))
+    tally = Tally(dataset.table, tokens)
+    losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled)
+    _count(losses, tally, device, share.targets, label)
+    sums: Floats = tally.score(partial=True).block_nats[np.asarray(blocks)]
+    return sums
+
+
+def score_artifact(path: Path, data: str | None, limit: int | None, device: Device) -> tuple[Score, dict[str, Any]]:
+    """An artifact under its own protocol, on `data` or on the dataset that it names; the score and its JSON."""
+    if not path.is_file():
+        raise BadInput(f"{path}: no such artifact")
+    artifact = open_artifact(path)
+    protocol = artifact_protocol(artifact)
+    dataset = matching_dataset(data, artifact)
+    started = time.perf_counter()
+    found = score(artifact.model.to(device.torch), dataset, protocol, device, limit)
+    return found, describe_score(found, protocol, artifact, dataset, time.perf_counter() - started)
+
+
+def describe_score(
+    found: Score, protocol: Protocol, artifact: Artifact, dataset: Dataset, seconds: float
+) -> dict[str, Any]:
+    """The keys of JSON that every score of an artifact has."""
+    return {
+        **found.plain(),
+        "stride": protocol.stride,
+        "context": protocol.context,
+        "docs": protocol.docs,
+        "artifact_sha256": artifact.sha256,
+        "data_sha256": dataset.manifest.data_sha256("val"),
+        "seconds": seconds,
+        "tokens_per_second": found.tokens / seconds,
+    }
+
+
+def save_block_nats(path: Path, block_nats: Floats) -> None:
+    """A .npy that `tools.record` ships: one number per block of targets."""
+    np.save(path, block_nats.astype("<f8"), allow_pickle=False)
+
+
+def plan_score(tokens: Tokens, targets: int, dataset: Dataset, protocol: Protocol) -> Windows:
+    """The windows of the first so many targets."""
+    begins = document_begins(tokens, dataset) if protocol.docs else np.zeros(1, np.int64)
+    return plan_documents(begins, targets, protocol.context, protocol.stride)
+
+
+def document_begins(tokens: Tokens, dataset: Dataset) -> npt.NDArray[np.int64]:
+    """Where each document begins: at its BOS, or at the EOS before it in a layout that has no BOS."""
+    begins = np.flatnonzero(tokens == dataset.mark)
+    return begins if begins[:1].tolist() == [0] else np.insert(begins, 0, 0)
+
+
+def _count(losses: Losses, tally: Tally, device: Device, targets: int, label: str, nats: Floats | None = None) -> None:
+    """Add up this rank's losses, with a bar on the main rank, then take in the other ranks' tallies and losses."""
+    has_bar = bool(label) and device.main
+    done = 0
+    if nats is not None:
+        nats[:] = np.nan
+    with counted_progress(label, targets, "targets") if has_bar else nullcontext() as show:
+        for first, row in losses:
+            tally.add(first, row)
+            if nats is not None:
+                nats[first : first + len(row)] = row
+            done += len(row)
+            if show is not None:
+                show(done, f"{tally.bpb_so_far():.4f} bits per byte so far")
     for rank, state in enumerate(gather(tally.state(), device)):
         if rank != device.rank:
             tally.merge(state)
-    return tally.score(partial)
-
-
-def losses(
-    model: GPT,
-    tokens: npt.NDArray[np.integer],
-    context: int,
-    stride: int,
-    batch_tokens: int,
-    rank: int = 0,
-    ranks: int = 1,
-    compiled: bool | None = None,
-) -> Iterator[tuple[int, Doubles]]:
-    """(first, nats): what targets first, first + 1, … cost; all targets of this rank's windows, each once."""
-    plan = plan_windows(len(tokens) - 1, context, stride)
-    share = Windows(*(column[rank::ranks] for column in plan))
-    return planned_losses(model, tokens, share, batch_tokens, compiled)
-
-
-@torch.inference_mode()
-def planned_losses(
-    model: GPT, tokens: npt.NDArray[np.integer], plan: Windows, batch_tokens: int, compiled: bool | None = None
-) -> Iterator[tuple[int, Doubles]]:
-    """The same for any plan, in an order of its own; `compiled` None: where that saves time."""
-    device = next(model.parameters()).device
-    batches = [*_batches(plan, fitting(batch_tokens, device))]
-    common, times = Counter(batch.shape for batch in batches).most_common(1)[0] if batches else (None, 0)
-    step = partial(score_windows, model)
-    if compiled is None:
-        compiled = common is not None and _worth_compiling(model, common, times)
-    fast = torch.compile(step, dynamic=False) if compiled else step
-    was_training = model.training
-    model.eval()
-    try:
-        for batch in batches:
-            start = np.zeros(batch.shape.rows, np.int64)
-            start[: len(batch.windows)] = plan.start[batch.windows]
-            at = start[:, None] + np.arange(batch.shape.width + 1)  # past the end: padding that no scored target sees
-            rows = torch.from_numpy(tokens[np.minimum(at, len(tokens) - 1)].astype(np.int64)).to(device)
-            found = (fast if batch.shape == common else step)(rows, batch.shape.last).double().cpu().numpy()
-            for window, row in zip(batch.windows, found, strict=False):
-                first = int(plan.score_from[window])
-                yield first, row[: int(plan.end[window]) - first]
-    finally:
-        model.train(was_training)
-
-
-def fitting(batch_tokens: int, device: torch.device) -> int:
-    """At most so many that a CPU's caches hold what is computed from them."""
-    return min(batch_tokens, CACHED_TOKENS * torch.get_num_threads()) if device.type == "cpu" else batch_tokens
-
-
-class BatchShape(NamedTuple):
-    rows: int
-    width: int  # tokens that each window feeds
-    last: int  # of its positions, that are scored
-
-
-class Batch(NamedTuple):
-    windows: npt.NDArray[np.int64]  # numbers in the plan, at most shape.rows of them
-    shape: BatchShape
-
-
-def _batches(plan: Windows, batch_tokens: int) -> Iterator[Batch]:
-    """Windows that are scored from the same position on, the longest first: so nearly all have one shape."""
-    lengths, begins = plan.end - plan.start, plan.score_from - plan.start
-    for begin in np.unique(begins).tolist():  # 0, and what a later window leaves to those before it
-        group = np.flatnonzero(begins == begin)
-        group = group[np.argsort(-lengths[group], kind="stable")]
-        while len(group):
-            width = int(lengths[group[0]])
-            rows = max(1, batch_tokens // width)
-            yield Batch(group[:rows], BatchShape(rows, width, width - begin))
-            group = group[rows:]
-
-
-def score_windows(model: GPT, rows: torch.Tensor, last: int) -> torch.Tensor:
-    """(W, T + 1) -> (W, last): what each row's last targets cost."""
-    logits = model.logits(model.trunk(rows[:, :-1], last=last))
-    return F.cross_entropy(logits.flatten(0, 1), rows[:, -last:].flatten(), reduction="none").view(len(rows), last)
-
-
-def _worth_compiling(model: GPT, shape: BatchShape, times: int) -> bool:
-    flops = times * shape.rows * scoring_flops(model.config, shape.width, shape.last)
-    split = any(isinstance(part, FSDPModule) for part in model.modules())
-    enough = flops >= COMPILE_FLOPS[next(model.parameters()).device.type]
-    return enough and not split and shutil.which("g++") is not None
-
-
-@torch.no_grad()
-def distributions(
-    model: GPT, tokens: npt.NDArray[np.integer], targets: Sequence[int], context: int, stride: int
-) -> Doubles:
-    """(len(targets), V) probabilities behind the losses of these targets, from the windows that score them."""
-    plan, asked = plan_windows(len(tokens) - 1, context, stride), np.asarray(targets)
-    context = min(context, len(tokens))
-    start = plan.start[np.searchsorted(plan.score_from, asked, side="right") - 1]
-    device = next(model.parameters()).device
-    stream = F.pad(torch.from_numpy(np.asarray(tokens, np.int64)), (0, context)).to(device)
-    found = np.empty((len(asked), model.config.vocab_size))
-    begins, window = np.unique(start, return_inverse=True)
-    rows = max(1, CACHED_TOKENS // context)
-    for at in range(0, len(begins), rows):
-        hidden = model.trunk(torch.stack([stream[begin : begin + context] for begin in begins[at : at + rows]]))
-        here = np.flatnonzero((window >= at) & (window < at + rows))
-        states = hidden[window[here] - at, asked[here] - start[here]]  # (n, D)
-        found[here] = model.logits(states).double().softmax(-1).cpu().numpy()
-    return found
+    if nats is not None:
+        nats[:] = np.fmin.reduce(gather(nats, device))  # a target's loss is a number on one rank, NaN on the others

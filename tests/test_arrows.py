@@ -28,7 +28,7 @@ OTHERS = {  # third-party packages, where a folder is held to a few; the standar
     "engine": {"torch", "matplotlib", "annotated_types"},
     "quant": {"numpy", "torch", "zstandard", "constriction", "annotated_types", "matplotlib"},
     "eval": {"numpy", "torch", "annotated_types", "constriction", "matplotlib"},
-    "eval/stats.py": set(),
+    "eval/stats.py": {"scipy"},
     "eval/metric.py": {"numpy"},
     "eval/windows.py": {"numpy"},
 }

@@ -384,7 +384,7 @@ def test_compilation_that_is_off_is_off_in_scoring_as_well(work: Path, monkeypat
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("compiled")
 
-    monkeypatch.setattr("eval.score.COMPILE_FLOPS", {"cpu": 0})
+    monkeypatch.setattr("eval.batches.COMPILE_FLOPS", {"cpu": 0})
     monkeypatch.setattr(torch, "compile", refuse)
     assert whole_run(small("train.steps=1", "train.compile=off"), "off", CPU)["val_bpb"] > 0
     with pytest.raises(AssertionError, match="compiled"):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from base.config import load
 from base.errors import CheckFailed
-from eval.score import fitting, score_windows
+from eval.batches import fitting, score_windows
 from model.cost import scoring_flops
 from model.gpt import GPT
 from run_config import RunConfig

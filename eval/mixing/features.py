@@ -1,9 +1,9 @@
-"""What the next token may be foretold from, all of it revealed: hashes of contexts, the last byte's class, a repeat.
+"""Context features for the mixer, all of them functions of past tokens: hashes, the last byte's class, a repeat.
 
-A context is a set of features of the text so far. Two tables say it all: what is remembered (`Contexts.reveal`) and
-which features each context sees (`SEES`). Words are letters and digits in small letters, across token borders, so that
-" The", "the" and "\nthe" continue alike. Contexts with `document` start afresh with each document: what a text has
-said lately says more than what texts say.
+A context is a set of features of the text so far. Two tables define everything: what is remembered (`FEATURES`, kept
+by `Contexts.reveal`) and which features each context sees (`SEES`). Words are letters and digits in lower case, across
+token borders, so that " The", "the" and "\nthe" are continued alike. Contexts with `document` start afresh with each
+document: its own recent text predicts better than other documents do.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ FEATURES = (
     "last 1", "last 2", "last 3", "last 4", "last 5", "last 6",  # tokens back
     "word", "byte", "word 1", "word 2",  # the word so far, the last byte, the words before
     "line", "line above", "number", "above", "column", "class",  # a line's first token, …, the token right above
-    "shapes", "document", "guess",  # of the last 4 tokens; the model's best token: where it errs, it errs again
+    "shapes", "document", "guess",  # of the last 4 tokens; …; the model's best token: its errors repeat
 )  # fmt: skip
 
 SEES = (
@@ -41,32 +41,36 @@ SEES = (
     "document, word, word 1", "document, class", "document, column", "document, above, last 1", "document, shapes",
     "guess", "guess, last 1",
 )  # fmt: skip
-ORDERS = 5  # the first so many: runs of tokens; how many have been seen before says how familiar the place is
+ORDERS = 5  # the first of SEES are runs of tokens; how many of them were seen before measures familiarity
 
 
 class Here(NamedTuple):
     hashes: Hashes  # (contexts,)
     klass: int  # of the last byte, below CLASSES
-    repeated: int  # the token that followed the longest repeat, -1: none
+    repeated: int  # the token that followed the text that repeats; -1: none
     length: int  # its bucket, below LENGTHS
 
 
 class Contexts:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._spellings = [piece.data for piece in tokenizer.pieces()]
-        self._shape = list(map(_shape, self._spellings))
+        self._shape = [_shape(spelling) for spelling in self._spellings]
         self._bos_id = tokenizer.bos_id
         self._keys = _keys()
         self._history: list[int] = []
-        self._places = np.zeros(PLACES, np.int64)  # by hash of SHORTEST tokens: the place after them, when seen last
-        self._from, self._length = 0, 0  # the repeat: the place that it foretells, and how long it is
+        self._places = np.zeros(PLACES, np.int64)  # by hash of SHORTEST tokens: where they ended when last seen
+        self._from = 0  # the repeat: the place of the token that it predicts,
+        self._length = 0  # and how long it is
         self._document = 0
         self._clear()
 
     def _clear(self) -> None:
-        self._word = self._word_1 = self._word_2 = 0
+        self._word = self._word_1 = self._word_2 = 0  # hashes of this word and the two before
         self._shapes = 0
-        self._column = self._byte = self._in_line = self._line = self._line_above = 0
+        self._byte = 0
+        self._column = 0  # bytes of this line
+        self._in_line = 0  # tokens of this line
+        self._line = self._line_above = 0  # the first token of each, plus one
         self._row: list[tuple[int, int]] = []  # (column where it ends, token) of this line
         self._row_above: list[tuple[int, int]] = []
 
@@ -112,17 +116,19 @@ class Contexts:
             self._word_2, self._word_1, self._word = self._word_1, self._word, 0
         self._byte = byte
         if byte == NEWLINE:
-            self._column = self._in_line = 0
+            self._column = 0
+            self._in_line = 0
             self._line_above, self._line = self._line, 0
             self._row_above, self._row = self._row, []
         else:
             self._column += 1
 
     def _follow(self, token: int) -> None:
-        """Keep up the repeat of the text before, or find one: where the last SHORTEST tokens stood last."""
+        """Continue the repeat of earlier text, or find one: where the last SHORTEST tokens occurred last."""
         history = self._history
         if self._length and history[self._from] == token:
-            self._length, self._from = self._length + 1, self._from + 1
+            self._length += 1
+            self._from += 1
         else:
             self._length = 0
         history.append(token)
@@ -131,12 +137,13 @@ class Contexts:
             at = hash(tuple(run)) % PLACES
             before = int(self._places[at])
             if not self._length and before and history[before - SHORTEST : before] == run:
-                self._from, self._length = before, SHORTEST
+                self._from = before
+                self._length = SHORTEST
             self._places[at] = len(history)
 
 
 def _keys() -> Hashes:
-    """(contexts, features + 1): odd where a context sees a feature, else 0; the last column tells contexts apart."""
+    """(contexts, features + 1): odd where a context sees a feature, else 0; the last column separates contexts."""
     keys = np.random.Generator(np.random.PCG64(465)).integers(0, 1 << 63, (len(SEES), len(FEATURES) + 1), np.uint64)
     seen = np.array([[name in _names(sees) for name in FEATURES] + [True] for sees in SEES])
     return np.where(seen, keys * np.uint64(2) + np.uint64(1), np.uint64(0))
@@ -149,7 +156,7 @@ def _names(sees: str) -> Sequence[str]:
 
 
 def _class(byte: int) -> int:
-    """Nothing, line end, space, digit, letter, stop, beyond ASCII, other sign."""
+    """0 nothing, 1 line end, 2 space, 3 digit, 4 letter, 5 stop, 6 beyond ASCII, 7 any other sign."""
     if byte in (0, NEWLINE, SPACE):
         return (0, NEWLINE, SPACE).index(byte)
     if 48 <= byte <= 57:
@@ -162,12 +169,12 @@ def _class(byte: int) -> int:
 
 
 def _shape(spelling: bytes) -> int:
-    """What a token looks like: how it ends, and of words whether they begin with a space; below 1 << 16."""
+    """What a token looks like: how it ends and, for words, whether it begins with a space; below 1 << 16."""
     if not spelling:
         return 0
     kind = _class(spelling[-1])
     if kind == 4:
-        return 8 + 2 * spelling.startswith(b" ") + spelling[-1:].islower()
+        return 8 + 2 * int(spelling.startswith(b" ")) + int(spelling[-1:].islower())
     return kind if kind in (1, 2, 3) else 16 + spelling[-1]
 
 

@@ -1,10 +1,10 @@
-"""The vocabulary as a binary tree: a token is a path of yes-or-no questions, so that counters of bits can forecast it.
+"""The vocabulary as a binary tree: a token is a path of yes-or-no questions, which counters of bits can predict.
 
-Tokens stand in the order of their names, so that a subtree is a range of tokens that are named alike, and what was
-learned of one helps its neighbours (spelling did better than ids, and than the embedding's main axes). Level d cuts the
-row of V tokens into 2^d ranges, [kV/2^d, (k+1)V/2^d); a node of level d is such a range of at least two tokens, and
-asks whether the token is in the second half. So any vocabulary has its tree, every path is ⌈log2 V⌉ questions or one
-fewer, and V - 1 answers are one normalised distribution.
+Tokens are sorted by a key, so that a subtree is a range of tokens with similar keys, and what was learned of one helps
+its neighbours (spelling did better than ids, and than the embedding's main axes). Level d cuts the row of V tokens
+into 2^d ranges, [kV/2^d, (k+1)V/2^d); a node of level d is such a range of at least two tokens, and its question is
+whether the token is in the second half. So any vocabulary has its tree, every path is ⌈log2 V⌉ questions or one fewer,
+and V - 1 answers are one normalised distribution.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ LEAST = 1e-13  # of a subtree's probability: keeps the log-odds of two empty hal
 
 
 class Tree:
-    """Nodes are numbered level by level: 0 is the root, `low, middle, high` their ranges, `depth` their levels."""
+    """Nodes are numbered level by level from the root, 0; `low, middle, high` are their ranges, `depth` the levels."""
 
-    def __init__(self, names: Sequence[bytes]) -> None:
-        self.vocab_size = vocab_size = len(names)
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self.vocab_size = vocab_size = len(keys)
         if vocab_size < 2:
-            raise ValueError(f"a vocabulary of {vocab_size}: there is nothing to ask")
-        self.order = np.array(sorted(range(vocab_size), key=lambda token: (names[token], token)), np.int64)
+            raise ValueError(f"a vocabulary of {vocab_size}: a tree needs two tokens")
+        self.order = np.array(sorted(range(vocab_size), key=lambda token: (keys[token], token)), np.int64)
         self.place = np.empty(vocab_size, np.int64)  # of a token in the order
         self.place[self.order] = np.arange(vocab_size)
         self.levels = (vocab_size - 1).bit_length()
@@ -34,9 +34,9 @@ class Tree:
         for level in range(self.levels):
             cuts = (np.arange((2 << level) + 1) * vocab_size) >> (level + 1)
             low, middle, high = cuts[:-2:2], cuts[1::2], cuts[2::2]
-            asked = np.flatnonzero(high - low > 1)
-            number[(1 << level) - 1 + asked] = sum(part.shape[1] for part in parts) + np.arange(len(asked))
-            parts.append(np.stack([low, middle, high, np.full_like(low, level)])[:, asked])
+            inner = np.flatnonzero(high - low > 1)
+            number[(1 << level) - 1 + inner] = sum(part.shape[1] for part in parts) + np.arange(len(inner))
+            parts.append(np.stack([low, middle, high, np.full_like(low, level)])[:, inner])
         self.low, self.middle, self.high, self.depth = np.concatenate(parts, 1)
         self.path, self.answer = self._paths(number)
         self.length = (self.path >= 0).sum(1)
@@ -62,13 +62,14 @@ class Tree:
     def log_odds(self, cumulative: Floats, nodes: Ints) -> Floats:
         """(n,) nodes -> (n,) log-odds that the token is in the second half, given that it is in the node."""
         middle = cumulative[self.middle[nodes]]
-        right, left = cumulative[self.high[nodes]] - middle, middle - cumulative[self.low[nodes]]
+        right = cumulative[self.high[nodes]] - middle
+        left = middle - cumulative[self.low[nodes]]
         odds: Floats = np.log((right + LEAST) / (left + LEAST))
         return odds
 
     def distribution(self, right: Floats) -> Floats:
         """(V - 1,) P(second half) of every node -> (V,) probabilities of the tokens."""
-        ways = np.concatenate([1 - right, right, [1.0]])  # the last: what is not asked is certain
+        ways = np.concatenate([1 - right, right, [1.0]])  # the last: what needs no question is certain
         index = np.where(self.path >= 0, self.path + self.answer * len(right), len(ways) - 1)
         probabilities: Floats = ways[index].prod(1)
         return probabilities

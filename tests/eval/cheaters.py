@@ -13,8 +13,9 @@ import torch
 from data.bytes import ByteTable
 from data.tokenizer import SentencePieceTokenizer
 from data.tokenizer_training import train_tokenizer
-from eval.model_scorer import ModelScorer
+from eval.adapt import ModelScorer
 from eval.probes.fresh import Bigram
+from eval.protocol import Protocol
 from eval.scorer import Floats, InTurns, Scored, Scorer, Tokens
 from eval.windows import plan_windows
 from model.config import ModelConfig
@@ -303,7 +304,7 @@ def tiny_gpt(world: World) -> GPT:
 
 
 def gpt_scorer(world: World) -> Scorer:
-    return ModelScorer(tiny_gpt(world), world.table, CONTEXT, STRIDE)
+    return ModelScorer(tiny_gpt(world), world.tokenizer, Protocol(CONTEXT, STRIDE))
 
 
 def in_turns(world: World) -> Scorer:

@@ -20,9 +20,10 @@ from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer
 from eval import codec
 from eval.any_bytes import to_tokens
+from eval.batches import window_losses
 from eval.codec import compress, decompress
 from eval.codec_format import read, write
-from eval.score import losses
+from eval.windows import plan_windows
 from quant.unpack import Artifact, from_bytes
 from tests.conftest import make_text
 from tests.eval.tiny import CONTEXT, tiny_artifact, written
@@ -67,7 +68,8 @@ def test_under_the_scores_rule_a_file_is_as_long_as_its_score(artifacts: list[Ar
         stream = np.concatenate([[artifact.tokenizer.bos_id], tokens])
         for context, stride in ((CONTEXT, 4), (11, 11)):
             out, answer = compress(artifact, text, stride, context)
-            nats = math.fsum(float(n.sum()) for _, n in losses(artifact.model, stream, context, stride, 999))
+            plan = plan_windows(len(stream) - 1, context, stride)
+            nats = math.fsum(float(n.sum()) for _, n in window_losses(artifact.model, stream, plan, 999))
             assert answer["model_nats"] == pytest.approx(nats, rel=1e-6)
             assert abs(8 * len(out) - nats / math.log(2)) < 0.001 * nats / math.log(2) + 8 * 64
             assert (answer["rows"], answer["stride"], answer["context"]) == (1, stride, context)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from data.tokenizer import ByteTokenizer
 from eval import streams
+from eval.batches import window_losses
 from eval.lm_coder import Coded, Desynchronised, Rule, block_count, decode, encode, rows_for, windows
-from eval.score import losses
 from eval.windows import plan_windows
 from model.gpt import GPT
 from quant.unpack import from_bytes
@@ -57,7 +57,9 @@ def reference(model: GPT, tokens: np.ndarray, rule: Rule) -> float:
     return math.fsum(
         float(nats.sum())
         for row in np.split(tokens, np.cumsum(lengths)[:-1])
-        for _, nats in losses(model, np.concatenate([[BOS], row]), rule.context, rule.stride, 1000)
+        for _, nats in window_losses(
+            model, np.concatenate([[BOS], row]), plan_windows(len(row), rule.context, rule.stride), 1000
+        )
     )
 
 

@@ -9,12 +9,14 @@ import pytest
 from base.errors import CheckFailed
 from data.bytes import ByteTable
 from data.tokenizer_training import train_tokenizer
-from eval.model_scorer import ModelScorer
+from eval.adapt import ModelScorer
+from eval.batches import window_losses
 from eval.probes.basic import byte_oracle, costs, coverage, lay_ground, normalisation, repeat, suffix, truncation
 from eval.probes.codec import Growing, codec_sample
 from eval.probes.fresh import Bigram, fresh_text
-from eval.score import losses
+from eval.protocol import Protocol
 from eval.scorer import Floats, Scored, Tokens
+from eval.windows import plan_windows
 from tests.eval.cheaters import Forecaster, World, make_world, tiny_gpt
 
 
@@ -110,10 +112,12 @@ def test_the_contests_count_passes_only_where_it_is_the_smaller_one(world: World
 def test_the_model_scorer_gives_the_scores_own_losses_in_any_batches(world: World) -> None:
     model, tokens = tiny_gpt(world), world.val[:300]
     expected = np.empty(299)
-    for first, nats in losses(model, tokens, 64, 16, 4096):
+    for first, nats in window_losses(model, tokens, plan_windows(299, 64, 16), 4096):
         expected[first : first + len(nats)] = nats
     for batch_tokens in (1, 4096):
-        scored = ModelScorer(model, world.table, 64, 16, batch_tokens).score(tokens, [5, 200])
+        scored = ModelScorer(model, world.tokenizer, Protocol(64, 16, batch_tokens=batch_tokens)).score(
+            tokens, [5, 200]
+        )
         np.testing.assert_allclose(costs(scored, 299), expected, atol=1e-5)
         np.testing.assert_allclose(-np.log(scored.shown[[0, 1], tokens[[6, 201]]]), expected[[5, 200]], atol=1e-5)
         assert scored.size_bytes == world.table.exact_bytes(tokens[1:]).sum()
@@ -138,7 +142,7 @@ def test_the_reference_is_witten_and_bells_formula(world: World) -> None:
 def test_fresh_text_that_is_merely_harder_is_no_evidence(world: World) -> None:
     """Both kinds are scored by the reference too: what is harder for both says nothing."""
     harder = [np.where(np.arange(len(ids)) % 9 == 4, 300, ids) for ids in world.fresh_documents]
-    gpt = ModelScorer(tiny_gpt(world), world.table, 64, 64)
+    gpt = ModelScorer(tiny_gpt(world), world.tokenizer, Protocol(64, 64))
     found = fresh_text(gpt, world.base, world.val_documents, world.fresh_documents, world.table)
     worse = fresh_text(world.base, world.base, world.val_documents, harder, world.table)
     assert found.passed

@@ -1,110 +1,166 @@
-"""eval.score: the fast way of scoring equals the plain one, over batches, strides and ranks."""
+"""eval.score: one score from all ranks, its block sums, and blocks that are measured again."""
 
 import math
+from collections.abc import Callable, Iterator
+from threading import Barrier, Thread
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
-from data.bytes import ByteTable
-from data.tokenizer import ByteTokenizer
-from eval.score import (
-    COMPILE_FLOPS,
-    BatchShape,
-    _worth_compiling,
-    distributions,
-    losses,
-    planned_losses,
-    score_tokens,
-)
-from eval.windows import plan_documents, plan_windows
+from base.errors import BadInput
+from data.dataset import Dataset
+from engine.device import Device
+from eval.adapt import ADAPTATIONS
+from eval.batches import window_losses
+from eval.metric import Score
+from eval.protocol import Protocol
+from eval.score import document_begins, score, score_blocks
+from eval.windows import plan_windows
 from model.config import ModelConfig
-from model.cost import scoring_flops
 from model.gpt import GPT
+
+CPU = Device(torch.device("cpu"))
+PROTOCOL = Protocol(48, 16)
 
 
 @pytest.fixture(scope="module")
 def model() -> GPT:
     torch.manual_seed(0)
-    return GPT(
-        ModelConfig(vocab_size=260, layers=3, dim=32, heads=2, kv_heads=1, skips="plain", smear="static")
-    ).double()
+    config = ModelConfig(vocab_size=400, layers=2, dim=16, heads=2, kv_heads=1, skips="plain", smear="static")
+    return GPT(config).double()
 
 
-@pytest.fixture(scope="module")
-def tokens() -> np.ndarray:
-    return np.concatenate([[1], ByteTokenizer().encode("a score is a file that decompresses. " * 12)])
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    return lambda size: monkeypatch.setattr("eval.metric.BLOCK_TOKENS", size)
 
 
-@torch.no_grad()
-def plainly(model: GPT, tokens: np.ndarray, context: int, stride: int) -> float:
-    """One window at a time, every logit computed, float64 sums: the definition."""
-    stream = torch.from_numpy(tokens.astype(np.int64))
-    total = 0.0
-    for start, end, score_from in zip(*plan_windows(len(tokens) - 1, context, stride), strict=True):
-        logits = model.eval()(stream[None, start:end])[0]
-        losses = F.cross_entropy(logits, stream[start + 1 : end + 1], reduction="none")
-        total += float(losses[score_from - start :].sum())
-    return total / math.log(2) / int(ByteTable(ByteTokenizer()).exact_bytes(tokens[1:]).sum())
+def ranks(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[Device], object]) -> list[object]:
+    """The same work on several ranks, as threads that meet in `gather`."""
+    told: list[object] = [None] * count
+    answers: list[object] = [None] * count
+    barrier = Barrier(count)
+
+    def gather(value: object, device: Device) -> list[object]:
+        told[device.rank] = value
+        barrier.wait()
+        found = list(told)
+        barrier.wait()
+        return found
+
+    def run(rank: int) -> None:
+        answers[rank] = work(Device(torch.device("cpu"), rank, count))
+
+    monkeypatch.setattr("eval.score.gather", gather)
+    threads = [Thread(target=run, args=(rank,)) for rank in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
 
 
-@pytest.mark.parametrize(("context", "stride"), [(64, 64), (64, 16), (50, 7), (1000, 1000), (8, 1)])
-def test_the_batched_score_is_the_plain_one(model: GPT, tokens: np.ndarray, context: int, stride: int) -> None:
-    table = ByteTable(ByteTokenizer())
-    expected = plainly(model, tokens, context, stride)
-    for batch_tokens in (1, 100, 100_000):
-        score = score_tokens(model, tokens, table, context, stride, batch_tokens).score()
-        assert score.bpb == pytest.approx(expected, rel=1e-12)
-        assert score.coverage == 1.0
+def test_a_score_is_the_sum_of_the_windows_losses(
+    model: GPT, dataset: Dataset, small_blocks: Callable[[int], None]
+) -> None:
+    small_blocks(100)
+    tokens = dataset.val.read(0, len(dataset.val))
+    expected = np.full(len(tokens) - 1, np.nan)
+    for first, row in window_losses(model, tokens, plan_windows(len(tokens) - 1, 48, 16), 1):
+        expected[first : first + len(row)] = row
+    nats = np.empty(len(tokens) - 1)
+    found = score(model, dataset, PROTOCOL, CPU, nats=nats, label="scoring")
+    np.testing.assert_allclose(nats, expected, rtol=1e-9)
+    assert found.bpb == pytest.approx(expected.sum() / math.log(2) / dataset.manifest.val.bytes, rel=1e-12)
+    assert (found.tokens, found.coverage, found.partial) == (len(nats), 1.0, False)
+    blocks = [expected[begin : begin + 100].sum() for begin in range(0, len(nats), 100)]
+    np.testing.assert_allclose(found.block_nats, blocks, rtol=1e-12)
+    assert "block_nats" not in found.plain()
+    assert {"bpb", "nats_per_token", "tokens", "bytes", "contest_bytes", "coverage", "partial"} == found.plain().keys()
 
 
-def test_documents_of_many_lengths_are_scored_as_if_each_were_alone(model: GPT, tokens: np.ndarray) -> None:
-    begins = np.array([0, 1, 3, 90, 100, 230, len(tokens) - 1])
-    plan = plan_documents(begins, len(tokens) - 1, 50, 7)
-    together = dict(planned_losses(model, tokens, plan, 1000))
-    for begin, end in zip(begins, [*begins[1:], len(tokens) - 1], strict=True):
-        if end > begin:
-            for first, nats in losses(model, tokens[begin : end + 1], 50, 7, 1):
-                np.testing.assert_allclose(together.pop(begin + first), nats, rtol=1e-10)
-    assert not together
+@pytest.mark.parametrize("docs", [False, True])
+def test_ranks_share_the_windows_and_lose_none(
+    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, docs: bool
+) -> None:
+    protocol = Protocol(48, 16, docs=docs)
+    nats = [np.empty(len(dataset.val) - 1) for _ in range(4)]
+    alone = score(model, dataset, protocol, CPU, nats=nats[3])
+
+    def work(device: Device) -> Score:
+        return score(model, dataset, protocol, device, nats=nats[device.rank])
+
+    for together, own in zip(ranks(monkeypatch, 3, work), nats, strict=False):
+        assert isinstance(together, Score)
+        assert together.plain() == pytest.approx(alone.plain(), rel=1e-12)
+        np.testing.assert_allclose(together.block_nats, alone.block_nats, rtol=1e-12)
+        np.testing.assert_allclose(own, nats[3], rtol=1e-9)
 
 
-def test_a_compiled_scoring_is_the_plain_one_and_only_long_ones_are_compiled(tokens: np.ndarray) -> None:
-    model = GPT(ModelConfig(vocab_size=260, layers=1, dim=16, heads=2, kv_heads=1, softcap=5.0))
-    plan = plan_windows(len(tokens) - 1, 32, 8)
-    plain, fast = (dict(planned_losses(model, tokens, plan, 128, compiled)) for compiled in (False, True))
-    assert plain.keys() == fast.keys()
-    for first, nats in plain.items():
-        np.testing.assert_allclose(fast[first], nats, rtol=1e-5)
-    shape = BatchShape(8, 32, 8)
-    times = int(COMPILE_FLOPS["cpu"] / scoring_flops(model.config, 32, 8) / 8)
-    assert not _worth_compiling(model, shape, times)
-    assert _worth_compiling(model, shape, times + 1)
+@pytest.mark.parametrize(
+    ("protocol", "block"),
+    [
+        (PROTOCOL, 100),
+        (Protocol(48, 48), 7),
+        (Protocol(20, 1), 64),
+        (Protocol(64, 48, docs=True), 33),
+        (PROTOCOL, 4096),
+    ],
+)
+def test_blocks_measured_again_are_those_of_the_complete_score(
+    model: GPT, dataset: Dataset, small_blocks: Callable[[int], None], protocol: Protocol, block: int
+) -> None:
+    small_blocks(block)
+    complete = score(model, dataset, protocol, CPU).block_nats
+    last = len(complete) - 1
+    for blocks in ([last // 2], [0, last], [last // 3, last // 3 + 1, last // 5] if last > 5 else [0]):
+        again = score_blocks(model, dataset, protocol, CPU, blocks)
+        np.testing.assert_allclose(again, complete[blocks], rtol=1e-9)
+    for blocks in ([], [-1], [last + 1]):
+        with pytest.raises(ValueError, match="name some of 0 to"):
+            score_blocks(model, dataset, protocol, CPU, blocks)
 
 
-def test_ranks_share_the_windows_and_lose_none(model: GPT, tokens: np.ndarray) -> None:
-    table = ByteTable(ByteTokenizer())
-    whole = score_tokens(model, tokens, table, 64, 16, 1000).score()
-    parts = [score_tokens(model, tokens, table, 64, 16, 1000, rank, 3) for rank in range(3)]
-    for part in parts[1:]:
-        parts[0].merge(part.state())
-    assert parts[0].score().bpb == pytest.approx(whole.bpb, rel=1e-12)
-    assert parts[0].score()[2:] == whole[2:]
+def test_few_blocks_cost_few_windows_and_ranks_share_them(
+    model: GPT, dataset: Dataset, small_blocks: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_blocks(160)
+    complete = score(model, dataset, PROTOCOL, CPU).block_nats
+    counted: list[int] = []
+
+    def counting(*words: object) -> Iterator[tuple[int, np.ndarray]]:
+        for piece in window_losses(*words):  # type: ignore[arg-type]
+            counted.append(len(piece[1]))
+            yield piece
+
+    monkeypatch.setattr("eval.score.window_losses", counting)
+    score_blocks(model, dataset, PROTOCOL, CPU, [3])
+    assert sum(counted) <= 160 + 2 * 16
+    for found in ranks(monkeypatch, 2, lambda device: score_blocks(model, dataset, PROTOCOL, device, [3, 1])):
+        np.testing.assert_allclose(found, complete[[3, 1]], rtol=1e-9)  # type: ignore[arg-type]
 
 
-def test_scoring_leaves_the_model_in_the_mode_it_was_in(model: GPT, tokens: np.ndarray) -> None:
-    for mode in (True, False):
-        model.train(mode)
-        score_tokens(model, tokens, ByteTable(ByteTokenizer()), 64, 64, 1000)
-        assert model.training is mode
+def test_a_part_of_the_text_is_marked(model: GPT, dataset: Dataset) -> None:
+    part = score(model, dataset, PROTOCOL, CPU, limit=100)
+    assert (part.tokens, part.partial) == (100, True)
+    assert part.coverage == 100 / (len(dataset.val) - 1)
+    assert not score(model, dataset, PROTOCOL, CPU, limit=10**9).partial
 
 
-def test_losses_come_from_the_distributions_that_are_shown(model: GPT, tokens: np.ndarray) -> None:
-    nats = np.full(len(tokens) - 1, np.nan)
-    for first, row in losses(model, tokens, 50, 7, 1000):
-        nats[first : first + len(row)] = row
-    asked = [0, 1, 49, 50, 56, 57, len(nats) - 1]
-    shown = distributions(model, tokens, asked, 50, 7)
-    np.testing.assert_allclose(shown.sum(-1), 1.0, rtol=1e-12)
-    np.testing.assert_allclose(-np.log(shown[np.arange(len(asked)), tokens[1:][asked]]), nats[asked], rtol=1e-9)
+def test_what_adapting_cannot_do_is_refused_before_it_scores(model: GPT, dataset: Dataset) -> None:
+    mix = ADAPTATIONS["mix"]
+    with pytest.raises(BadInput, match="a text has one past"):
+        score(model, dataset, PROTOCOL, Device(torch.device("cpu"), 0, 2), adapt=mix)
+    with pytest.raises(BadInput, match="choose one"):
+        score(model, dataset, Protocol(48, 16, docs=True), CPU, adapt=mix)
+    with pytest.raises(BadInput, match="use at least 1"):
+        score(model, dataset, PROTOCOL, CPU, limit=0)
+
+
+def test_documents_begin_at_their_marks(dataset: Dataset) -> None:
+    tokens = dataset.val.read(0, len(dataset.val))
+    begins = document_begins(tokens, dataset)
+    assert len(begins) == dataset.manifest.val.documents
+    assert (tokens[begins] == dataset.tokenizer.bos_id).all()
+    assert document_begins(tokens[1:], dataset)[:2].tolist() == [0, begins[1] - 1]

@@ -1,9 +1,9 @@
 """One tiny record, made by tools.record of three seeds that train_gpt.py trained, and the ways to tamper with a copy.
 
-    folder = copied(record, tmp_path)                          a copy that a test may change
-    edit_json(folder / "submission.json", lambda v: ...)       change one thing
-    resign(folder)                                             hash all files again, as a forger would
-    renew(folder)                                              compute claim, page and hashes again from the evidence
+folder = copied(record, tmp_path)                          a copy that a test may change
+edit_json(folder / "submission.json", lambda v: ...)       change one thing
+resign(folder)                                             hash all files again, as a forger would
+renew(folder)                                              compute claim, page and hashes again from the evidence
 """
 
 import contextlib

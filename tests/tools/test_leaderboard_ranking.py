@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.stats import Rule, seeds, verdict
+from eval.stats import Rule, lead, seeds
 from tests.tools.invented import ANY, CPU, FINEWEB, STDLIB, invent, judge, submission
 from tools.board.charts import axis, tick_words
 from tools.board.curves import POINTS, parse_metrics
@@ -101,7 +101,7 @@ def test_a_step_is_told_as_the_written_rule_tells_it(tmp_path: Path) -> None:
     ours, his = (seeds([s + 0.0004 * i for i in (-1, 0, 1)]) for s in (1.69, 1.70))
     evaluation = submission()["evaluation"]
     margin = 0.005 / (0.6931471805599453 * evaluation["val_bytes"] / evaluation["val_tokens"])
-    assert f"p = {verdict(ours, his, Rule('written', margin, 0.01))['p']:.2g} " in rows[dates[1]].step
+    assert f"p = {lead(ours, his, Rule('written', margin, 0.01)).p:.2g} " in rows[dates[1]].step
 
 
 def test_one_seed_proves_nothing_and_one_rival_is_taken_as_exact(tmp_path: Path) -> None:

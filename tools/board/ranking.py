@@ -7,8 +7,7 @@ where its verdict is `invalid`, where it is over the track's cap, or where it ha
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from base.errors import BadInput
-from eval.stats import Rule, Seeds, nats_per_bpb, seeds, verdict
+from eval.stats import Rule, Seeds, lead, nats_per_bpb, seeds
 from tools.board.files import plain
 from tools.board.reading import Board, Record
 from tools.record.tracks import Track
@@ -95,21 +94,18 @@ def step(record: Record, best: Record | None, track: Track) -> tuple[str, bool]:
     evaluation = record.submission.evaluation
     margin = track.margin_nats / nats_per_bpb(evaluation.val_tokens, evaluation.val_bytes)
     ours, his = _seeds(record), _seeds(best)
-    lead = f"{best.bpb - record.bpb:.4f} bpb ahead of {rival}"
-    if ours.n < 2:
-        return f"Not proved: {lead}, but one seed has no spread to test with.", False
-    try:
-        said = verdict(ours, his.mean if his.n < 2 else his, Rule("written", margin, track.p))
-    except (BadInput, ValueError, ArithmeticError):  # a spread of nothing, or as good as that
-        return f"Not proved: {lead}, but seeds with the very same score prove nothing.", False
+    ahead = f"{best.bpb - record.bpb:.4f} bpb ahead of {rival}"
+    found = lead(ours, his, Rule("written", margin, track.p))
+    if found.reason:
+        return f"Not proved: {ahead}, but {found.reason}.", False
     against = "one seed, taken as exact" if his.n < 2 else f"{his.n} seeds"
     rule = f"a lead beyond {track.margin_nats:g} nats a token ({margin:.4f} bpb)"
-    test = f"{ours.n} seeds against {against}: p = {said['p']:.2g} for {rule}"
-    if said["holds"]:
-        return f"Proved: {lead}. {test}, below the {track.p:g} that the written rule asks for.", True
-    more = said["seeds_needed"]
+    test = f"{ours.n} seeds against {against}: p = {found.p:.2g} for {rule}"
+    if found.holds:
+        return f"Proved: {ahead}. {test}, below the {track.p:g} that the written rule asks for.", True
+    more = found.seeds_needed
     way = "no number of seeds up to 1,000 would do" if more is None else f"{more} more seeds like these would do"
-    return f"Not proved: {lead}. {test}; the written rule asks for p < {track.p:g}; {way}.", False
+    return f"Not proved: {ahead}. {test}; the written rule asks for p < {track.p:g}; {way}.", False
 
 
 def _seeds(record: Record) -> Seeds:

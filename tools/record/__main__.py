@@ -31,14 +31,14 @@ from base.run_folder import ARTIFACT, LOG, METRICS, RESULT, newest
 from data.bytes import bits_per_byte
 from data.dataset import Dataset, open_dataset
 from data.manifest import TOKENIZER
-from eval.bpb import draw_positions
+from eval.score import save_block_nats
 from run_config import RunConfig
 from tools.bundle import Bundle, bundle, unbundle
 from tools.record.claim import claim, median_seed, neutral_path
 from tools.record.contest import contest_submission, missing_for_contest, pull_request, require_contest_track
 from tools.record.describe import describe_data, folder_name, technique
-from tools.record.evidence import Floats, read_evidence, seed_files, write_nats
-from tools.record.figures import draw_bytes, draw_losses
+from tools.record.evidence import Floats, read_evidence, seed_files
+from tools.record.figures import draw_bytes, draw_losses, draw_positions
 from tools.record.page import page
 from tools.record.runs import Run, read_run, require_cap, require_code, require_one_configuration
 from tools.record.schema import (
@@ -64,7 +64,6 @@ RECORDS, CONTEST = "records", "contest"
 RERUNS = Path("runs")
 PULL_REQUEST = "PULL_REQUEST.md"
 SAME_SCORE = 1e-6  # relative: the single file's score and the run's own are the same arithmetic
-POSITION_TARGETS = 131_072  # enough for the curve
 
 
 @dataclass(frozen=True)
@@ -236,7 +235,7 @@ def write_evidence(
         shutil.copyfile(run.folder / METRICS, folder / names["metrics"])
         shutil.copyfile(run.folder / LOG, folder / names["log"])
         shutil.copyfile(run.artifact, folder / names["artifact"])
-        (folder / names["nats"]).write_bytes(write_nats(each.block_nats))
+        save_block_nats(folder / names["nats"], each.block_nats)
     first = scored[0].run
     file = EvidenceFile(
         statement=statement,
@@ -254,7 +253,7 @@ def write_evidence(
     losses.parent.mkdir()
     draw_losses(losses, statement.name, [each.run for each in scored])
     draw_bytes(sizes, (folder / ARTIFACT).read_bytes())
-    draw_positions(positions, folder / ARTIFACT, dataset, POSITION_TARGETS)
+    draw_positions(positions, folder / ARTIFACT, dataset)
 
 
 # -- computed files -------------------------------------------------------------------------------------------------

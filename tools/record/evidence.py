@@ -113,12 +113,6 @@ def _read_seed(folder: Folder, seed: int) -> SeedEvidence:
     )
 
 
-def write_nats(block_nats: Floats) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, block_nats.astype("<f8"))
-    return stream.getvalue()
-
-
 def read_nats(data: bytes, name: str) -> Floats:
     """A .npy of positive numbers in one row; its header is checked against its size before anything is allocated."""
     stream = io.BytesIO(data)

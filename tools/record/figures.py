@@ -3,16 +3,38 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from base.run_folder import METRICS, read_metrics
+from data.dataset import Dataset
+from engine.device import Device
 from engine.plot import smooth
+from eval.plot import plot_positions, target_losses
+from eval.protocol import artifact_protocol
+from eval.score import score
 from quant.format import read_artifact
 from quant.treemap import plot_bytes
+from quant.unpack import open_artifact
 from tools.record.runs import Run
+
+POSITION_TARGETS = 131_072  # enough for the curve
 
 
 def draw_bytes(path: Path, artifact: bytes) -> None:
     contents = read_artifact(artifact)
     plot_bytes(contents.tensors, contents.stream_bytes, path)
+
+
+def draw_positions(path: Path, artifact: Path, dataset: Dataset) -> None:
+    """The mean loss against the position in the document and in the window."""
+    opened = open_artifact(artifact)
+    protocol = artifact_protocol(opened)
+    nats = np.full(len(dataset.val) - 1, np.nan)
+    limit = min(POSITION_TARGETS, len(nats))
+    score(opened.model, dataset, protocol, Device(torch.device("cpu")), limit, nats=nats)
+    title = f"context {protocol.context}, stride {protocol.stride}, the first {limit:,} targets"
+    plot_positions(path, title, target_losses(nats, dataset, protocol))
 
 
 def draw_losses(path: Path, title: str, runs: Sequence[Run]) -> None:

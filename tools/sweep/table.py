@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from eval.stats import Outcome, seeds, welch
+from eval.stats import Lead, Rule, lead, seeds
 from tools.sweep.spec import Claim, Sweep
 
 P = 0.05
@@ -84,7 +84,7 @@ def _row(sweep: Sweep, trials: Sequence[Trial], variant: str, first: str) -> Row
         std=statistics.stdev(own) if len(own) > 1 else None,
         difference=statistics.fmean(own) - statistics.fmean(base) if own and base and variant != first else None,
         error=_error(test),
-        p=2 * min(test.p, 1 - test.p) if test else None,
+        p=2 * min(test.p, 1 - test.p) if test and test.p is not None else None,
         packed_mean=_mean([trial.packed_bpb for trial in mine if trial.packed_bpb is not None]),
         seconds=_mean([trial.seconds for trial in mine if trial.seconds is not None]),
     )
@@ -99,7 +99,7 @@ def _verdict(claim: Claim, trials: Sequence[Trial], asked: int) -> Verdict:
     test = _test(better, worse, claim.by_bpb)
     fallen = Counter(trial.variant for trial in trials if trial.state == "diverged")
     fell = {variant for variant, count in fallen.items() if count == asked}  # with every seed; others may still train
-    if test is not None:
+    if test is not None and test.p is not None:
         verdict = "holds" if test.p < P else "reversed" if 1 - test.p < P else "undecided"
     elif better and not worse and claim.worse in fell:
         verdict = "holds"  # what does not train at all is worse
@@ -113,14 +113,14 @@ def _verdict(claim: Claim, trials: Sequence[Trial], asked: int) -> Verdict:
     return Verdict(says, source, claim.better, claim.worse, by, lead, _error(test), p, verdict)
 
 
-def _test(ours: Sequence[float], rival: Sequence[float], margin: float = 0.0) -> Outcome | None:
+def _test(ours: Sequence[float], rival: Sequence[float], margin: float = 0.0) -> Lead | None:
     """Welch's, where both sides have a spread."""
     if len(set(ours)) < 2 or len(set(rival)) < 2:
         return None
-    return welch(seeds(ours), seeds(rival), margin)
+    return lead(seeds(ours), seeds(rival), Rule("sweep", margin, P))
 
 
-def _error(test: Outcome | None) -> float | None:
+def _error(test: Lead | None) -> float | None:
     """The standard error behind a test; a lead that is the margin to the last bit has t = 0 and hides it."""
     return (test.gap - test.margin) / test.t if test and test.t else None
 

@@ -23,9 +23,10 @@ from data.dataset import Dataset
 from data.manifest import TOKENIZER
 from engine.device import Device, joined
 from eval.codec import SLACK, SLACK_BYTES, compress, environment
+from eval.metric import BLOCK_TOKENS
 from eval.probe import NAMES, probe_artifact
 from eval.protocol import Protocol
-from eval.score import BLOCK_TOKENS, score, score_blocks
+from eval.score import score, score_blocks
 from model.cost import parameters, scoring_flops
 from quant.unpack import Artifact, from_bytes
 from tools.record.evidence import SeedEvidence

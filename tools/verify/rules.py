@@ -9,7 +9,7 @@ only the author's word: the second tier measures it.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +19,11 @@ from base.config import to_dict
 from base.errors import BadInput
 from base.files import read_json_object
 from base.run_folder import ARTIFACT
+from base.source import hash_of
 from data.manifest import TOKENIZER
-from eval.score import BLOCK_TOKENS
+from eval.metric import BLOCK_TOKENS
 from eval.stats import ENFORCED_P, Rule, lead, nats_per_bpb, seeds
+from tools.bundle import unbundle
 from tools.record.claim import claim as compute_claim
 from tools.record.claim import last_step_seconds, median_seed
 from tools.record.evidence import Evidence, SeedEvidence, read_evidence, seed_files
@@ -39,9 +41,10 @@ from tools.record.schema import (
     Track,
     load_tracks,
 )
-from tools.verify.code import check_code
+from tools.verify.code import code_findings
 from tools.verify.files import check_files, check_manifest, extra_files, needed_files
 from tools.verify.folder import Folder
+from tools.verify.unpacking import sources_inside
 from tools.verify.verdict import Finding, Level
 
 DERIVED = 1e-11  # relative: the same float sums on another machine
@@ -91,12 +94,7 @@ def first_tier(folder: Folder, options: Options) -> tuple[Record | None, list[Fi
             findings += rule(record)
         findings += check_lead(record, options)
         findings += check_sources(record)
-    try:
-        others = [name for name in extra_files(folder) if name.endswith(".py")]
-        findings += check_code(folder, [CODE, *others], REQUIREMENTS)
-    except BadInput as bad:
-        findings.append(Finding("files.readable", "unverified", str(bad)))
-    return record, findings
+    return record, findings + list(check_code(folder))
 
 
 # -- the evidence against itself ------------------------------------------------------------------------------------
@@ -331,13 +329,47 @@ def check_lead(record: Record, options: Options) -> Iterator[Finding]:
     scores = [seeds([result.val_bpb for result in row.seed_results.values()]) for row in (ours, rival)]
     for rule in (Rule("written", margin, options.p or track.p), Rule("enforced", 0.0, ENFORCED_P)):
         found = lead(*scores, rule)
-        p = "one seed has no spread" if found.p is None else f"p = {found.p:.3g}"
+        p = found.reason if found.p is None else f"p = {found.p:.3g}"
         state = "holds" if found.holds else "not proved"
         message = (
             f"{rule.name} rule: leads {rival.name} by {found.gap:.5f} bpb, margin {found.margin:.5f}, {p}: {state}"
         )
         level: Level = "note" if found.holds or rule.name != "written" else "flag"
-        yield Finding("stats.lead", level, f"{message} (below {rule.p:g})", {"rival": rival.name, **to_dict(found)})
+        yield Finding("stats.lead", level, f"{message} (below {rule.p:g})", {"rival": rival.name, **asdict(found)})
+
+
+# -- the code -------------------------------------------------------------------------------------------------------
+
+
+def check_code(folder: Folder) -> Iterator[Finding]:
+    """The single file, and every other Python file: read, never run."""
+    others = [name for name in extra_files(folder) if name.endswith(".py")]
+    for name in [CODE, *others]:
+        if name not in folder:
+            continue
+        try:
+            requirements = folder.text(REQUIREMENTS) if REQUIREMENTS in folder else None
+            yield from code_findings(name, folder.read(name), requirements, "invalid")
+        except BadInput as bad:
+            yield Finding("code.syntax", "invalid", f"{name}: {bad}", {"file": name})
+
+
+def check_sources(record: Record) -> Iterator[Finding]:
+    """The single file is made of the sources that the runs' results name."""
+    expected = record.claim.code.sources_sha256
+    try:
+        inside = unbundle(record.folder.read(CODE))
+    except BadInput as bad:
+        yield Finding("hash.sources", "invalid", f"{CODE}: {bad}")
+        return
+    if inside is None:  # an earlier form: the hash has to be in its text at least
+        if not any(expected in text for text in sources_inside(record.folder.read(CODE))):
+            message = f"{CODE} is not of the form that tools.bundle writes, and does not hold its sources' hash"
+            yield Finding("hash.sources", "unverified", message, {"expected": expected})
+        return
+    found = inside.sources_sha256 if inside.packed else hash_of(inside.hashes())
+    if expected != found:
+        yield contradiction("hash.sources", "sources_sha256", expected, f"{CODE} holds", found)
 
 
 # -- the claim ------------------------------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from eval.mixing.mix import Mixed, log_probabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
-from eval.mixing.mix import Mixed, log_probabilities
 from eval.mixing.mixer import MixConfig
 from eval.score import losses
 from model.config import ModelConfig

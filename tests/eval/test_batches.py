@@ -1,0 +1,103 @@
+"""eval.batches: the fast way of feeding windows equals the plain one, over batches, strides and documents."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from data.tokenizer import ByteTokenizer
+from eval.batches import (
+    COMPILE_FLOPS,
+    BatchShape,
+    _is_worth_compiling,
+    distributions,
+    window_log_probabilities,
+    window_losses,
+)
+from eval.windows import plan_documents, plan_windows
+from model.config import ModelConfig
+from model.cost import scoring_flops
+from model.gpt import GPT
+
+TOKENS = np.concatenate([[1], ByteTokenizer().encode("a score is a file that decompresses. " * 12)])
+TARGETS = len(TOKENS) - 1
+
+
+@pytest.fixture(scope="module")
+def model() -> GPT:
+    torch.manual_seed(0)
+    config = ModelConfig(vocab_size=260, layers=3, dim=32, heads=2, kv_heads=1, skips="plain", smear="static")
+    return GPT(config).double()
+
+
+@torch.no_grad()
+def plainly(model: GPT, tokens: np.ndarray, context: int, stride: int) -> np.ndarray:
+    """(targets, V) log-probabilities, one window at a time, every logit computed: the definition."""
+    stream = torch.from_numpy(tokens.astype(np.int64))
+    rows = []
+    for start, end, score_from in zip(*plan_windows(len(tokens) - 1, context, stride), strict=True):
+        rows.append(F.log_softmax(model.eval()(stream[None, start:end])[0, score_from - start :], -1))
+    return torch.cat(rows).numpy()
+
+
+@pytest.mark.parametrize(("context", "stride"), [(64, 64), (64, 16), (50, 7), (1000, 1000), (8, 1)])
+def test_losses_and_distributions_are_the_plain_ones_in_the_order_of_the_text(
+    model: GPT, context: int, stride: int
+) -> None:
+    expected = plainly(model, TOKENS, context, stride)
+    cost = -expected[np.arange(TARGETS), TOKENS[1:]]
+    plan = plan_windows(TARGETS, context, stride)
+    for batch_tokens in (1, 128, 100_000):
+        at = 0
+        losses = window_losses(model, TOKENS, plan, batch_tokens)
+        rows = window_log_probabilities(model, TOKENS, plan, batch_tokens)
+        for (first, nats), (same, found) in zip(losses, rows, strict=True):
+            assert first == same == at
+            at += len(nats)
+            np.testing.assert_allclose(nats, cost[first:at], rtol=1e-10)
+            np.testing.assert_allclose(found, expected[first:at], rtol=1e-10)
+        assert at == TARGETS
+    asked = [0, TARGETS - 1, 1, 7, 49, 50, 56, 57, 64, 64]
+    np.testing.assert_allclose(distributions(model, TOKENS, asked, context, stride), np.exp(expected[asked]), rtol=1e-9)
+
+
+def test_documents_of_many_lengths_are_scored_as_if_each_were_alone(model: GPT) -> None:
+    begins = np.array([0, 1, 3, 90, 100, 230, TARGETS])
+    plan = plan_documents(begins, TARGETS, 50, 7)
+    together = dict(window_losses(model, TOKENS, plan, 1000))
+    for begin, end in zip(begins, [*begins[1:], TARGETS], strict=True):
+        if end > begin:
+            for first, nats in window_losses(model, TOKENS[begin : end + 1], plan_windows(end - begin, 50, 7), 1):
+                np.testing.assert_allclose(together.pop(begin + first), nats, rtol=1e-10)
+    assert not together
+
+
+def test_only_long_scorings_are_compiled(model: GPT) -> None:
+    shape = BatchShape(8, 32, 8)
+    times = int(COMPILE_FLOPS["cpu"] / scoring_flops(model.config, 32, 8) / 8)
+    assert not _is_worth_compiling(model, shape, times)
+    assert _is_worth_compiling(model, shape, times + 1)
+
+
+@pytest.mark.slow
+def test_a_compiled_scoring_is_the_plain_one() -> None:
+    torch.manual_seed(0)
+    model = GPT(ModelConfig(vocab_size=260, layers=1, dim=16, heads=2, kv_heads=1, softcap=5.0))
+    plan = plan_windows(TARGETS, 32, 8)
+    plain, fast = (dict(window_losses(model, TOKENS, plan, 128, compiled)) for compiled in (False, True))
+    assert plain.keys() == fast.keys()
+    for first, nats in plain.items():
+        np.testing.assert_allclose(fast[first], nats, rtol=1e-5)
+
+
+def test_the_model_keeps_its_mode_even_when_left_half_way(model: GPT) -> None:
+    plan = plan_windows(TARGETS, 64, 64)
+    for mode in (True, False):
+        model.train(mode)
+        list(window_losses(model, TOKENS, plan, 1000))
+        next(window_log_probabilities(model, TOKENS, plan, 1000))
+        assert model.training is mode
+
+
+def test_a_rank_without_windows_has_no_losses(model: GPT) -> None:
+    assert list(window_losses(model, TOKENS, plan_windows(TARGETS, 64, 64).select(slice(0, 0)), 1000)) == []

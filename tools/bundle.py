@@ -57,6 +57,10 @@ class Bundle:
     data: bytes
     sources: dict[str, str]  # repository path -> sha256
 
+    @property
+    def sources_sha256(self) -> str:
+        return hash_of(self.sources)
+
 
 @dataclass(frozen=True)
 class BundledFile:
@@ -148,7 +152,7 @@ def act(args: argparse.Namespace) -> Answer:
     made = bundle(load(RunConfig, path, words), Path(path).stem, args.readable)
     output = Path(args.output)
     atomic_file(output, made.data)
-    return Answer(str(output.resolve()), len(made.data), not args.readable, len(made.sources), hash_of(made.sources))
+    return Answer(str(output.resolve()), len(made.data), not args.readable, len(made.sources), made.sources_sha256)
 
 
 def parser() -> OneLineParser:

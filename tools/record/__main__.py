@@ -33,7 +33,7 @@ from data.dataset import Dataset, open_dataset
 from data.manifest import TOKENIZER
 from eval.score import save_block_nats
 from run_config import RunConfig
-from tools.bundle import Bundle, bundle, unbundle
+from tools.bundle import bundle, unbundle
 from tools.record.claim import claim, median_seed, neutral_path
 from tools.record.contest import contest_submission, missing_for_contest, pull_request, require_contest_track
 from tools.record.describe import describe_data, folder_name, technique
@@ -114,10 +114,10 @@ def act(args: argparse.Namespace) -> Recorded:
     code = chosen_code(args, runs)
     if args.rerun:
         work = RERUNS / f"{name}-rerun"
-        runs = [read_run(train_again(code.data, run.seed, dataset.path, work)) for run in runs]
+        runs = [read_run(train_again(code, run.seed, dataset.path, work)) for run in runs]
         require_one_configuration(runs)
     if not is_contest:
-        require_cap(runs, len(code.data), track)
+        require_cap(runs, len(code), track)
     scored = [score_run(run, code, dataset) for run in runs]
     statement = Statement(
         name=args.name,
@@ -189,31 +189,31 @@ def trained_on(run: Run, given: str | None) -> Dataset:
     return dataset
 
 
-def chosen_code(args: argparse.Namespace, runs: Sequence[Run]) -> Bundle:
+def chosen_code(args: argparse.Namespace, runs: Sequence[Run]) -> bytes:
     """The file that is shipped: the one that the runs ran, or one made of this tree; the lowest seed is its default."""
     if args.bundle is None:
         first = min(runs, key=lambda run: run.seed)
         made = bundle(neutral_config(first.config), first.folder.name, readable=args.readable)
         if not args.rerun:
             require_code(runs, made.sources_sha256, None)
-        return made
+        return made.data
     path = Path(args.bundle)
     if not path.is_file():
         raise BadInput(f"--bundle {path}: no such file")
     data = path.read_bytes()
-    if (inside := unbundle(data)) is None:
+    if unbundle(data) is None:
         raise BadInput(f"--bundle {path}: not a single file that tools.bundle made")
     require_code(runs, "", hashlib.sha256(data).hexdigest())
-    return Bundle(data, inside.sources)
+    return data
 
 
 def neutral_config(config: RunConfig) -> RunConfig:
     return replace(config, data=replace(config.data, path=neutral_path(config.data.path)))
 
 
-def score_run(run: Run, code: Bundle, dataset: Dataset) -> Scored:
+def score_run(run: Run, code: bytes, dataset: Dataset) -> Scored:
     """The single file's score; refused where it is not the run's own."""
-    block_nats, seconds = score_shipped(code.data, run.artifact, dataset.path)
+    block_nats, seconds = score_shipped(code, run.artifact, dataset.path)
     found = bits_per_byte(float(block_nats.sum()), run.result.val_bytes)
     if abs(found - run.result.val_bpb) > SAME_SCORE * found:
         raise CheckFailed(
@@ -224,10 +224,10 @@ def score_run(run: Run, code: Bundle, dataset: Dataset) -> Scored:
 
 
 def write_evidence(
-    folder: Path, statement: Statement, scored: Sequence[Scored], code: Bundle, dataset: Dataset
+    folder: Path, statement: Statement, scored: Sequence[Scored], code: bytes, dataset: Dataset
 ) -> None:
-    (folder / CODE).write_bytes(code.data)
-    (folder / REQUIREMENTS).write_text(requirements(code.texts), encoding="utf-8")
+    (folder / CODE).write_bytes(code)
+    (folder / REQUIREMENTS).write_text(requirements(code), encoding="utf-8")
     (folder / TOKENIZER).write_bytes(dataset.tokenizer.model)
     for each in scored:
         names, run = seed_files(each.run.seed), each.run

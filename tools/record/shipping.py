@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 from base.errors import BadInput, CheckFailed
 from base.run_folder import ARTIFACT
+from tools.bundle import unbundle
 from tools.record.evidence import Floats, read_nats
 from tools.record.schema import CODE
 from tools.verify.sandbox import CUT, is_network_cut
@@ -65,8 +66,11 @@ def _run_alone(words: Sequence[str], folder: Path, what: str) -> dict[str, Any]:
     return answer
 
 
-def requirements(sources: Mapping[str, str]) -> str:
-    """The project's pins of what these modules import, in the project's spelling."""
+def requirements(code: bytes) -> str:
+    """The project's pins of what the single file's modules import, in the project's spelling."""
+    inside = unbundle(code)
+    assert inside is not None, "tools.record ships what tools.bundle made"
+    sources = inside.modules
     imported = {name.split(".")[0] for text in sources.values() for name in _imports(ast.parse(text))}
     local = {path.split("/")[0].removesuffix(".py") for path in sources}
     lines = PINNED.read_text(encoding="utf-8").splitlines()

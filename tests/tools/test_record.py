@@ -1,0 +1,330 @@
+"""tools.record end to end on tiny runs: what is in the folder, where its numbers come from, what is refused."""
+
+import json
+import re
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from base.cli import run
+from base.config import Layer, build
+from base.errors import BadInput, CheckFailed
+from base.files import file_sha256
+from base.source import sources_sha256
+from tests.tools.conftest import SEEDS, TRACK, accusations, check, copied, edit_json, make_record, renew
+from tools.record.__main__ import act, parser, show
+from tools.record.describe import dataset_name, folder_name
+from tools.record.page import page
+from tools.record.rows import read_submission
+from tools.record.schema import Track, Tracks, json_schema, load_tracks
+from tools.record.shipping import requirements, score_shipped
+from tools.verify.sandbox import is_network_cut
+from tools.verify.verdict import Finding, Level, verdict
+
+ROOT = Path(__file__).parents[2]
+
+
+# -- what is in it --------------------------------------------------------------------------------------------------
+
+
+def test_a_record_has_its_evidence_and_what_is_computed_from_it(record: Path) -> None:
+    assert (record.parent.name, record.name) == (TRACK, "2026-11-21_Tiny-seeds")
+    found = {path.relative_to(record).as_posix() for path in record.rglob("*") if path.is_file()}
+    kinds = ("train_seed{}.log", "metrics_seed{}.jsonl", "result_seed{}.json", "nats_seed{}.npy")
+    claim = read_submission(record)
+    others = {f"model_seed{seed}.golf" for seed in SEEDS if seed != claim.median_seed}
+    assert found == {
+        "README.md", "submission.json", "manifest.json", "evidence.json", "requirements.txt", "train_gpt.py",
+        "model.golf", "tokenizer.model", "figures/loss.png", "figures/bytes.png", "figures/position.png",
+        *(kind.format(seed) for kind in kinds for seed in SEEDS), *others,
+    }  # fmt: skip
+    manifest = json.loads((record / "manifest.json").read_text())
+    assert manifest["files"] == {
+        name: {"sha256": file_sha256(record / name), "bytes": (record / name).stat().st_size}
+        for name in found - {"manifest.json"}
+    }
+    assert [path.name for path in record.parent.iterdir()] == [record.name]  # nothing half-written beside it
+
+
+def test_its_scores_are_those_of_its_runs_and_its_page_has_them(record: Path, seeds: Path) -> None:
+    claim = read_submission(record)
+    for seed in SEEDS:
+        result = json.loads((seeds / "runs" / f"seed{seed}" / "result.json").read_text())
+        assert claim.seed_results[str(seed)].val_bpb == pytest.approx(result["val_bpb"], rel=1e-9)
+        assert claim.seed_results[str(seed)].artifact_sha256 == result["artifact_sha256"]
+    assert claim.code.sources_sha256 == sources_sha256()
+    text = (record / "README.md").read_text()
+    assert text == page(claim)
+    assert text.startswith(f"# Tiny seeds: {claim.val_bpb:.5f} bits per byte in {claim.bytes_total:,} bytes\n")
+    for link in re.findall(r"\]\(([^)h][^)]*)\)", text):
+        assert (record / link).is_file(), link
+    assert "/tmp" not in text
+
+
+def test_requirements_are_the_projects_pins_of_what_the_file_imports(record: Path) -> None:
+    lines = (record / "requirements.txt").read_text().splitlines()
+    pins = {line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()}
+    assert set(lines) <= pins
+    names = {line.split("==")[0] for line in lines}
+    assert {"torch", "numpy", "pydantic", "pyyaml", "sentencepiece"} <= names
+    assert not {"pyarrow", "huggingface_hub", "optuna", "scipy"} & names
+    assert requirements((record / "train_gpt.py").read_bytes()) == "".join(f"{line}\n" for line in lines)
+
+
+def test_computed_files_can_be_renewed_from_the_evidence(record: Path, tmp_path: Path) -> None:
+    folder = copied(record, tmp_path)
+    for name in ("submission.json", "README.md", "manifest.json"):
+        (folder / name).unlink()
+    renew(folder)
+    for name in ("submission.json", "README.md", "manifest.json"):
+        assert (folder / name).read_bytes() == (record / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_the_single_file_scores_and_the_record_verifies(seeds: Path, tmp_path: Path) -> None:
+    """The real thing: packed code, the artifact scored by it in a process of its own."""
+    words = [str(seeds / "runs" / "seed7"), "--track", "track_non_record_16mb", "--name", "one"]
+    answer = act(parser().parse_args([*words, "-o", str(tmp_path), "--data", str(seeds / "data")]))
+    claim = read_submission(Path(answer.path))
+    result = json.loads((seeds / "runs" / "seed7" / "result.json").read_text())
+    assert claim.val_bpb == pytest.approx(result["val_bpb"], rel=1e-9)
+    assert claim.seed_results["7"].eval_seconds > 1  # a complete process, torch's import included
+    assert claim.compliance["scored_without_network"] is is_network_cut()
+    assert set(accusations(check(Path(answer.path)))) <= {"claim.compliance"}
+
+
+@pytest.mark.slow
+def test_a_rerun_records_what_the_single_file_trains(
+    quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.record.__main__.RERUNS", tmp_path / "runs")
+    words = [str(quick / "runs" / "seed7"), "--track", "track_non_record_16mb", "--name", "again", "--rerun"]
+    answer = act(parser().parse_args([*words, "-o", str(tmp_path / "out"), "--data", str(quick / "data")]))
+    claim = read_submission(Path(answer.path))
+    assert claim.code.trained
+    assert (tmp_path / "runs" / "2026-11-21_again-rerun").exists() or list((tmp_path / "runs").iterdir())
+
+
+def test_the_answer_is_one_json_object(quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(quick / "runs" / "seed7"), "--track", "track_non_record_16mb", "--name", "one", "-o", str(tmp_path)]
+    assert run(parser(), act, show, [*words, "--json", "--data", str(quick / "data")]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["val_bpb_std"] is None
+    assert "one seed" in (Path(answer["path"]) / "README.md").read_text()
+
+
+# -- how it is scored -----------------------------------------------------------------------------------------------
+
+SPY = """
+import json, os, socket, sys
+import numpy as np
+assert sys.flags.isolated and sorted(os.listdir()) == ["model.golf", "train_gpt.py"], os.listdir()
+assert sys.argv[1:3] == ["--score", "model.golf"] and sys.argv[-1] == "--json"
+{more}
+np.save(sys.argv[sys.argv.index("--nats") + 1], np.array([1.0, 2.0]))
+print(json.dumps(dict(partial={partial}, coverage=0.5)))
+"""
+
+
+def spy(tmp_path: Path, more: str = "", partial: bool = False) -> list[float]:
+    artifact = tmp_path / "any.golf"
+    artifact.write_bytes(b"artifact")
+    nats, _ = score_shipped(SPY.format(more=more, partial=partial).encode(), artifact, tmp_path)
+    return nats.tolist()
+
+
+def test_the_file_scores_alone_isolated_in_a_folder_with_nothing_else(tmp_path: Path) -> None:
+    assert spy(tmp_path) == [1.0, 2.0]
+
+
+@pytest.mark.skipif(not is_network_cut(), reason="this kernel gives no network namespace to a user")
+def test_the_file_scores_without_a_network(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(CheckFailed, match="exit code 1"):
+        spy(tmp_path, f"socket.create_connection({server.getsockname()}, 2)")
+
+
+def test_a_part_of_the_text_is_no_score(tmp_path: Path) -> None:
+    with pytest.raises(CheckFailed, match="a record needs all"):
+        spy(tmp_path, partial=True)
+
+
+# -- what is refused ------------------------------------------------------------------------------------------------
+
+Edit = Callable[[Path], Any]
+
+
+def edit_result(**changes: Any) -> Edit:
+    return lambda runs: edit_json(runs / "seed42" / "result.json", lambda values: values.update(changes))
+
+
+def other_config(runs: Path) -> None:
+    path = runs / "seed42" / "config.yaml"
+    path.write_text(path.read_text().replace("batch_tokens: 256", "batch_tokens: 512"))
+
+
+def other_tree(runs: Path) -> None:
+    for seed in SEEDS:
+        edit_json(runs / f"seed{seed}" / "result.json", lambda values: values.update(sources_sha256="0" * 64))
+
+
+def same_seed(runs: Path) -> None:
+    shutil.rmtree(runs / "seed42")
+    shutil.copytree(runs / "seed7", runs / "seed42")
+
+
+def changed_artifact(runs: Path) -> None:
+    path = runs / "seed42" / "model.golf"
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+
+
+def removed(name: str) -> Edit:
+    return lambda runs: (runs / "seed42" / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (other_config, r"differ in train\.batch_tokens; only the seed may differ"),
+        (edit_result(sources_sha256="0" * 64), "sources_sha256 .* train both again with the same"),
+        (edit_result(data_sha256="1" * 64), "data_sha256 .* train both again"),
+        (other_tree, "are not this tree's .* with --bundle FILE, or train again with --rerun"),
+        (same_seed, "both are seed 7; a seed counts once"),
+        (changed_artifact, "is not the .* that the run packed"),
+        (removed("result.json"), r"not finished \(no result.json\)"),
+        (removed("config.yaml"), r"not a run \(no config.yaml\)"),
+        (removed("metrics.jsonl"), "the run's own file is missing"),
+        (lambda runs: (runs / "seed42" / "result.json").write_text("["), "not JSON that can be read"),
+        (lambda runs: (runs / "seed42" / "result.json").write_text("{}"), "lacks run, params"),
+    ],
+)
+def test_runs_that_cannot_be_one_record_are_refused(quick: Path, tmp_path: Path, edit: Edit, message: str) -> None:
+    shutil.copytree(quick / "runs", tmp_path / "runs")
+    edit(tmp_path / "runs")
+    with pytest.raises(BadInput, match=message):
+        make_record(quick, tmp_path / "out", runs=tmp_path / "runs")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_score_that_is_not_the_runs_own_is_refused_and_leaves_nothing(quick: Path, tmp_path: Path) -> None:
+    shutil.copytree(quick / "runs", tmp_path / "runs")
+    path = tmp_path / "runs" / "seed42" / "result.json"
+    edit_json(path, lambda values: values.update(val_bpb=values["val_bpb"] * (1 + 2e-6)))
+    with pytest.raises(CheckFailed, match="not within 1e-06"):
+        make_record(quick, tmp_path / "out", runs=tmp_path / "runs")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_over_the_cap_is_refused(quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    track = build(Track, [Layer("a test", {**vars(load_tracks().tracks[TRACK]), "cap_bytes": 1000})])
+    monkeypatch.setattr("tools.record.__main__.load_tracks", lambda: Tracks(version=1, tracks={TRACK: track}))
+    with pytest.raises(BadInput, match=f"over the 1,000 of {TRACK}"):
+        make_record(quick, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_something_is_left_alone(quick: Path, tmp_path: Path) -> None:
+    target = tmp_path / TRACK / "2026-11-21_Tiny-seeds"
+    target.mkdir(parents=True)
+    make_record(quick, tmp_path)  # an empty one is taken
+    before = file_sha256(target / "manifest.json")
+    with pytest.raises(BadInput, match="a record is there already"):
+        make_record(quick, tmp_path)
+    assert file_sha256(target / "manifest.json") == before
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError("disk full")])
+def test_what_is_cut_short_leaves_no_folder(
+    quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: Any
+) -> None:
+    def stopped(*_: Any) -> None:
+        raise stop
+
+    monkeypatch.setattr("tools.record.__main__.draw_bytes", stopped)
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        make_record(quick, tmp_path)
+    assert list((tmp_path / TRACK).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--track", "track_x"], "no track is called track_x"),
+        (["--name", "???"], "give it 1 to 80 letters and digits"),
+        (["--date", "21.11.2026"], "write it as 2026-11-21"),
+        (["--bundle", "absent.py"], "no such file"),
+        (["--bundle", __file__], "not a single file that tools.bundle made"),
+        (["--layout", "contest"], f"the contest has no {TRACK}"),
+    ],
+)
+def test_bad_flags_are_refused(quick: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        make_record(quick, tmp_path / "out", *words)
+
+
+# -- the contest's layout -------------------------------------------------------------------------------------------
+
+
+def test_the_contests_layout_has_its_keys_and_the_pull_request_beside_it(quick: Path, tmp_path: Path) -> None:
+    words = ["--layout", "contest", "--track", "track_10min_16mb", "--against", "9.5", "9.6"]
+    answer = make_record(quick, tmp_path, *words)
+    folder = Path(answer.path)
+    assert folder.relative_to(tmp_path).as_posix() == (
+        "2026-11-21_Tiny-seeds/records/track_10min_16mb/2026-11-21_Tiny-seeds"
+    )
+    values = json.loads((folder / "submission.json").read_text())
+    assert values["track"] == "10min_16mb"
+    assert set(values["seed_results"]["7"]) >= {"val_loss", "val_bpb", "artifact_bytes", "steps"}
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md", "submission.json", "requirements.txt", "train_gpt.py", "model.golf", "tokenizer.model", "figures",
+        *(f"train_seed{seed}.log" for seed in SEEDS),
+    }  # fmt: skip
+    assert answer.pull_request is not None
+    assert answer.missing is not None
+    request = Path(answer.pull_request).read_text()
+    assert request.splitlines()[0] == f"Draft: Tiny seeds (val_bpb: {values['val_bpb']:.4f}, 3-seed mean)"
+    assert [miss.split(":")[0] for miss in answer.missing] == ["who and what", "hardware", "data"]
+    assert all(f"- {miss}" in request for miss in answer.missing)
+
+
+# -- names, schema, verdicts ----------------------------------------------------------------------------------------
+
+
+def test_the_published_schema_is_the_one_of_the_code() -> None:
+    assert json.loads((ROOT / "records" / "schema.json").read_text()) == json_schema()
+
+
+def test_tracks_keep_their_rules() -> None:
+    tracks = load_tracks()
+    assert tracks.named("track_10min_16mb").cap_bytes == 16_000_000
+    assert tracks.named("track_10min_16mb").budgeted_seconds(590, 9) == 599
+    assert tracks.named("track_cpu_10min_1mb").budgeted_seconds(590, 9) == 590
+    with pytest.raises(BadInput, match="no track is called x; there are track_10min_16mb"):
+        tracks.named("x")
+
+
+def test_folder_names_are_safe() -> None:
+    assert folder_name("2026-11-21", "a / b: c") == "2026-11-21_a-b-c"
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        ([], "valid"),
+        (["note"], "valid"),
+        (["note", "flag"], "flagged"),
+        (["flag", "unverified"], "unverified"),
+        (["unverified", "invalid", "flag"], "invalid"),
+    ],
+)
+def test_the_worst_finding_decides(levels: list[Level], expected: str) -> None:
+    assert verdict([Finding("a.b", level, "found") for level in levels]) == expected
+
+
+def test_a_dataset_is_called_by_its_source(quick: Path) -> None:
+    from data.manifest import read_manifest
+
+    assert dataset_name(read_manifest(quick / "data"), "3.11.7") == "texts-400"

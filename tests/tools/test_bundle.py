@@ -3,11 +3,10 @@
 import bz2
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -21,20 +20,19 @@ from base.packing import PACKED, pack, packed_file, read_sources, strip_source
 from base.source import code_bytes, hash_of, sources
 from engine.device import Device
 from tests.conftest import prep
+from tests.test_train import SMALL, TORCHRUN
 from tools import bundle as command
 from tools.bundle import HEAD, TAIL, bundle, render, unbundle
 from train_gpt import RunConfig, whole_run
 
 ROOT = Path(__file__).parents[2]
 PACKED_BYTES = 50_000
-SMALL = [
-    "model.vocab_size=400", "model.layers=2", "model.dim=32", "model.heads=2", "model.kv_heads=1", "model.smear=static",
-    "model.bigram_buckets=64", "model.bigram_dim=8", "model.skips=plain", "train.seconds=0", "train.steps=5",
-    "train.seq_len=32", "train.batch_tokens=256", "train.compile=off", "eval.stride=16", "quant.method=rate",
-    "quant.codec=best", "quant.calibration_tokens=4096", "data.path=data",
+QUICK = [
+    *SMALL, "train.steps=5", "train.compile=off", "quant.method=rate", "quant.codec=best",
+    "quant.calibration_tokens=4096", "data.path=data",
 ]  # fmt: skip
 FORMS = ("packed", "readable")
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+ALONE = ["-I"]
 
 
 @pytest.fixture(scope="module")
@@ -45,33 +43,28 @@ def folder(jsonl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for form in FORMS:
         (place / form).mkdir()
         (place / form / "data").symlink_to(place / "data")
-        built = bundle(load(RunConfig, None, SMALL), "tiny", readable=form == "readable")
+        built = bundle(load(RunConfig, None, QUICK), "tiny", readable=form == "readable")
         (place / form / "train_gpt.py").write_bytes(built.data)
     return place
 
 
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-    def answer(self) -> dict[str, Any]:
-        assert self.returncode == 0, self.stderr
-        found: dict[str, Any] = json.loads(self.stdout.splitlines()[0])
-        return found
-
-
-def start(place: Path, *words: str, launcher: tuple[str, ...] = ("-I",)) -> Done:
+def start(place: Path, *words: str, launcher: list[str] = ALONE) -> subprocess.CompletedProcess[str]:
     """As the shell would run it, in a process of its own."""
     line = [sys.executable, *launcher, "train_gpt.py", *words]
-    done = subprocess.run(line, cwd=place, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
-    return Done(done.returncode, done.stdout, done.stderr)
+    return subprocess.run(line, cwd=place, capture_output=True, text=True)
+
+
+def answer_of(place: Path, *words: str, launcher: list[str] = ALONE) -> dict[str, Any]:
+    done = start(place, *words, "--json", launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[0])
+    return found
 
 
 @pytest.fixture(scope="module")
 def of_modules(folder: Path) -> dict[str, Any]:
     with contextlib.chdir(folder):
-        return whole_run(load(RunConfig, None, SMALL), "tiny", Device(torch.device("cpu")))
+        return whole_run(load(RunConfig, None, QUICK), "tiny", Device(torch.device("cpu")))
 
 
 def losses(answer: dict[str, Any]) -> list[tuple[float, float]]:
@@ -81,7 +74,7 @@ def losses(answer: dict[str, Any]) -> list[tuple[float, float]]:
 
 @pytest.mark.parametrize("form", ["packed", pytest.param("readable", marks=pytest.mark.slow)])
 def test_the_single_file_repeats_the_run_bit_for_bit(folder: Path, of_modules: dict[str, Any], form: str) -> None:
-    answer = start(folder / form, "--json").answer()
+    answer = answer_of(folder / form)
     assert Path(answer["run"]).name == "tiny"
     assert len(losses(answer)) == 5
     assert losses(answer) == losses(of_modules)
@@ -95,38 +88,27 @@ def test_the_single_file_repeats_the_run_bit_for_bit(folder: Path, of_modules: d
 
 
 def test_the_single_file_scores_an_artifact_as_the_modules_do(folder: Path, of_modules: dict[str, Any]) -> None:
-    words = ["--score", of_modules["artifact"], "--data", "data", "--json"]
-    own = start(folder / "packed", *words).answer()
+    words = ["--score", of_modules["artifact"], "--data", "data"]
     with contextlib.chdir(folder):
-        theirs = train_gpt.act(train_gpt.parser().parse_args(words))
-    assert {**own, "seconds": 0} == {**theirs, "seconds": 0}
+        expected = train_gpt.act(train_gpt.parser().parse_args(words))
+    assert {**answer_of(folder / "packed", *words), "seconds": 0} == {**expected, "seconds": 0}
 
 
 @pytest.mark.slow
 def test_it_takes_overrides_and_other_configs(folder: Path) -> None:
-    words = ["--dry-run", "--json"]
-    assert start(folder / "packed", *words).answer()["tokens_per_step"] == 256
-    assert start(folder / "packed", "train.batch_tokens=512", *words).answer()["tokens_per_step"] == 512
+    assert answer_of(folder / "packed", "train.batch_tokens=512", "--dry-run")["tokens_per_step"] == 512
     config = str(ROOT / "configs" / "demo.yaml")
     expected = train_gpt.dry_run(load(RunConfig, config, ["model.layers=3"]))
-    assert start(folder / "packed", config, "model.layers=3", *words).answer() == expected
+    assert answer_of(folder / "packed", config, "model.layers=3", "--dry-run") == expected
     wrong = start(folder / "packed", "train.stepz=1")
-    assert (wrong.returncode, wrong.stderr.splitlines()) == (
-        2, ["train_gpt.py: 'train.stepz=1': unknown key train.stepz; nearest: train.steps"],
-    )  # fmt: skip
-
-
-def test_without_its_dataset_it_names_the_command_that_makes_one(folder: Path) -> None:
-    done = start(folder / "packed", "data.path=nowhere", "data.source=stdlib")
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "in the repository: python -m data.prep stdlib --vocab 400 --out nowhere" in done.stderr
+    expected_error = "train_gpt.py: 'train.stepz=1': unknown key train.stepz; nearest: train.steps\n"
+    assert (wrong.returncode, wrong.stderr) == (2, expected_error)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("launcher", "word"), [(["-I"], "train.compile=on"), (TORCHRUN, "train.shard=fsdp")])
-def test_it_compiles_and_runs_on_two_ranks(folder: Path, launcher: list[str], word: str) -> None:
-    done = start(folder / "packed", word, "--name", word, "--json", launcher=(*launcher,))
-    assert done.answer()["steps"] == 5
+def test_it_compiles_and_runs_on_two_ranks(folder: Path) -> None:
+    assert answer_of(folder / "packed", "train.compile=on", "--name", "compiled")["steps"] == 5
+    assert answer_of(folder / "packed", "train.shard=fsdp", "--name", "two", launcher=TORCHRUN[1:])["steps"] == 5
 
 
 def made(path: Path, entry: str, readable: bool) -> Path:
@@ -157,7 +139,7 @@ def test_a_single_file_can_be_read_without_running_it(folder: Path) -> None:
         inside = unbundle((folder / form / "train_gpt.py").read_bytes())
         assert inside is not None
         assert (inside.packed, inside.name) == (form == "packed", "tiny")
-        assert inside.config_yaml == to_yaml(load(RunConfig, None, SMALL))
+        assert inside.config_yaml == to_yaml(load(RunConfig, None, QUICK))
         assert inside.sources_sha256 == hash_of(sources())
         assert inside.modules == (texts if form == "readable" else {p: strip_source(t) for p, t in texts.items()})
         assert form == "packed" or inside.hashes() == sources()

@@ -100,7 +100,13 @@ def test_ranks_share_the_windows_and_lose_none(
 
 @pytest.mark.parametrize(
     ("protocol", "block"),
-    [(PROTOCOL, 100), (Protocol(48, 48), 7), (Protocol(20, 1), 64), (Protocol(64, 48, docs=True), 33), (PROTOCOL, 4096)],
+    [
+        (PROTOCOL, 100),
+        (Protocol(48, 48), 7),
+        (Protocol(20, 1), 64),
+        (Protocol(64, 48, docs=True), 33),
+        (PROTOCOL, 4096),
+    ],
 )
 def test_blocks_measured_again_are_those_of_the_complete_score(
     model: GPT, dataset: Dataset, small_blocks: Callable[[int], None], protocol: Protocol, block: int

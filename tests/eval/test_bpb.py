@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from base.cli import run
 from base.config import load, to_dict
 from data.dataset import Dataset, open_dataset
-from engine.device import Device
 from eval import bpb
-from eval.score import planned_losses
+from eval.batches import window_losses
+from eval.metric import Tally
+from eval.score import document_begins
+from eval.windows import plan_documents
 from model.gpt import GPT
 from quant.packer import Packer
 from quant.quantize import QuantConfig
@@ -54,14 +56,14 @@ def score(*words: object) -> dict[str, Any]:
 
 def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     assert run(bpb.parser(), bpb.act, str, [str(word) for word in words]) == 2
-    said = capsys.readouterr().err.strip()
-    assert "\n" not in said
-    return said
+    message = capsys.readouterr().err.strip()
+    assert "\n" not in message
+    return message
 
 
 @torch.no_grad()
 def loss_by_loss(path: Path, tokens: np.ndarray, context: int, stride: int, begins: list[int]) -> np.ndarray:
-    """Every target from a forward of its own: its window begins as late as the rule says, within its document."""
+    """Every target from a forward of its own: its window begins as late as the stride allows, within its document."""
     model, nats = open_artifact(path).model.double(), []
     for target in range(len(tokens) - 1):
         begin = max(b for b in begins if b <= target)
@@ -91,17 +93,15 @@ def test_the_score_is_the_definition_written_out(dataset: Dataset, artifact: Pat
     if docs:
         assert len(begins) >= 3
         assert dump["document"].tolist() == [sum(b <= t for b in begins) - 1 for t in range(limit)]
-        whole_prefix = dump["position_in_document"] < CONTEXT
-        np.testing.assert_array_equal(
-            dump["position_in_window"][whole_prefix], dump["position_in_document"][whole_prefix]
-        )
+        first = dump["position_in_document"] < CONTEXT
+        np.testing.assert_array_equal(dump["position_in_window"][first], dump["position_in_document"][first])
 
 
-def test_the_whole_validation_side_is_scored_once_and_written_beside_the_artifact(
+def test_the_complete_validation_side_is_scored_once_and_written_beside_the_artifact(
     dataset: Dataset, artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(artifact.parents[2])
-    answer = score("--plot", artifact.with_suffix(".png"))  # the newest run's, its own data and rule
+    answer = score("--plot", artifact.with_suffix(".png"))  # the newest run's, its own data and protocol
     assert "taking the newest" in capsys.readouterr().err
     assert json.loads((artifact.parent / "score.json").read_text()) == answer
     assert answer["coverage"] == 1.0
@@ -119,6 +119,7 @@ def test_the_whole_validation_side_is_scored_once_and_written_beside_the_artifac
     assert score(artifact, "--limit", 10**9)["partial"] is False
 
 
+@pytest.mark.slow
 def test_ranks_answer_as_one_process_does(dataset: Dataset, artifact: Path, tmp_path: Path) -> None:
     alone = score(artifact, "--docs", "--dump", tmp_path / "one.npz")
     words = ["-m", "eval.bpb", artifact, "--docs", "--dump", tmp_path / "two.npz", "--json"]
@@ -135,7 +136,7 @@ def test_ranks_answer_as_one_process_does(dataset: Dataset, artifact: Path, tmp_
     np.testing.assert_array_equal(one["position_in_window"], two["position_in_window"])
 
 
-def test_what_cannot_be_scored_is_refused_in_one_line(
+def test_bad_input_is_refused_in_one_line(
     dataset: Dataset, artifact: Path, jsonl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert f"use 1 to {CONTEXT}" in refusal(capsys, artifact, "--stride", 0)
@@ -164,17 +165,16 @@ def test_short_texts_and_one_token_documents_are_scored(dataset: Dataset, artifa
     text = dataset.val.read(0, 40)
     for tokens in ([bos, 50], [bos, bos, bos, 70, 71, bos], [bos, *text[1:30].tolist(), bos, bos, 9]):
         stream = np.array(tokens, np.uint16)
-        plan = bpb.plan_documents(bpb.document_begins(stream, dataset), len(stream) - 1, CONTEXT, STRIDE)
-        found = bpb.Losses(len(stream) - 1)
-        pieces = planned_losses(opened.model, stream, plan, 1000)
-        tally = bpb.counted(pieces, plan, stream, dataset, Device(torch.device("cpu")), found)
-        assert np.isfinite(found.nats).all()
+        plan = plan_documents(document_begins(stream, dataset), len(stream) - 1, CONTEXT, STRIDE)
+        tally = Tally(dataset.table, stream)
+        for first, nats in window_losses(opened.model, stream, plan, 1000):
+            tally.add(first, nats)
         if any(dataset.table.exact[stream[1:]]):
             assert tally.score().coverage == 1.0
 
 
 @pytest.mark.parametrize("how", ["mix", "ttt"])
-def test_what_adapting_gains_and_costs_is_told(artifact: Path, how: str) -> None:
+def test_the_answer_has_what_adapting_gains_and_costs(artifact: Path, how: str) -> None:
     plain, answer = score(artifact, "--limit", 300), score(artifact, "--limit", 300, "--adapt", how)
     assert (answer["adapt"], answer["tokens"], answer["partial"]) == (how, 300, True)
     assert answer["plain_bpb"] == pytest.approx(plain["bpb"], rel=1e-6)
@@ -200,6 +200,6 @@ def test_documents_that_end_with_eos_begin_after_it(jsonl: Path, tmp_path: Path)
     answer = score(packed(ended, tmp_path / "r.golf"), "--docs", "--stride", CONTEXT)
     assert (answer["tokens"], answer["coverage"]) == (len(ended.val) - 1, 1.0)
     assert answer["documents"] == ended.manifest.side("val").documents
-    begins = bpb.document_begins(ended.val.read(0, len(ended.val)), ended)
+    begins = document_begins(ended.val.read(0, len(ended.val)), ended)
     lengths = [len(document) + 1 for document in ended.documents("val")]  # with its EOS
     assert begins.tolist() == [0, *(np.cumsum(lengths) - 1).tolist()]

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import CheckFailed
-from data.bytes import ByteTable
+from data.bytes import ByteTable, bits_per_byte
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer
-from eval.metric import Tally, bits_per_byte
+from eval.metric import BLOCK_TOKENS, Tally
 
 
 def stream(tokenizer: SentencePieceTokenizer, text: str) -> np.ndarray:
     return np.concatenate([[tokenizer.bos_id], tokenizer.encode(text)])
 
 
-def test_a_uniform_model_costs_log2_of_the_vocabulary_a_token(tokenizer: SentencePieceTokenizer) -> None:
+def test_a_uniform_model_costs_log2_of_the_vocabulary_per_token(tokenizer: SentencePieceTokenizer) -> None:
     text = "a naïve café, 2048 bytes " * 40
     tokens = stream(tokenizer, text)
     tally = Tally(ByteTable(tokenizer), tokens)
@@ -29,7 +29,7 @@ def test_a_uniform_model_costs_log2_of_the_vocabulary_a_token(tokenizer: Sentenc
     assert not score.partial
 
 
-def test_a_uniform_byte_model_costs_eight_bits_a_byte() -> None:
+def test_a_uniform_byte_model_costs_eight_bits_per_byte() -> None:
     tokenizer = ByteTokenizer()
     tokens = np.concatenate([[tokenizer.bos_id], tokenizer.encode("anything at all 🙂")])
     tally = Tally(ByteTable(tokenizer), tokens)
@@ -37,19 +37,38 @@ def test_a_uniform_byte_model_costs_eight_bits_a_byte() -> None:
     assert tally.score().bpb == pytest.approx(8.0, rel=1e-12)
 
 
-@given(st.integers(1, 12), st.permutations(range(12)))
-def test_order_and_ranks_change_nothing(cut: int, order: list[int]) -> None:
+@given(st.integers(1, 12), st.permutations(range(12)), st.sampled_from([1, 5, 12, 100]))
+def test_order_and_ranks_change_nothing(cut: int, order: list[int], block: int) -> None:
     tokenizer = ByteTokenizer()
     tokens = np.concatenate([[1], tokenizer.encode("twelve bytes")])
     nats = np.linspace(0.1, 3.0, 12)
     table = ByteTable(tokenizer)
-    whole, left, right = (Tally(table, tokens) for _ in range(3))
-    whole.add(0, nats)
-    for target in order:
-        (left if target < cut else right).add(target, nats[target : target + 1])
-    left.merge(right.state())
-    assert left.score().bytes == whole.score().bytes
-    assert left.score().bpb == pytest.approx(whole.score().bpb, rel=1e-12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eval.metric.BLOCK_TOKENS", block)
+        at_once, left, right = (Tally(table, tokens) for _ in range(3))
+        at_once.add(0, nats)
+        for target in order:
+            (left if target < cut else right).add(target, nats[target : target + 1])
+        left.merge(right.state())
+        assert left.score().plain() == pytest.approx(at_once.score().plain(), rel=1e-12)
+        expected = [nats[begin : begin + block].sum() for begin in range(0, 12, block)]
+        for tally in (left, at_once):
+            np.testing.assert_allclose(tally.score().block_nats, expected, rtol=1e-12)
+
+
+def test_the_total_is_the_sum_of_the_blocks() -> None:
+    tokens = np.concatenate([[1], np.full(2 * BLOCK_TOKENS + 5, 70)])
+    tally = Tally(ByteTable(ByteTokenizer()), tokens)
+    assert math.isnan(tally.bpb_so_far())
+    nats = np.random.default_rng(0).exponential(size=len(tokens) - 1)
+    for first in range(0, len(nats), 1000):
+        tally.add(first, nats[first : first + 1000])
+        size = min(first + 1000, len(nats))
+        assert tally.bpb_so_far() == pytest.approx(nats[:size].sum() / math.log(2) / size, rel=1e-12)
+    score = tally.score()
+    assert len(score.block_nats) == 3
+    assert score.block_nats[2] == pytest.approx(nats[-5:].sum(), rel=1e-12)
+    assert score.bpb == bits_per_byte(float(score.block_nats.sum()), len(nats))
 
 
 def test_two_ranks_that_scored_the_same_target_are_found_out() -> None:
@@ -62,15 +81,15 @@ def test_two_ranks_that_scored_the_same_target_are_found_out() -> None:
         one.score()
 
 
-def test_tallies_of_other_tokens_do_not_merge_and_losses_come_in_a_row() -> None:
+def test_tallies_of_different_tokens_do_not_merge_and_losses_are_a_row_of_numbers() -> None:
     table = ByteTable(ByteTokenizer())
     one, two = (Tally(table, np.concatenate([[1], ByteTokenizer().encode(text)])) for text in ("abc", "abd"))
     with pytest.raises(CheckFailed, match="different tokens"):
         one.merge(two.state())
     for losses in (np.ones((1, 3)), np.empty((3, 0)), np.array(["0", "0", "0"]), np.ones(3, complex)):
-        with pytest.raises(ValueError, match="one real number a target, in a row"):
+        with pytest.raises(ValueError, match="one real number per target, in a row"):
             one.add(0, losses)
-    with pytest.raises(ValueError, match="one real number a target, in a row"):
+    with pytest.raises(ValueError, match="one real number per target, in a row"):
         one.add(0, np.ma.masked_array(np.ones(3), [True, False, False]))
     one.add(0, [1e308, 1e308, 1.0])
     with pytest.raises(CheckFailed, match="add up to inf"):
@@ -92,7 +111,7 @@ def test_a_loss_that_no_code_could_have_is_refused(loss: float) -> None:
         tally.add(0, [1.0, loss])
 
 
-def test_targets_that_do_not_exist_and_bytes_that_do_not_are_refused() -> None:
+def test_targets_outside_the_text_and_zero_bytes_are_refused() -> None:
     tally = Tally(ByteTable(ByteTokenizer()), np.array([1, 70, 71]))
     for first, count in ((-1, 1), (2, 1), (0, 3)):
         with pytest.raises(CheckFailed, match="lie outside the 2 there are"):

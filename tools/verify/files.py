@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterator
 
 from base.errors import BadInput
+from base.files import is_inside
 from quant.format import Contents, read_head
 from tools.verify.agree import MAY_DIFFER, differing, disagreement
-from tools.verify.folder import is_inside
+from tools.verify.code import CODE_ENDS
 from tools.verify.record import (
     ARTIFACT,
     CODE,
@@ -23,10 +24,6 @@ from tools.verify.verdict import Finding
 REQUIRED = (SUBMISSION, MANIFEST, CODE, ARTIFACT, TOKENIZER, REQUIREMENTS)
 WANTED = (README, *FIGURES)
 OF_A_SEED = re.compile(r"(?:train|metrics|model)_seed(0|[1-9]\d{0,17})\.(?:log|jsonl|golf)")
-CODE_ENDS = (
-    ".py", ".pyc", ".pyx", ".ipynb", ".so", ".dll", ".dylib", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".rs", ".sh",
-    ".js", ".wasm", ".pl", ".exe", ".a", ".o", ".zip", ".whl", ".tar", ".gz", ".xz", ".zst", ".7z",
-)  # fmt: skip
 PNG, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 FIGURE_BYTES, ASIDE_BYTES = 1 << 20, 1 << 12  # of a picture, and of what is in it and is no picture
 

@@ -231,7 +231,9 @@ def test_two_seeds_against_a_rival() -> None:
     assert (written["rule"], enforced["rule"]) == ("written", "enforced")
     assert written["margin"] == pytest.approx(0.005 * 8000 / LN2 / 20_000, rel=1e-12)
     assert enforced["t"] == pytest.approx(5 * math.sqrt(2), rel=1e-9)
-    assert enforced["p"] == pytest.approx(math.atan(1 / (5 * math.sqrt(2))) / math.pi, rel=1e-9)  # Student's t of one degree: Cauchy
+    assert enforced["p"] == pytest.approx(
+        math.atan(1 / (5 * math.sqrt(2))) / math.pi, rel=1e-9
+    )  # Student's t of one degree: Cauchy
     assert (written["holds"], enforced["holds"]) == (False, True)
     assert values.pop("compliance") == KEPT | {"training_within_limit": False, "enough_seeds": False}
     assert values["val_bpb"] == pytest.approx(1.3, rel=1e-12)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from base.source import sources
 from tools.verify import unpacking
 from tools.verify.code import code_findings
-from tools.verify.unpacking import sources_inside, unpacked
+from tools.verify.unpacking import unpacked
 
 ROOT = Path(__file__).parents[2]
 FILLER = "".join(f"value_{n} = {n * n * n % 9973}\n" for n in range(600))
@@ -106,7 +106,7 @@ def test_a_packed_program_is_unpacked_without_running_it(compress: object, spell
     data = spell(compress((FILLER + "import socket\n").encode()))  # type: ignore[operator]
     literal = repr(data.decode("latin-1")) if text else repr(data)
     source = f"import lzma, base64\nexec(lzma.decompress(base64.b85decode({literal})))\n"  # of whichever spelling
-    assert sources_inside(source.encode()) == [FILLER + "import socket\n"]
+    assert [program.text for program in unpacked(ast.parse(source))] == [FILLER + "import socket\n"]
     assert named(source) == {"code.network": "flag"}
 
 
@@ -139,7 +139,7 @@ def test_a_loader_is_excused_only_for_what_it_holds(runs: str) -> None:
 def test_many_packed_programs_are_read_up_to_a_bound_over_all() -> None:
     packed = base64.b85encode(zlib.compress(random_names(8_000).encode(), 9)).decode()
     source = "\n".join(f"x{n} = {packed!r}" for n in range(20))
-    assert 1 <= len(sources_inside(source.encode())) <= 3
+    assert 1 <= len(unpacked(ast.parse(source))) <= 3
 
 
 def random_names(count: int) -> str:

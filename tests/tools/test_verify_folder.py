@@ -12,17 +12,18 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools.verify.log import read_log
+from tools.verify.strict import read_json
 
 from base.cli import run
 from base.errors import BadInput
+from base.files import is_inside
 from data.tokenizer import SentencePieceTokenizer
 from tests.tools.records_fixture import TRACK, copied, edit_json, make_record
 from tests.tools.test_verify_tampers import checked
 from tools.verify import folder as reader
 from tools.verify.__main__ import act, newest_record, parser, show
-from tools.verify.folder import Folder, is_inside
-from tools.verify.log import read_log
-from tools.verify.strict import read_json
+from tools.verify.folder import Folder
 
 
 @pytest.fixture(scope="module")

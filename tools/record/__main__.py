@@ -223,9 +223,7 @@ def score_run(run: Run, code: bytes, dataset: Dataset) -> Scored:
     return Scored(run, block_nats, seconds)
 
 
-def write_evidence(
-    folder: Path, statement: Statement, scored: Sequence[Scored], code: bytes, dataset: Dataset
-) -> None:
+def write_evidence(folder: Path, statement: Statement, scored: Sequence[Scored], code: bytes, dataset: Dataset) -> None:
     (folder / CODE).write_bytes(code)
     (folder / REQUIREMENTS).write_text(requirements(code), encoding="utf-8")
     (folder / TOKENIZER).write_bytes(dataset.tokenizer.model)

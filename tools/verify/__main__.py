@@ -35,7 +35,6 @@ from tools.verify.verdict import LEVELS, Finding, Verdict, verdict
 
 PLACES = ("records", "runs/*/records")
 MEASURE = "tools.verify.measure"  # imported where needed: it brings torch
-CONTEST_SCORE = "tools.verify.contest_score"
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,7 @@ def check(folder: Folder, options: Options, fast: bool) -> tuple[list[Finding], 
     """The findings, and the tier that was reached: a counter-example of the first needs no measuring."""
     full_tier = "sample" if options.sample else "whole"
     if is_contest(folder):
-        findings = list(contest_findings(folder))
-        if fast or verdict(findings) == "invalid":
-            return findings, "fast"
-        return findings + list(import_module(CONTEST_SCORE).score_findings(folder, options.data)), full_tier
+        return list(contest_findings(folder, fast, options.data)), "fast" if fast else full_tier
     record, findings = first_tier(folder, options)
     if fast or record is None or verdict(findings) == "invalid":
         return findings, "fast"

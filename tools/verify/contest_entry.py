@@ -1,148 +1,228 @@
-"""A contest folder as it is, read for rules to look at: its claim, its logs, its texts, and what could not be read."""
+"""What a folder of the contest holds, read for the rules of contest.py: claim, logs and texts. It judges nothing.
+
+    entry = open_entry(Folder(path));  entry.bpb, entry.per_seed, entry.logs[0].scores[-1].bpb
+
+A log may be in any of many dialects. They have grown over the baseline's `step:S/N ... train_time:...ms`,
+`final_int8_zlib_roundtrip val_loss:... val_bpb:...`, `Total submission size int8+zlib: N bytes`.
+"""
 
 import re
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
 from base.errors import BadInput
-from tools.verify.agree import half_digit
-from tools.verify.contest_log import ContestLog, read_contest_log
+from base.files import read_json_object
+from tools.record.schema import README
 from tools.verify.folder import OPENERS, Folder
-from tools.verify.record import README
-from tools.verify.strict import read_json
 from tools.verify.verdict import Finding
 
-NEAR, FEWEST_DIGITS = 1e-3, 5e-3  # bpb: of a claim that is about right, and of one with two digits
-LOG_NAME = re.compile(r"(log|train|seed|run|eval)", re.I)
+AGREES = 1e-4  # bits per byte between a claim and what it was rounded from
+NEAR = 1e-3
+FEWEST_DIGITS = 5e-3  # a claim of two digits; with fewer it has no meaning
+LARGEST_SCORE = 100.0  # bits per byte
+
+CLAIM = re.compile(r"submission\w*\.json")
+SCORE_KEYS = ("val_bpb", "mean_val_bpb", "mean_bpb")
+SEED_LISTS = ("seed_results", "seed_scores", "seeds")
+SEED_KEY = re.compile(r"(?:seed[_-]?)?(\d{1,18})")
+SEED_IN_NAME = re.compile(r"seed[_-]?0*(\d{1,18})(?!\d)", re.I)
+LOG_NAME = re.compile(r"log|train|seed|run|eval", re.I)
 LOG_ENDS = (".log", ".txt", ".out")
 TEXT_ENDS = (*LOG_ENDS, ".md", ".csv", ".tsv", ".json", ".jsonl")
-CLAIM = re.compile(r"submission\w*\.json")
 DECIMAL = re.compile(r"(?<![\d.])\d{1,2}\.\d{2,12}(?![\d.])")
-SEED = re.compile(r"seed[_-]?0*(\d{1,18})(?!\d)", re.I)
-LARGEST_SCORE = 100.0  # bits a byte: more is no score, whatever it is
+LONGEST_LINE = 2_000  # characters; what is longer is code or data
+
+SCORE = re.compile(
+    r"(?P<label>.{0,80}?)\bval_loss[:=]\s*(?P<loss>\d{1,3}\.\d{2,12})\W{1,4}val_bpb[:=]\s*(?P<bpb>\d{1,2}\.\d{2,12})"
+    r"(?:.*?\beval_time[:=]\s*(?P<eval_ms>\d{1,10})ms)?"
+)
+STEP = re.compile(r"step:\d{1,9}/\d{1,9}\b.*?\btrain_time:\d{1,10}ms")
+NUMBERS = {
+    "bpbs": re.compile(r"(?:val_)?bpb[\"']?\s*[:=]?\s*(\d{1,2}\.\d{2,12})", re.I),  # on whatever line
+    "train_ms": re.compile(r"^(?:step:\d{1,9}/\d{1,9}\b|stopping_early:).*?\btrain_time:(\d{1,10})ms"),
+    "steps": re.compile(r"^step:(\d{1,9})/\d{1,9}\b.*?\btrain_time:\d{1,10}ms"),
+    "step_ms": re.compile(r"^step:\d{1,9}/\d{1,9}\b.*?\btrain_time:\d{1,10}ms.*?step_avg:(\d{1,7}\.?\d{0,6})ms"),
+    # Of the packed model: a total without a word for how it was packed is of the raw weights.
+    "totals": re.compile(r"^Total submission size\b[^:]{1,60}:\s*([\d,]{1,15}) bytes", re.I),
+    "totals_mb": re.compile(r"^Total submission size\b[^:]{1,60}:\s*(\d{1,4}\.\d{1,6}) ?MB", re.I),
+    "models": re.compile(r"^Serialized model\b[^:]{1,60}:\s*([\d,]{1,15}) bytes", re.I),
+    "codes": re.compile(r"^Code size\b[^:]{0,40}:\s*([\d,]{1,15}) bytes", re.I),
+    "eval_s": re.compile(r"total_eval_time[:=]\s*(\d{1,7}\.?\d{0,6})\s*s\b"),
+    "seeds": re.compile(r"^(?:\s*seed[:=]\s*|(?:(?!_seed).)*\bseed:)(\d{1,10})\b", re.I),
+    "val_tokens": re.compile(r"\bval(?:(?:_loader|idation)?\b.{0,200}?\b|_)tokens[:=]\s*([\d,]{1,14})"),
+    "train_shards": re.compile(r"\btrain_shards[:=]\s*(\d{1,6})"),
+    "calibration_s": re.compile(
+        r"(?:gptq|hessian).{0,60}?(?:in|time[:=]|took|collected in)\s*(\d{1,4}\.\d{1,4})\s*s\b", re.I
+    ),
+}
 
 
 @dataclass(frozen=True)
+class Scored:
+    label: str
+    loss: float
+    bpb: float
+    eval_s: float  # 0: its line does not give them
+
+
+@dataclass
+class Log:
+    name: str
+    scores: list[Scored] = field(default_factory=list)  # in order, as all that follow
+    numbers: dict[str, list[float]] = field(default_factory=lambda: {key: [] for key in NUMBERS})
+
+    def last(self, key: str) -> float:
+        return self.numbers[key][-1] if self.numbers[key] else 0
+
+
+@dataclass
 class Entry:
     folder: Folder
-    claim: dict[str, Any]  # as it is written; {}: none that can be read
-    logs: list[ContestLog]  # those with a score, one of each text
-    texts: dict[str, str]  # all but claim and README
-    copies: dict[str, str]  # a log's name -> the one that has the same text
-    unread: list[str]  # texts that nobody can say anything of
+    claim: dict[str, Any] = field(default_factory=dict)  # {}: none that can be read
+    texts: dict[str, str] = field(default_factory=dict)  # all but claim and README
+    logs: list[Log] = field(default_factory=list)  # those with a score, one for each text
+    copies: dict[str, str] = field(default_factory=dict)  # a log's name -> an earlier one with the same text
+    troubles: list[Finding] = field(default_factory=list)  # claim and texts that cannot be read
 
     @property
-    def ten_minutes(self) -> bool:
-        words = (self.claim.get(key, "") for key in ("track", "submission_type", "name"))
-        said = " ".join(map(str, (*words, self.folder.path.parent.name))).lower()
-        return "10min" in said and not re.search("non.?record|unlimited", said)
+    def is_ten_minutes(self) -> bool:
+        values = [self.claim.get(key, "") for key in ("track", "submission_type", "name")]
+        words = " ".join(map(str, [*values, self.folder.path.parent.name])).lower()
+        return "10min" in words and not re.search("non.?record|unlimited", words)
 
     @property
     def seeds(self) -> int:
-        """How many the claim says that it is the mean of; 0: it does not say."""
-        listed = [self.claim.get(key) for key in ("seeds", "seed_results", "seed_scores")]
+        """How many the claim is the mean of, as it says itself; 0: it does not say."""
+        listed = [self.claim.get(key) for key in SEED_LISTS]
         counts = [len(value) for value in listed if isinstance(value, list | dict)]
-        said = self.claim.get("n_seeds")
-        return max([*counts, said if isinstance(said, int) else 0])
+        count = self.claim.get("n_seeds")
+        return max([*counts, count if isinstance(count, int) else 0])
 
     @property
     def bpb(self) -> float | None:
-        return score(next((self.claim[key] for key in ("val_bpb", "mean_val_bpb", "mean_bpb") if key in self.claim), 0))
+        key = next((key for key in SCORE_KEYS if key in self.claim), "")
+        return as_score(self.claim.get(key))
 
     @property
     def per_seed(self) -> dict[int, float]:
-        """What the claim says of each seed, in whichever of the usual ways."""
-        found = dict[int, float]()
-        for key in ("seed_results", "seed_scores", "seeds"):
-            listed = self.claim.get(key)
+        """Each seed's score, from the first of the usual lists that has any."""
+        for listed in map(self.claim.get, SEED_LISTS):
+            rows = listed if isinstance(listed, dict) else {}
             if isinstance(listed, list):
-                listed = {str(row.get("seed")): row for row in listed if isinstance(row, dict)}
-            for name, value in listed.items() if isinstance(listed, dict) and not found else ():
-                seed = re.fullmatch(r"(?:seed[_-]?)?(\d{1,18})", str(name))
-                bpb = score(value.get("val_bpb")) if isinstance(value, dict) else score(value)
-                if seed and bpb is not None:
+                rows = {str(row.get("seed")): row for row in listed if isinstance(row, dict)}
+            found: dict[int, float] = {}
+            for name, row in rows.items():
+                seed = SEED_KEY.fullmatch(name)
+                bpb = as_score(row.get("val_bpb") if isinstance(row, dict) else row)
+                if seed and bpb:
                     found[int(seed[1])] = bpb
-        return found
+            if found:
+                return found
+        return {}
 
     @property
-    def all_logs(self) -> bool:
+    def is_all_read(self) -> bool:
+        return not any(trouble.rule == "log.readable" for trouble in self.troubles)
+
+    @property
+    def has_all_logs(self) -> bool:
         """Whether every run behind the claim has its log here, as far as anybody can see."""
-        if self.unread:
+        if not self.is_all_read:
             return False
         if self.seeds:
             return len(self.logs) >= self.seeds
         readme = self.folder.text(README) if README in self.folder else ""
-        return not re.search(r"seeds|mean|±|std", f"{readme} {' '.join(map(str, self.claim))}", re.I)
+        return not re.search(r"seeds|mean|±|std", f"{readme} {' '.join(self.claim)}", re.I)
 
-    def says(self, bpb: float) -> bool:
-        """Whether that number stands anywhere in the folder but in claim and README, on whatever line."""
-        at = bisect_left(self._decimals, bpb - rough(bpb))
-        return at < len(self._decimals) and self._decimals[at] <= bpb + rough(bpb)
+    def lacks(self, bpb: float) -> bool:
+        """Whether every text could be read and none but claim and README has such a number, on whatever line."""
+        at = bisect_left(self._decimals, bpb - tolerance(bpb, NEAR))
+        return self.is_all_read and not any(x <= bpb + tolerance(bpb, NEAR) for x in self._decimals[at : at + 1])
 
     @cached_property
     def _decimals(self) -> list[float]:
         return sorted({float(word) for text in self.texts.values() for word in DECIMAL.findall(text)})
 
 
-def number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def score(value: Any) -> float | None:
-    found = number(value)
-    return found if found is not None and 0 < found < LARGEST_SCORE else None
-
-
-def rounding(bpb: float) -> float:
-    """What a claim may have lost when it was written with so few digits; with fewer than two it says nothing."""
-    return min(FEWEST_DIGITS, half_digit(bpb))
-
-
-def rough(bpb: float) -> float:
-    """How far a number may lie from a claim that is written so, and still be what was meant."""
-    return max(NEAR, rounding(bpb))
-
-
-def seed_of(name: str) -> int | None:
-    """The seed that a file is named after."""
-    found = SEED.search(name)
-    return int(found[1]) if found else None
-
-
-def open_entry(folder: Folder, found: list[Finding]) -> Entry:
-    claim: Any = {}
-    name = next((n for n in sorted(folder.files) if CLAIM.fullmatch(n)), None)
-    if name is not None:
+def open_entry(folder: Folder) -> Entry:
+    entry = Entry(folder)
+    claims = [name for name in sorted(folder.files) if CLAIM.fullmatch(name)]
+    for name in claims[:1]:
         try:
-            claim = read_json(folder.text(name).removeprefix("\ufeff"), name)
+            entry.claim = read_json_object(folder.text(name).removeprefix("\ufeff"), name)
         except BadInput as bad:
-            found.append(Finding("schema.submission", "unverified", str(bad)))
-    texts, unread = dict[str, str](), list[str]()
-    for name in sorted(folder.files):
-        plain = _plain(name)
-        if not plain.endswith(TEXT_ENDS) or CLAIM.fullmatch(name) or plain.endswith("requirements.txt"):
+            entry.troubles.append(Finding("schema.submission", "unverified", str(bad)))
+    first: dict[str, str] = {}
+    for name in sorted(set(folder.files) - set(claims)):
+        suffix = PurePosixPath(name).suffix
+        plain = name.removesuffix(suffix) if suffix in OPENERS else name
+        if not plain.endswith(TEXT_ENDS) or plain.endswith("requirements.txt"):
             continue
         try:
             text = folder.text(name)
-            texts |= {name: text} if name != README else {}
         except BadInput as bad:
-            unread.append(name)
-            found.append(Finding("log.readable", "unverified", str(bad), {"file": name}))
-    logs, first, copies = [], dict[str, str](), {}
-    for name, text in texts.items():
-        if _plain(name).endswith(LOG_ENDS) and LOG_NAME.search(_plain(name)):
-            log = read_contest_log(name, text)
-            if log.scores and first.setdefault(text, name) == name:
-                logs.append(log)
-            elif log.scores:
-                copies[name] = first[text]
-    return Entry(folder, claim if isinstance(claim, dict) else {}, logs, texts, copies, unread)
+            entry.troubles.append(Finding("log.readable", "unverified", str(bad), {"file": name}))
+            continue
+        if name == README:
+            continue
+        entry.texts[name] = text
+        is_log = plain.endswith(LOG_ENDS) and LOG_NAME.search(plain)
+        log = read_log(name, text) if is_log else Log(name)
+        if log.scores and text in first:
+            entry.copies[name] = first[text]
+        elif log.scores:
+            first[text] = name
+            entry.logs.append(log)
+    return entry
 
 
-def _plain(name: str) -> str:
-    """Without the ending that says how it is compressed."""
-    suffix = PurePosixPath(name).suffix
-    return name.removesuffix(suffix) if suffix in OPENERS else name
+def read_log(name: str, text: str) -> Log:
+    log = Log(name)
+    for line in text.splitlines():
+        if len(line) > LONGEST_LINE:
+            continue
+        for key, pattern in NUMBERS.items():
+            log.numbers[key] += map(_number, pattern.findall(line))
+        if found := SCORE.match(line):
+            label = "step" if STEP.match(line) else found["label"].strip(" :|-[]")
+            eval_s = int(found["eval_ms"] or 0) / 1000
+            log.scores.append(Scored(label, float(found["loss"]), float(found["bpb"]), eval_s))
+    log.numbers["totals"] += [round(1e6 * size) for size in log.numbers["totals_mb"]]
+    return log
+
+
+def _number(digits: str) -> float:
+    return float(digits) if "." in digits else int(digits.replace(",", "") or 0)
+
+
+def as_number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def as_score(value: Any) -> float | None:
+    number = as_number(value)
+    return number if number is not None and 0 < number < LARGEST_SCORE else None
+
+
+def tolerance(claimed: float, least: float) -> float:
+    """How far a number may lie from a claim of so many digits, and still be what was meant; `least` at any rate."""
+    return max(least, min(FEWEST_DIGITS, half_digit(claimed)))
+
+
+def half_digit(claimed: float) -> float:
+    """Half of the last digit that was written: what rounding may have changed."""
+    exponent = Decimal(repr(claimed)).as_tuple().exponent
+    return 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
+
+
+def agrees(claimed: float, bpb: float) -> bool:
+    return abs(claimed - bpb) <= tolerance(claimed, AGREES)
+
+
+def seed_in(name: str) -> int | None:
+    found = SEED_IN_NAME.search(name)
+    return int(found[1]) if found else None

@@ -8,15 +8,12 @@ from base.run_folder import ARTIFACT
 from data.manifest import TOKENIZER
 from tools.record.evidence import recorded_seeds, seed_files
 from tools.record.schema import CODE, EVIDENCE, FIGURES, MANIFEST, README, REQUIREMENTS, SUBMISSION
+from tools.verify.code import CODE_ENDS
 from tools.verify.folder import Folder
 from tools.verify.verdict import Finding
 
 REQUIRED = (SUBMISSION, MANIFEST, EVIDENCE, CODE, ARTIFACT, TOKENIZER, REQUIREMENTS)
 WANTED = (README, *FIGURES)
-CODE_ENDS = (
-    ".py", ".pyc", ".pyx", ".ipynb", ".so", ".dll", ".dylib", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".rs", ".sh",
-    ".js", ".wasm", ".pl", ".exe", ".a", ".o", ".zip", ".whl", ".tar", ".gz", ".xz", ".zst", ".7z",
-)  # fmt: skip
 PNG, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 FIGURE_BYTES, ASIDE_BYTES = 1 << 20, 1 << 12  # of a picture, and of chunks in it that are not the picture
 

@@ -33,8 +33,8 @@ from tools.record.evidence import SeedEvidence
 from tools.record.schema import MANIFEST
 from tools.verify.datasets import check_data, find_dataset
 from tools.verify.rerun import check_rerun
-from tools.verify.rules import Options, Record, contradiction
-from tools.verify.verdict import Finding
+from tools.verify.rules import Options, Record
+from tools.verify.verdict import Finding, contradiction
 
 SAMPLED_BLOCKS = 32  # per seed
 # Relative: what rounding may move the sum of a block by; batches and threads on one kind of device move it by 1e-7.

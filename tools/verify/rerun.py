@@ -20,9 +20,9 @@ from data.dataset import Dataset
 from quant.unpack import Artifact, from_bytes
 from tools.record.schema import CODE
 from tools.verify.datasets import withhold_validation
-from tools.verify.rules import RESCORED, Record, contradiction
+from tools.verify.rules import RESCORED, Record
 from tools.verify.sandbox import Ran, open_doors, run_boxed
-from tools.verify.verdict import Finding
+from tools.verify.verdict import Finding, contradiction
 
 SIGMA_BPB = 0.0013  # the least spread of seeds, where a record has one or two that happen to agree
 SIGMAS = 4.0

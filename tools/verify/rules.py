@@ -41,11 +41,11 @@ from tools.record.schema import (
     Track,
     load_tracks,
 )
-from tools.verify.code import code_findings
+from tools.verify.code import code_findings, module_findings
 from tools.verify.files import check_files, check_manifest, extra_files, needed_files
 from tools.verify.folder import Folder
 from tools.verify.unpacking import sources_inside
-from tools.verify.verdict import Finding, Level
+from tools.verify.verdict import Finding, Level, contradiction
 
 DERIVED = 1e-11  # relative: the same float sums on another machine
 RESCORED = 2e-6  # relative: the same artifact scored on another number of threads
@@ -98,18 +98,6 @@ def first_tier(folder: Folder, options: Options) -> tuple[Record | None, list[Fi
 
 
 # -- the evidence against itself ------------------------------------------------------------------------------------
-
-
-def contradiction(rule: str, what: str, value: Any, source: str, other: Any, level: Level = "invalid") -> Finding:
-    """The one sentence for two values that have to agree."""
-    message = f"{what} is {_spell(value)}, but {source} {_spell(other)}"
-    return Finding(rule, level, message, {"value": value, "other": other})
-
-
-def _spell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.10g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value!s:.100}"
 
 
 def check_seeds(record: Record) -> Iterator[Finding]:
@@ -343,15 +331,20 @@ def check_lead(record: Record, options: Options) -> Iterator[Finding]:
 
 def check_code(folder: Folder) -> Iterator[Finding]:
     """The single file, and every other Python file: read, never run."""
-    others = [name for name in extra_files(folder) if name.endswith(".py")]
-    for name in [CODE, *others]:
-        if name not in folder:
+    requirements = folder.text(REQUIREMENTS) if REQUIREMENTS in folder else None
+    for name in [CODE, *extra_files(folder)]:
+        if name not in folder or not name.endswith(".py"):
             continue
         try:
-            requirements = folder.text(REQUIREMENTS) if REQUIREMENTS in folder else None
-            yield from code_findings(name, folder.read(name), requirements, "invalid")
+            data = folder.read(name)
+            inside = unbundle(data)
         except BadInput as bad:
             yield Finding("code.syntax", "invalid", f"{name}: {bad}", {"file": name})
+            continue
+        if inside is None:
+            yield from code_findings(name, data, requirements, "invalid")
+        else:
+            yield from module_findings(inside.modules, requirements)
 
 
 def check_sources(record: Record) -> Iterator[Finding]:

@@ -1,170 +1,153 @@
-"""A packed single file -> its source, by reading alone: the compressed constant is found in the syntax tree and
-unpacked under a bound. Nothing is run, whatever the loader around it would do.
+"""A packed single file -> the programs inside it, by reading alone; nothing is run, whatever the loader would do.
 
-Knows lzma, zlib, bz2 and zstd under base85 (both alphabets), base64 or byte for byte.
+    for program in unpacked(ast.parse(source)): program.text, program.tree, program.constant
+
+Compressed constants are found in the syntax tree and unpacked under a bound: lzma, zlib, bz2 or zstd, under base85
+(both alphabets), base64 or byte for byte.
 """
 
 import ast
 import base64
-import binascii
 import bz2
 import lzma
+import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import zstandard
 
 SHORTEST = 1_000  # characters of a constant that may be a program
-UNPACKED_BYTES = 1 << 18  # of all that is parsed, together: a few KB can hold gigabytes, and a tree takes more
+UNPACKED_BYTES = 1 << 18  # of all programs together: a few KB can hold gigabytes, and a syntax tree takes more
 DEEPEST = 3  # packs within packs
+NOT_PARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
+
 RAW_LZMA = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 26}]
-# All that a loader needs in order to run the one program that it holds.
+DECODERS: tuple[Callable[[bytes], bytes], ...] = (
+    lambda data: data,
+    base64.b85decode,
+    base64.a85decode,
+    lambda data: base64.b64decode(data, validate=True),
+)
+DECOMPRESSORS: tuple[Callable[[], Any], ...] = (
+    lambda: lzma.LZMADecompressor(memlimit=256 << 20),
+    zlib.decompressobj,
+    bz2.BZ2Decompressor,
+    lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=RAW_LZMA),
+)
+BROKEN = (ValueError, EOFError, OSError, MemoryError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
+
+# Names and methods that a loader needs in order to run what it holds.
 UNPACKERS = {"lzma", "zlib", "bz2", "base64", "zstandard", "binascii"}
-UNPACKING = {
+LOADER_CALLS = {"exec", "eval", "compile", "len"}
+LOADER_NAMES = {*LOADER_CALLS, "__import__", "__file__", "__name__"}
+LOADER_METHODS = {
     "decompress", "decompressobj", "LZMADecompressor", "BZ2Decompressor", "ZstdDecompressor", "b85decode", "a85decode",
-    "b64decode", "decode", "encode", "FORMAT_RAW", "FORMAT_AUTO", "FORMAT_XZ", "FILTER_LZMA1", "FILTER_LZMA2",
+    "b64decode", "decode", "encode", "splitlines", "cache", "FORMAT_RAW", "FORMAT_AUTO", "FORMAT_XZ", "FILTER_LZMA1",
+    "FILTER_LZMA2",
 }  # fmt: skip
-MAKING = {"exec", "eval", "compile", "__import__"}  # code
-LONGEST_WORD = 16  # of a loader: the name of an encoding, no program
+LOADER_SYNTAX = (
+    ast.Module, ast.Import, ast.alias, ast.Assign, ast.Expr, ast.keyword, ast.List, ast.Tuple, ast.Dict, ast.Load,
+    ast.Store,
+)  # fmt: skip
+WORD = re.compile(r"[\w.<>-]{0,16}")  # the name of a coding or of a file, which is no statement
 
 
-class Program(NamedTuple):
+@dataclass(frozen=True)
+class Program:
     text: str
     tree: ast.Module
-    constant: ast.Constant  # that it was packed in
+    constant: ast.Constant  # that held it
 
 
-def unpacked(tree: ast.AST) -> list[Program]:
-    """The programs inside, the outermost first; empty where no constant unpacks to Python."""
+def unpacked(tree: ast.Module) -> list[Program]:
+    """All programs inside, the outermost first."""
     found: list[Program] = []
-    waiting, left = [(tree, 0)], [UNPACKED_BYTES]
+    waiting = [(tree, 0)]
+    left_bytes = UNPACKED_BYTES
     while waiting:
         tree, depth = waiting.pop()
-        for node, data in _constants(tree) if depth < DEEPEST else ():
-            if program := next(_programs(data, left), None):
-                found.append(Program(*program, node))
-                waiting.append((program[1], depth + 1))
+        for constant, data in _long_constants(tree):
+            for text in _texts(data, left_bytes):
+                left_bytes -= len(text)
+                with suppress(*NOT_PARSED):
+                    program = Program(text, ast.parse(text), constant)
+                    found.append(program)
+                    if depth + 1 < DEEPEST:
+                        waiting.append((program.tree, depth + 1))
+                    break
     return found
 
 
-def sources_inside(source: bytes) -> list[str]:
-    """The same, from text; what cannot be parsed holds nothing that could be found."""
-    try:
-        return [program.text for program in unpacked(ast.parse(source))]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-
-
-def is_loader(tree: ast.Module, programs: list[Program]) -> bool:
-    """Whether it does nothing but run its own constants: then what it runs is what is inside.
-
-    Imports, plain names for what unpacks, a line for linecache, calls of exec; whatever else a program may do is not
-    told apart from a way to run something that is somewhere else.
-    """
-    modules: dict[str, str] = {}
-    names: set[str] = set()
-
-    def constant(node: ast.AST) -> bool:
-        match node:
-            case ast.Constant(value=str() | bytes() as value):
-                return len(value) <= LONGEST_WORD or any(program.constant is node for program in programs)
-            case ast.Constant():
-                return True
-            case ast.Name(id=name):
-                return name in names or modules.get(name) in UNPACKERS or name in {*MAKING, "__file__", "__name__"}
-            case ast.Attribute(value=value, attr=attr):
-                return attr in UNPACKING and constant(value)
-            case ast.Call(func=ast.Name(id="__import__"), args=[ast.Constant(value=module)], keywords=[]):
-                return module in UNPACKERS
-            case ast.Call(func=func, args=args, keywords=words):
-                return all(map(constant, (func, *args, *(word.value for word in words))))
-            case ast.List(elts=parts) | ast.Tuple(elts=parts):
-                return all(map(constant, parts))
-            case ast.Dict(keys=keys, values=parts):
-                return all(part is not None and constant(part) for part in (*keys, *parts))
-        return False
-
-    for statement in tree.body:
-        match statement:
-            case ast.Import(names=imported):
-                modules |= {alias.asname or alias.name: alias.name for alias in imported}
-                if {*modules} & {*names, *MAKING}:
-                    return False
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if constant(value):
-                if name in names or name in modules or name in MAKING:
-                    return False
-                names.add(name)
-            case ast.Assign(targets=[ast.Subscript(value=ast.Attribute(value=ast.Name(id=name), attr="cache"))]):
-                if modules.get(name) != "linecache":
-                    return False
-            case ast.Expr(value=ast.Call(func=ast.Name(id="exec")) as call) if constant(call):
-                pass
-            case _:
-                return False
-    return True
-
-
-def _constants(tree: ast.AST) -> Iterator[tuple[ast.Constant, bytes]]:
+def _long_constants(tree: ast.Module) -> Iterator[tuple[ast.Constant, bytes]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and len(node.value) >= SHORTEST:
             value = node.value
-            with suppress(UnicodeEncodeError):  # a text that holds bytes holds them a character each
+            with suppress(UnicodeEncodeError):  # a text that holds bytes has one character for each
                 yield node, value if isinstance(value, bytes) else value.encode("latin-1")
 
 
-def _programs(data: bytes, left: list[int]) -> Iterator[tuple[str, ast.Module]]:
-    """`left`: bytes that may still be parsed, of this file's."""
-    for decode in (lambda d: d, base64.b85decode, base64.a85decode, _base64):
-        try:
+def _texts(data: bytes, most: int) -> Iterator[str]:
+    """Whatever the constant unpacks to under `most` bytes. More than one coder may accept it."""
+    for decode in DECODERS:
+        with suppress(ValueError):
             packed = decode(data)
-        except (ValueError, binascii.Error):
-            continue
-        for expand in EXPANDERS:
-            try:
-                text = expand(packed, left[0]).decode("utf-8")
-                left[0] -= len(text)
-                tree = ast.parse(text)
-            except (*BROKEN, SyntaxError, RecursionError):
-                continue
-            yield text, tree
+            for plain in _expanded(packed, most):
+                with suppress(UnicodeDecodeError):
+                    text = plain.decode("utf-8")
+                    if text.strip():
+                        yield text
 
 
-def _base64(data: bytes) -> bytes:
-    return base64.b64decode(data, validate=True)
+def _expanded(packed: bytes, most: int) -> Iterator[bytes]:
+    if most < 1:  # zlib would take 0 for no bound
+        return
+    for make in DECOMPRESSORS:
+        with suppress(*BROKEN):
+            decompressor = make()
+            plain: bytes = decompressor.decompress(packed, most)
+            if decompressor.eof and not decompressor.unused_data and len(plain) < most:
+                yield plain
+    with suppress(*BROKEN):
+        if zstandard.frame_content_size(packed) < most:  # -1: unknown, and `most` is the bound on what comes out
+            zstd = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+            yield zstd.decompress(packed, max_output_size=most, allow_extra_data=False)
 
 
-def _bounded(data: bytes, most: int, left: bytes) -> bytes:
-    if len(data) >= most or left:
-        raise ValueError("unpacks to more than a program has")
-    return data
+def is_loader(tree: ast.Module, packed: Collection[ast.Constant]) -> bool:
+    """Whether it does nothing but run its own constants, so that all it runs is in `packed`.
 
+    A list of what is allowed: anything else cannot be told from a way to run something that is elsewhere.
+    """
+    imported = {
+        alias.asname or alias.name: alias.name
+        for node in tree.body
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    usable = {name for name, module in imported.items() if module in {*UNPACKERS, "linecache"}}
+    names = {*usable, *stored, *LOADER_NAMES}
 
-def _lzma(data: bytes, most: int) -> bytes:
-    maker = lzma.LZMADecompressor(memlimit=256 << 20)
-    return _bounded(maker.decompress(data, most), most, b"" if maker.eof else b"more")
+    def is_allowed(node: ast.AST) -> bool:
+        match node:
+            case ast.Call(func=ast.Name(id="__import__"), args=[ast.Constant(value=module)], keywords=[]):
+                return module in UNPACKERS
+            case ast.Call(func=ast.Name(id=name)):
+                return name in LOADER_CALLS
+            case ast.Call(func=func):
+                return isinstance(func, ast.Attribute)
+            case ast.Name(id=name):
+                return name in names
+            case ast.Attribute(attr=attr, ctx=ast.Load()):
+                return attr in LOADER_METHODS
+            case ast.Subscript(ctx=ctx):  # linecache.cache[__file__] = ...
+                return isinstance(ctx, ast.Store)
+            case ast.Constant(value=str() | bytes() as value):
+                text = value if isinstance(value, str) else value.decode("latin-1")
+                return node in packed or WORD.fullmatch(text) is not None
+        return isinstance(node, (*LOADER_SYNTAX, ast.Constant))
 
-
-def _raw_lzma(data: bytes, most: int) -> bytes:
-    maker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=RAW_LZMA)
-    return _bounded(maker.decompress(data, most), most, b"" if maker.eof else b"more")
-
-
-def _zlib(data: bytes, most: int) -> bytes:
-    maker = zlib.decompressobj()
-    return _bounded(maker.decompress(data, max(most, 1)), most, maker.unconsumed_tail)  # 0 is no bound to it
-
-
-def _bz2(data: bytes, most: int) -> bytes:
-    maker = bz2.BZ2Decompressor()
-    return _bounded(maker.decompress(data, most), most, b"" if maker.eof else b"more")
-
-
-def _zstd(data: bytes, most: int) -> bytes:
-    with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(data) as stream:
-        return _bounded(stream.read(most), most, b"")
-
-
-EXPANDERS: tuple[Callable[[bytes, int], bytes], ...] = (_lzma, _zlib, _bz2, _zstd, _raw_lzma)
-BROKEN = (ValueError, EOFError, OSError, MemoryError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
+    return not set(imported) & stored and all(map(is_allowed, ast.walk(tree)))

@@ -30,3 +30,15 @@ def verdict(findings: Sequence[Finding]) -> Verdict:
     if "unverified" in levels:
         return "unverified"
     return "flagged" if "flag" in levels else "valid"
+
+
+def contradiction(rule: str, what: str, value: Any, source: str, other: Any, level: Level = "invalid") -> Finding:
+    """The one sentence for two values that have to agree."""
+    message = f"{what} is {_spell(value)}, but {source} {_spell(other)}"
+    return Finding(rule, level, message, {"value": value, "other": other})
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else f"{value!s:.100}"

@@ -16,6 +16,9 @@ from data.dataset import Dataset, open_dataset
 from data.prep import act, parser
 from data.tokenizer import SPACE, SentencePieceTokenizer
 from data.tokenizer_training import train_tokenizer
+from tests.records import quick, record, seeds
+
+__all__ = ["quick", "record", "seeds"]  # fixtures
 
 SHARED_CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "proposals.jsonl.xz"
 

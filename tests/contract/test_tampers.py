@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from base.errors import BadInput
-from tests.tools.conftest import MACHINE, SEEDS, accusations, check, copied, edit_json, renew, resign
+from tests.records import MACHINE, SEEDS, accusations, check, copied, edit_json, renew, resign
 
 A, B, C = SEEDS
 Tamper = Callable[[Path], Any]
@@ -186,7 +186,7 @@ def chunked(folder: Path) -> None:
 
 def over_the_cap(folder: Path) -> None:
     with (folder / "train_gpt.py").open("a") as stream:
-        stream.write("#" * 1_000_000)
+        stream.write("#" * 400_000)
 
 
 def other_config(folder: Path) -> None:

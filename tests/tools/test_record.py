@@ -15,7 +15,7 @@ from base.config import Layer, build
 from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
 from base.source import sources_sha256
-from tests.tools.conftest import SEEDS, TRACK, accusations, check, copied, edit_json, make_record, renew
+from tests.records import SEEDS, TRACK, accusations, check, copied, edit_json, make_record, renew
 from tools.record.__main__ import act, parser, show
 from tools.record.describe import dataset_name, folder_name
 from tools.record.page import page

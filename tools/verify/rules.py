@@ -407,7 +407,7 @@ def check_claim(record: Record) -> Iterator[Finding]:
         if lines != derived_lines:
             at = next((i for i, (a, b) in enumerate(zip(lines, derived_lines, strict=False)) if a != b), None)
             at = min(len(lines), len(derived_lines)) - 1 if at is None else at
-            message = f"{README}, line {at + 1}: {lines[at]:.100!r}; the claim gives {derived_lines[at]:.100!r}"
+            message = f"{README}, line {at + 1}: {lines[at]!r:.100}; the claim gives {derived_lines[at]!r:.100}"
             yield Finding("page.readme", "invalid", message, {"line": at + 1})
     measured = {
         "val_bpb": record.claim.val_bpb,

@@ -17,15 +17,14 @@ from typing import Any
 import pytest
 import torch
 
-from base.config import load, to_dict
+from base.config import load
 from base.errors import CheckFailed
 from base.files import write_json
-from data.dataset import open_dataset
+from data.prep import act as prep
+from data.prep import parser as prep_parser
 from engine.device import Device
 from eval.score import score_artifact
 from run_config import RunConfig
-from tests.conftest import prep
-from tests.test_train import SMALL
 from tools.bundle import bundle
 from tools.record.__main__ import Recorded, act, list_files, parser, write_computed
 from tools.record.evidence import Floats
@@ -39,6 +38,11 @@ TRACK = "track_cpu_10min_1mb"
 SEEDS = (7, 42, 1337)
 MACHINE = "1 x cpu (2 threads)"
 CPU = Device(torch.device("cpu"))
+SMALL = [
+    "model.vocab_size=400", "model.layers=2", "model.dim=32", "model.heads=2", "model.kv_heads=1", "model.smear=static",
+    "model.bigram_buckets=64", "model.bigram_dim=8", "model.skips=plain", "model.embed_norm=true", "train.seconds=0",
+    "train.steps=12", "train.seq_len=32", "train.batch_tokens=256", "train.checkpoint_s=1e-9", "eval.stride=16",
+]  # fmt: skip
 QUICK = [*SMALL, "train.steps=6", "train.compile=off", "data.path=data", "eval.during=0"]
 
 
@@ -46,7 +50,8 @@ QUICK = [*SMALL, "train.steps=6", "train.compile=off", "data.path=data", "eval.d
 def seeds(jsonl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data/ and runs/seed7, seed42, seed1337; tests that write copy it."""
     root = tmp_path_factory.mktemp("seeds")
-    prep(jsonl, "--vocab", 400, "--val-fraction", 0.2, "--out", root / "data", "--workers", 1)
+    words = [str(jsonl), "--vocab", "400", "--val-fraction", "0.2", "--out", str(root / "data"), "--workers", "1"]
+    prep(prep_parser().parse_args(words))
     with contextlib.chdir(root):
         for seed in SEEDS:
             result = whole_run(load(RunConfig, None, [*QUICK, f"seed={seed}"]), f"seed{seed}", CPU)
@@ -128,11 +133,3 @@ def check(folder: Path, *words: str) -> Verified:
 def accusations(answer: Verified) -> dict[str, str]:
     """Rule -> level, of everything that is not a note."""
     return {found["rule"]: found["level"] for found in answer.findings if found["level"] != "note"}
-
-
-def write_config(config: RunConfig) -> dict[str, Any]:
-    return to_dict(config)
-
-
-def dataset_of(seeds: Path) -> Any:
-    return open_dataset(seeds / "data")

@@ -107,7 +107,7 @@ def unbundle(data: bytes) -> BundledFile | None:
 def _packed_files(data: bytes) -> dict[str, str] | None:
     before, _, after = PACKED.partition("%s")
     literal = data[len(before) : -len(after)].decode("latin-1")
-    escapes = {"\\x00": "\0", "\\r": "\r"}
+    escapes = {"\\x00": "\0", "\\0": "\0", "\\r": "\r"}
     coded = re.sub(r"\\(x00|.)", lambda escape: escapes.get(escape[0], escape[1]), literal).encode("latin-1")
     if packed_file(coded) != data:
         return None

@@ -36,7 +36,7 @@ def mix_losses(
 ) -> Losses:
     """The keys of `shown` are targets whose distributions are wanted: they are filled in."""
     mixture = Mixture(tokenizer, config)
-    mixture.reveal(int(tokens[0]))
+    mixture.begin(int(tokens[0]))
     plan = plan_windows(len(tokens) - 1, protocol.context, protocol.stride)
     for first, rows in window_log_probabilities(model, tokens, plan, protocol.batch_tokens):
         nats = np.empty(len(rows))

@@ -93,7 +93,7 @@ class Tally:
         return TallyState(self._identity(), self._seen, self._block_nats, self._bytes, self._contest_bytes)
 
     def merge(self, other: TallyState) -> None:
-        """Take in another rank's tally of the same targets; never its own."""
+        """Take in a rank's tally of the same targets."""
         if other.identity != self._identity():
             raise CheckFailed("two tallies of different tokens cannot be one score")
         self._seen = np.minimum(self._seen.astype(np.int64) + other.seen, 255).astype(np.uint8)

@@ -64,8 +64,7 @@ def score(
         losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled)
     else:
         losses = adapt(model, dataset.tokenizer, tokens[: targets + 1], protocol, {})
-    tally = Tally(dataset.table, tokens)
-    _count(losses, tally, device, share.targets, label, nats)
+    tally = _count(losses, share.targets, dataset, tokens, device, label, nats)
     found = tally.score(partial=targets < len(tokens) - 1)
     if found.tokens != targets:
         raise CheckFailed(f"{found.tokens} targets were scored, of the {targets} that were to be")
@@ -89,9 +88,8 @@ def score_blocks(
     wanted_before = np.concatenate([[0], np.cumsum(is_wanted)])  # how many of the blocks before each one
     is_needed = wanted_before[block_of(plan.end - 1) + 1] > wanted_before[block_of(plan.score_from)]
     share = plan.select(is_needed).select(slice(device.rank, None, device.ranks))
-    tally = Tally(dataset.table, tokens)
     losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled)
-    _count(losses, tally, device, share.targets, label)
+    tally = _count(losses, share.targets, dataset, tokens, device, label)
     sums: Floats = tally.score(partial=True).block_nats[np.asarray(blocks)]
     return sums
 
@@ -141,22 +139,31 @@ def document_begins(tokens: Tokens, dataset: Dataset) -> npt.NDArray[np.int64]:
     return begins if begins[:1].tolist() == [0] else np.insert(begins, 0, 0)
 
 
-def _count(losses: Losses, tally: Tally, device: Device, targets: int, label: str, nats: Floats | None = None) -> None:
-    """Add up this rank's losses, with a bar on the main rank, then take in the other ranks' tallies and losses."""
-    has_bar = bool(label) and device.main
+def _count(
+    losses: Losses,
+    targets: int,
+    dataset: Dataset,
+    tokens: Tokens,
+    device: Device,
+    label: str,
+    nats: Floats | None = None,
+) -> Tally:
+    """The tally of all ranks' losses, the same on each; `targets` are this rank's."""
+    own = Tally(dataset.table, tokens)
     done = 0
     if nats is not None:
         nats[:] = np.nan
-    with counted_progress(label, targets, "targets") if has_bar else nullcontext() as show:
+    with counted_progress(label, targets, "targets") if label and device.main else nullcontext() as show:
         for first, row in losses:
-            tally.add(first, row)
+            own.add(first, row)
+            done += len(row)
             if nats is not None:
                 nats[first : first + len(row)] = row
-            done += len(row)
             if show is not None:
-                show(done, f"{tally.bpb_so_far():.4f} bits per byte so far")
-    for rank, state in enumerate(gather(tally.state(), device)):
-        if rank != device.rank:
-            tally.merge(state)
+                show(done, f"{own.bpb_so_far():.4f} bits per byte so far")
     if nats is not None:
         nats[:] = np.fmin.reduce(gather(nats, device))  # a target's loss is a number on one rank, NaN on the others
+    together = Tally(dataset.table, tokens)
+    for state in gather(own.state(), device):
+        together.merge(state)
+    return together

@@ -74,11 +74,7 @@ def lead(ours: Seeds, rival: Seeds, rule: Rule, sigma: float | None = None) -> L
     Against seeds it is Welch's test (1947), against a single number the one-sample test. Where all scores of one side
     are equal, the other side's spread is taken as known: equal scores are one run, copied, more often than luck.
     """
-    for what, value in (
-        ("spread of our seeds", ours.std),
-        ("spread of the rival's seeds", rival.std),
-        ("sigma", sigma),
-    ):
+    for what, value in (("our spread", ours.std), ("the rival's spread", rival.std), ("sigma", sigma)):
         _require_finite(what, value or 0.0)
     if sigma is not None and sigma <= 0:
         raise BadInput(f"sigma {sigma}: a known spread is a number above 0")

@@ -1,10 +1,9 @@
 """The model mixed with what the text itself has taught so far: score-first context mixing, normalised by construction.
 
     mixture = Mixture(tokenizer)
-    mixture.reveal(first)
-    nats = mixture.cost(row, token)       row: (V,) the model's log-probabilities; scores the token, then learns it
-    p = mixture.predict(row)              or all (V,) probabilities, and then
-    mixture.reveal(token)
+    mixture.begin(first)
+    p = mixture.predict(row)              row: (V,) the model's log-probabilities; all (V,) probabilities, if wanted
+    nats = mixture.cost(row, token)       scores the next token, then learns it
 
 A prediction is a function of the artifact and of the tokens revealed before: the mean over a few trees of the
 vocabulary (vocab_tree.py), each with a mixer of its own over the same contexts (features.py). A tree sorted by how
@@ -67,35 +66,28 @@ class Mixture:
         self._trees = [Tree([keys[number] for keys in spellings]) for number in range(config.trees)]
         self._mixers = [TreeMixer(tree, config) for tree in self._trees]
         self._contexts = Contexts(tokenizer)
-        self._predicted: tuple[list[Floats], Here] | None = None  # what the next token was predicted from
+
+    def begin(self, token: int) -> None:
+        """The text's first token, which nothing predicts."""
+        self._contexts.reveal(token)
 
     def predict(self, row: Row) -> Floats:
         """(V,) log-probabilities of the model -> (V,) probabilities of the next token. Changes no table."""
-        sums, here = self._predicted = self._look(row)
+        sums, here = self._look(row)
         parts = [mixer.distribution(cumulative, here) for mixer, cumulative in zip(self._mixers, sums, strict=True)]
         mean: Floats = np.mean(parts, axis=0)
         return mean
 
     def cost(self, row: Row, token: int) -> float:
-        """What the token costs, in nats; then it is revealed."""
-        return self._learn(*self._look(row), token)
-
-    def reveal(self, token: int) -> None:
-        """The next token. The text's first, and it alone, comes without a prediction before it."""
-        if self._predicted is None:
-            self._contexts.reveal(token)
-        else:
-            self._learn(*self._predicted, token)
+        """What the token costs, in nats; then it is learned."""
+        sums, here = self._look(row)
+        logs = [mixer.learn(cumulative, here, token) for mixer, cumulative in zip(self._mixers, sums, strict=True)]
+        self._contexts.reveal(token)
+        return -float(np.log(np.mean(np.exp(logs))))
 
     def _look(self, row: Row) -> tuple[list[Floats], Here]:
         probabilities = np.exp(row, dtype=np.float64)
         return [tree.cumulative(probabilities) for tree in self._trees], self._contexts.here(int(row.argmax()))
-
-    def _learn(self, sums: list[Floats], here: Here, token: int) -> float:
-        logs = [mixer.learn(cumulative, here, token) for mixer, cumulative in zip(self._mixers, sums, strict=True)]
-        self._contexts.reveal(token)
-        self._predicted = None
-        return -float(np.log(np.mean(np.exp(logs))))
 
 
 def sort_keys(spelling: bytes) -> tuple[bytes, bytes, bytes]:

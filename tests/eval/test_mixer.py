@@ -21,7 +21,7 @@ def rows(count: int, vocab_size: int, seed: int = 0, spread: float = 2.0) -> np.
 
 def costs(tokenizer: Tokenizer, tokens: np.ndarray, given: np.ndarray, config: MixConfig = SMALL) -> np.ndarray:
     mixture = Mixture(tokenizer, config)
-    mixture.reveal(int(tokens[0]))
+    mixture.begin(int(tokens[0]))
     return np.array([mixture.cost(row, int(token)) for row, token in zip(given, tokens[1:], strict=True)])
 
 
@@ -33,21 +33,21 @@ def test_predictions_add_up_to_one_and_are_what_a_token_costs(kind: str, tokeniz
     given = rows(len(tokens) - 1, made.vocab_size)
     expected = costs(made, tokens, given)
     mixture = Mixture(made, SMALL)
-    mixture.reveal(int(tokens[0]))
+    mixture.begin(int(tokens[0]))
     for row, token, nats in zip(given, tokens[1:], expected, strict=True):
         p = mixture.predict(row)
         assert p.shape == (made.vocab_size,)
         assert (p > 0).all()
         assert abs(p.sum() - 1) < 1e-9
-        assert -np.log(p[token]) == pytest.approx(nats, abs=1e-9)  # revealing after `predict` learns the same, too
-        mixture.reveal(int(token))
+        assert -np.log(p[token]) == pytest.approx(nats, abs=1e-9)
+        assert mixture.cost(row, int(token)) == nats
 
 
 def test_predicting_changes_nothing() -> None:
     given = rows(60, 260)
     tokens = np.concatenate([[1], BYTES.encode("again and " * 6)])
     mixture = Mixture(BYTES, SMALL)
-    mixture.reveal(1)
+    mixture.begin(1)
     asked = []
     for number, (row, token) in enumerate(zip(given, tokens[1:].tolist(), strict=True)):
         for other in range(number % 3):
@@ -86,7 +86,7 @@ def test_it_begins_as_the_model_alone() -> None:
     given = rows(50, 260)
     for row in given:
         mixture = Mixture(BYTES, SMALL)
-        mixture.reveal(1)
+        mixture.begin(1)
         assert np.abs(np.log(mixture.predict(row)) - row).max() < 1e-4
 
 

@@ -91,8 +91,10 @@ def test_ranks_share_the_windows_and_lose_none(
     def work(device: Device) -> Score:
         return score(model, dataset, protocol, device, nats=nats[device.rank])
 
-    for together, own in zip(ranks(monkeypatch, 3, work), nats, strict=False):
+    first, *others = ranks(monkeypatch, 3, work)
+    for together, own in zip([first, *others], nats, strict=False):
         assert isinstance(together, Score)
+        assert together == first
         assert together.plain() == pytest.approx(alone.plain(), rel=1e-12)
         np.testing.assert_allclose(together.block_nats, alone.block_nats, rtol=1e-12)
         np.testing.assert_allclose(own, nats[3], rtol=1e-9)

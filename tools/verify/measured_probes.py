@@ -15,42 +15,39 @@ import numpy as np
 
 from base.errors import BadInput, CheckFailed
 from data.dataset import Dataset
-from eval.codec import compress, environment
-from eval.probe import FEWEST_TOKENS, NAMES, act, parser
+from eval.codec import compress
+from eval.probe import FEWEST_TOKENS, NAMES, probe_artifact
 from quant.unpack import Artifact
 from tools.verify.verdict import Finding
 
 PROBES = [name for name in NAMES if name not in ("codec", "fresh")]  # the codec has a rule of its own, below
 TOKENS, COINS = 1024, 128
 CODEC_BYTES, DOCUMENT_BYTES = 8_000, 2_000
-SLACK, SLACK_BYTES = 1.001, 64  # what the codec promises over the model's bits, beside our machine's name in it
+SLACK, SLACK_BYTES = 1.001, 64  # what the codec promises over the model's bits
 LIMIT_S = 600.0
 ROOT = Path(__file__).parents[2]
 
 
 def probed(seed: int, path: Path, dataset: Dataset, adapt: str) -> Iterator[Finding]:
     """`path`: a copy of the artifact."""
-    words = [str(path), "--data", str(dataset.path), "--tokens", str(max(FEWEST_TOKENS, min(TOKENS, len(dataset.val))))]
-    words += ["--coins", str(COINS), "--only", *PROBES, *(["--adapt", adapt] if adapt else [])]
+    tokens = max(FEWEST_TOKENS, min(TOKENS, len(dataset.val)))
     try:
-        answer = act(parser().parse_args(words))
+        report = probe_artifact(path, dataset, PROBES, tokens, COINS, adapt=adapt)
     except BadInput as bad:  # too little text, a scoring rule that cannot be carried out
         yield Finding("probe.begun", "unverified", f"seed {seed}: the probes cannot be run: {bad}", {"seed": seed})
         return
     except CheckFailed as failure:
-        if failure.answer is None:
-            yield Finding("probe.losses", "invalid", f"seed {seed}: {failure}", {"seed": seed})
-            return
-        answer = failure.answer
-    for name, found in answer["probes"].items():
-        evidence = {"seed": seed, **found["evidence"]}
-        if found["passed"] is False:
-            yield Finding(f"probe.{name}", "invalid", f"seed {seed}: {found['detail']}", evidence)
+        yield Finding("probe.losses", "invalid", f"seed {seed}: {failure}", {"seed": seed})
+        return
+    for name, found in report.probes.items():
+        evidence = {"seed": seed, **found.evidence}
+        if found.passed is False:
+            yield Finding(f"probe.{name}", "invalid", f"seed {seed}: {found.detail}", evidence)
         elif name == "boundary":
-            yield Finding("probe.boundary", "note", f"seed {seed}: {found['detail']}", evidence)
-    passed = sum(found["passed"] is True for found in answer["probes"].values())
-    said = f"seed {seed}: {passed} of {len(answer['probes'])} probes passed"
-    numbers = {"passed": passed, "seconds": answer["seconds"]}
+            yield Finding("probe.boundary", "note", f"seed {seed}: {found.detail}", evidence)
+    passed = sum(found.passed is True for found in report.probes.values())
+    said = f"seed {seed}: {passed} of {len(report.probes)} probes passed"
+    numbers = {"passed": passed, "seconds": report.seconds}
     yield Finding("probe.measured", "note", said, {f"probes_seed{seed}": numbers})
 
 
@@ -60,17 +57,17 @@ def codec_sample(
     text, documents = _some_text(dataset, rng)
     packed, given_back = path.with_suffix(".glz"), path.with_suffix(".txt")
     try:
-        data, coded = compress(artifact, text, None, None)
+        data, nats = compress(artifact, text)
     except (BadInput, ValueError, ArithmeticError) as error:  # forecasts that are no distributions
         yield Finding("codec.compress", "invalid", f"seed {seed}: validation text cannot be coded: {error!s:.200}")
         return
     evidence = {
         "documents": documents, "text_bytes": len(text), "coded_bytes": len(data),
-        "model_bytes": coded["model_nats"] / math.log(2) / 8,
+        "model_bytes": nats / math.log(2) / 8,
     }  # fmt: skip
     said = f"seed {seed}: {len(text):,} bytes of {documents} documents take {len(data):,}, the model says "
     said += f"{evidence['model_bytes']:,.0f}"
-    if len(data) - len(environment()) > evidence["model_bytes"] * SLACK + SLACK_BYTES:
+    if len(data) > evidence["model_bytes"] * SLACK + SLACK_BYTES:
         yield Finding("codec.length", "invalid", f"{said}: more than 0.1 % and {SLACK_BYTES} bytes beyond it", evidence)
         return
     packed.write_bytes(data)

@@ -15,7 +15,6 @@ import argparse
 import math
 import sys
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from base.progress import byte_progress
 from base.run_folder import ARTIFACT, named_or_newest
 from data.bytes import ByteTable
 from eval.any_bytes import to_tokens
-from eval.codec_format import DIGEST_BYTES, MOST_BYTES, CodedText, Rule, digest, read, write
+from eval.codec_format import DIGEST_BYTES, ENVIRONMENT_BYTES, MOST_BYTES, CodedText, Rule, digest, read, write
 from eval.lm_coder import MOST_ROW_TOKENS, Desynchronised, block_count, decode, encode, rows_for
 from eval.protocol import checked_context, checked_stride, longest_context
 from eval.range_coder import TOTAL
@@ -57,7 +56,6 @@ def act(args: argparse.Namespace) -> Answer:
         figures = {
             "bpb": 8 * len(out) / len(data) if data else None,
             "model_nats": nats,
-            "overhead_bits": 8 * len(out) - nats / math.log(2),
             "tokens": coded.tokens,
             **coded.rule._asdict(),
         }
@@ -94,7 +92,7 @@ def compress(
     coded = CodedText(
         artifact=_digest_of(artifact),
         text=digest(data),
-        environment=_fingerprints(),
+        environment=_digest_of_environment(),
         size_bytes=len(data),
         tokens=len(tokens),
         rule=rule,
@@ -139,18 +137,17 @@ def choose_rule(artifact: Artifact, tokens: int, stride: int | None, context: in
     return Rule(context, checked_stride(stride, context), 1)
 
 
-def environment() -> tuple[str, str]:
-    """The names of what the last bits of a prediction depend on."""
-    return f"torch {torch.__version__}", f"processor {torch.backends.cpu.get_cpu_capability()}"
-
-
-def _fingerprints() -> tuple[int, int]:
-    library, processor = environment()
-    return zlib.crc32(library.encode()) & 0xFFFF, zlib.crc32(processor.encode()) & 0xFFFF
+def environment() -> str:
+    """The name of what the last bits of a prediction depend on, as far as it has one."""
+    return f"torch {torch.__version__}, processor {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _digest_of(artifact: Artifact) -> bytes:
     return bytes.fromhex(artifact.sha256)[:DIGEST_BYTES]
+
+
+def _digest_of_environment() -> bytes:
+    return digest(environment().encode())[:ENVIRONMENT_BYTES]
 
 
 def _require_plausible(coded: CodedText, artifact: Artifact) -> None:
@@ -176,12 +173,10 @@ def _require_plausible(coded: CodedText, artifact: Artifact) -> None:
 
 
 def _explain_difference(coded: CodedText) -> str:
-    names = zip(environment(), _fingerprints(), coded.environment, strict=True)
-    changed = [name for name, here, there in names if here != there]
-    if changed:
-        why = f"it was not compressed with {' and '.join(changed)}, as there is here"
+    if coded.environment == _digest_of_environment():
+        why = f"{environment()} are the same here, so it is another make of processor"
     else:
-        why = f"{' and '.join(environment())} are the same, so it is another make of processor"
+        why = f"it was compressed with another torch or processor than here ({environment()})"
     return f"the predictions differ from those that it was compressed with: {why}; decompress it there"
 
 

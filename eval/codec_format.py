@@ -18,9 +18,10 @@ from base.errors import BadInput
 MAGIC = b"GLZ"
 VERSION = 2
 PREFIX = struct.Struct("<3s B I")
-FIELDS = struct.Struct("<8s 8s 2H 2I 3I")
+FIELDS = struct.Struct("<8s 8s 4s 2I 3I")
 LENGTH = struct.Struct("<I")
 DIGEST_BYTES = 8
+ENVIRONMENT_BYTES = 4
 MOST_BYTES = (1 << 32) - 1  # of a text
 
 
@@ -36,7 +37,7 @@ class Rule(NamedTuple):
 class CodedText:
     artifact: bytes  # the first DIGEST_BYTES of its SHA-256
     text: bytes  # the same of the text
-    environment: tuple[int, int]  # 16-bit fingerprints of torch and of the processor's capability
+    environment: bytes  # the same of the names of torch and processor, ENVIRONMENT_BYTES of it
     size_bytes: int  # of the text
     tokens: int
     rule: Rule
@@ -48,26 +49,26 @@ def digest(data: bytes) -> bytes:
 
 
 def write(coded: CodedText) -> bytes:
-    body = FIELDS.pack(coded.artifact, coded.text, *coded.environment, coded.size_bytes, coded.tokens, *coded.rule)
+    body = FIELDS.pack(coded.artifact, coded.text, coded.environment, coded.size_bytes, coded.tokens, *coded.rule)
     body += b"".join(LENGTH.pack(len(stream)) + stream for stream in coded.streams)
     return PREFIX.pack(MAGIC, VERSION, zlib.crc32(body)) + body
 
 
 def read(data: bytes) -> CodedText:
     """Refuse a file that is cut short, damaged or of another kind. Whether its numbers make sense is not checked."""
-    magic, version, checksum = PREFIX.unpack(data[: PREFIX.size].ljust(PREFIX.size, b"\0"))
+    magic, version, stored = PREFIX.unpack(data[: PREFIX.size].ljust(PREFIX.size, b"\0"))
     body = data[PREFIX.size :]
     if magic != MAGIC:
         raise BadInput(f"not a compressed file: it begins with {data[:3]!r}, not {MAGIC!r}")
     if version != VERSION:
         raise BadInput(f"a compressed file of format version {version}; this reader knows version {VERSION}")
-    if len(body) < FIELDS.size or zlib.crc32(body) != checksum:
+    if len(body) < FIELDS.size or zlib.crc32(body) != stored:
         raise BadInput("the compressed file is damaged or cut short: its checksum is not that of its bytes")
-    artifact, text, torch, processor, size_bytes, tokens, *rule = FIELDS.unpack_from(body)
+    artifact, text, environment, size_bytes, tokens, *rule = FIELDS.unpack_from(body)
     return CodedText(
         artifact=artifact,
         text=text,
-        environment=(torch, processor),
+        environment=environment,
         size_bytes=size_bytes,
         tokens=tokens,
         rule=Rule(*rule),
@@ -76,7 +77,7 @@ def read(data: bytes) -> CodedText:
 
 
 def _read_streams(data: bytes) -> list[bytes]:
-    streams = []
+    streams = list[bytes]()
     at = 0
     while at < len(data):
         begin = at + LENGTH.size

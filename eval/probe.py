@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -67,23 +66,12 @@ DOCUMENT_TOKENS = 512  # of each of them
 CODEC_TOKENS = 192
 
 
-class Subject(NamedTuple):
-    """The scorer under test."""
-
-    name: str
-    scorer: Scorer
-    variants: Sequence[Scorer] = ()  # the same with other batch sizes
-
-
 @dataclass(frozen=True)
 class Report:
     subject: str
     passed: bool
     probes: dict[str, Finding]
     seconds: float
-
-    def failures(self) -> list[str]:
-        return [f"{name}: {finding.detail}" for name, finding in self.probes.items() if finding.passed is False]
 
 
 def probe_artifact(
@@ -98,23 +86,21 @@ def probe_artifact(
     fresh: str | None = None,
 ) -> Report:
     """Probe an artifact's scorer, with its own context and stride, on a dataset of its own tokenizer."""
-    subject = artifact_subject(path, open_artifact(path), dataset, adapt)
-    return probe_scorer(subject, dataset, names, tokens, coins, tolerance, seed, fresh)
+    name, scorer = artifact_scorer(path, open_artifact(path), dataset, adapt)
+    return probe_scorer(name, scorer, dataset, names, tokens, coins, tolerance, seed, fresh)
 
 
-def artifact_subject(path: Path, artifact: Artifact, dataset: Dataset, adapt: str | None) -> Subject:
+def artifact_scorer(path: Path, artifact: Artifact, dataset: Dataset, adapt: str | None) -> tuple[str, Scorer]:
+    """A name for the scorer, and the scorer."""
     dataset.require(artifact.tokenizer.vocab_size, artifact.tokenizer.bos_id)
     context = checked_context(artifact, None)
     stride = checked_stride(own_stride(artifact), context)
     name = f"{path}, context {context}, stride {stride}"
     batch_tokens = EvalConfig().batch_tokens
-    if adapt:
-        adapted = Adapted(ADAPTATIONS[adapt], artifact.model, artifact.tokenizer, context, stride, batch_tokens)
-        return Subject(f"{name}, {adapt}", adapted)
-    scorer, one_by_one = (
-        ModelScorer(artifact.model, dataset.table, context, stride, size) for size in (batch_tokens, 1)
-    )
-    return Subject(name, scorer, [one_by_one])
+    if not adapt:
+        return name, ModelScorer(artifact.model, dataset.table, context, stride, batch_tokens)
+    adapted = Adapted(ADAPTATIONS[adapt], artifact.model, artifact.tokenizer, context, stride, batch_tokens)
+    return f"{name}, {adapt}", adapted
 
 
 def load_scorer(name: str, dataset: Dataset) -> Scorer:
@@ -136,7 +122,8 @@ def load_scorer(name: str, dataset: Dataset) -> Scorer:
 
 
 def probe_scorer(
-    subject: Subject,
+    name: str,
+    scorer: Scorer,
     dataset: Dataset,
     names: Sequence[str] = NAMES,
     tokens: int = SAMPLE_TOKENS,
@@ -145,9 +132,10 @@ def probe_scorer(
     seed: int | None = None,
     fresh: str | None = None,
 ) -> Report:
-    """Run the probes in `names` on a sample of the validation side; `seed` None: positions and coins are random.
+    """Run the probes in `names` on a sample of the validation side.
 
-    tokens: of the sample; tolerance: nats of rounding to allow; fresh: a SOURCE of unseen documents (data/corpus.py).
+    `tokens`: of the sample; `tolerance`: nats of rounding to allow; `seed` None: positions and coins are random;
+    `fresh`: a SOURCE of unseen documents (data/corpus.py).
     """
     if tokens < FEWEST_TOKENS:
         raise BadInput(f"--tokens {tokens}: a sample has at least {FEWEST_TOKENS}")
@@ -158,23 +146,22 @@ def probe_scorer(
     if seed is not None and seed < 0:
         raise BadInput(f"--seed {seed}: use an integer from 0 on")
     started = time.monotonic()
-    probes = _prepare(subject, dataset, tokens, coins, tolerance, seed, fresh)
+    probes = _prepare(scorer, dataset, tokens, coins, tolerance, seed, fresh)
     findings = {}
-    for name in sorted(names, key=NAMES.index):
+    for probe in sorted(names, key=NAMES.index):
         began = time.monotonic()
-        finding = probes[name]()
-        print(f"{name}: {_verdict(finding)}", file=sys.stderr, flush=True)
+        finding = probes[probe]()
+        print(f"{probe}: {_verdict(finding)}", file=sys.stderr, flush=True)
         evidence = json.loads(json.dumps(finding.evidence), parse_constant=str)  # an infinite loss as a word
-        findings[name] = replace(finding, evidence=evidence, seconds=round(time.monotonic() - began, 2))
+        findings[probe] = replace(finding, evidence=evidence, seconds=round(time.monotonic() - began, 2))
     passed = all(finding.passed is not False for finding in findings.values())
-    return Report(subject.name, passed, findings, round(time.monotonic() - started, 2))
+    return Report(name, passed, findings, round(time.monotonic() - started, 2))
 
 
 def _prepare(
-    subject: Subject, dataset: Dataset, tokens: int, coins: int, tolerance: float, seed: int | None, fresh: str | None
+    scorer: Scorer, dataset: Dataset, tokens: int, coins: int, tolerance: float, seed: int | None, fresh: str | None
 ) -> dict[str, Callable[[], Finding]]:
     """Draw the sample and the documents, measure the baseline, and bind each probe to what it needs."""
-    scorer = subject.scorer
     mark = dataset.mark
     rng = np.random.default_rng(seed)
     secret = np.random.default_rng(None if seed is None else [seed, 1])
@@ -184,15 +171,16 @@ def _prepare(
     if not documents or len(stream) < tokens:
         raise BadInput(f"{dataset.path}: {len(stream)} validation tokens are too few for a sample of {tokens}")
     start = int(rng.integers(0, len(stream) - tokens + 1))
-    sample = _slice_around(stream, start, tokens)
-    source = _slice_around(stream, start, SOURCE_TOKENS)
+    sample = stream[start : start + tokens].astype(np.int64)
+    source_start = max(0, min(start, len(stream) - SOURCE_TOKENS))
+    source = stream[source_start : source_start + SOURCE_TOKENS].astype(np.int64)
     kinds = len(np.unique(sample))
     if kinds < FEWEST_KINDS:
         raise BadInput(
             f"{dataset.path}: the sample has {kinds} different tokens, fewer than {FEWEST_KINDS}; try --tokens"
         )
     val = [documents[i][:DOCUMENT_TOKENS] for i in rng.permutation(len(documents))[:DOCUMENTS]]
-    baseline = measure_baseline(scorer, sample, tolerance, subject.variants)
+    baseline = measure_baseline(scorer, sample, tolerance)
     return {
         "repeat": lambda: check_repeat(baseline),
         "coverage": lambda: check_coverage(scorer, baseline, rng),
@@ -206,12 +194,6 @@ def _prepare(
         "codec": lambda: check_codec(scorer, sample[:CODEC_TOKENS]),
         "fresh": lambda: _check_fresh_source(scorer, dataset, val, fresh),
     }
-
-
-def _slice_around(stream: Tokens, start: int, count: int) -> Tokens:
-    """`count` tokens from `start` on, or from before it where the stream ends."""
-    start = max(0, min(start, len(stream) - count))
-    return stream[start : start + count].astype(np.int64)
 
 
 def _check_fresh_source(scorer: Scorer, dataset: Dataset, val: Sequence[Tokens], source: str | None) -> Finding:
@@ -245,15 +227,19 @@ def act(args: argparse.Namespace) -> Report:
         path = named_or_newest(args.artifact, ARTIFACT)
         artifact = open_artifact(path)
         dataset = matching_dataset(args.data, artifact)
-        subject = artifact_subject(path, artifact, dataset, args.adapt)
+        name, scorer = artifact_scorer(path, artifact, dataset, args.adapt)
     elif args.artifact is not None or args.adapt is not None or args.data is None:
         raise BadInput("--scorer takes the place of ARTIFACT and --adapt, and needs --data DIR")
     else:
         dataset = open_dataset(args.data)
-        subject = Subject(args.scorer, load_scorer(args.scorer, dataset))
-    report = probe_scorer(subject, dataset, args.only, args.tokens, args.coins, args.tolerance, args.seed, args.fresh)
-    if not report.passed:
-        raise CheckFailed("; ".join(report.failures()), report)
+        name = args.scorer
+        scorer = load_scorer(name, dataset)
+    report = probe_scorer(
+        name, scorer, dataset, args.only, args.tokens, args.coins, args.tolerance, args.seed, args.fresh
+    )
+    failures = [f"{name}: {finding.detail}" for name, finding in report.probes.items() if finding.passed is False]
+    if failures:
+        raise CheckFailed("; ".join(failures), report)
     return report
 
 

@@ -52,13 +52,9 @@ def nats_by_target(scored: Scored, targets: int) -> Floats:
     return nats
 
 
-def measure_baseline(
-    scorer: Scorer, tokens: Tokens, tolerance_nats: float, variants: Sequence[Scorer] = ()
-) -> Baseline:
-    """`variants`: the same scorer with other batch sizes; where it differs from them, that is noise as well."""
-    nats = nats_by_target(scorer.score(tokens), len(tokens) - 1)
-    repeats = [nats_by_target(other.score(tokens), len(nats)) for other in (scorer, *variants)]
-    noise = max(float(_changes(nats, repeat).max(initial=0.0)) for repeat in repeats)
+def measure_baseline(scorer: Scorer, tokens: Tokens, tolerance_nats: float) -> Baseline:
+    nats, again = (nats_by_target(scorer.score(tokens), len(tokens) - 1) for _ in range(2))
+    noise = float(_changes(nats, again).max(initial=0.0))
     return Baseline(tokens, nats, noise, max(tolerance_nats, 2 * min(noise, MOST_NOISE_NATS)))
 
 
@@ -113,7 +109,16 @@ def check_bytes(scorer: Scorer, tokenizer: Tokenizer, documents: Sequence[Tokens
             detail = f"{name}: its tokens do not decode to the {len(data)} bytes of the byte table"
             return Finding("bytes", False, detail, {"document": number - 1})
         if not _is_right_count(scorer, table, ids, mark):
-            return _find_wrong_count(scorer, table, ids, mark, name)
+            end = next(end for end in range(1, len(ids) + 1) if not _is_right_count(scorer, table, ids[:end], mark))
+            token = int(ids[end - 1])
+            claimed = _count_bytes(scorer, ids[:end], mark)
+            exact = int(table.exact_bytes(ids[:end]).sum())
+            detail = (
+                f"{name}: the scorer counts {claimed:,} bytes in its first {end} tokens, which have {exact:,}; "
+                f"the first wrong count is with token {token} ({table.join([token])!r})"
+            )
+            evidence = {"position": end - 1, "token": token, "claimed": claimed, "bytes": exact}
+            return Finding("bytes", False, detail, evidence)
         total += len(data)
     detail = f"{total:,} bytes in {len(texts)} texts, each counted as the decoded text has them"
     return Finding("bytes", True, detail, {"bytes": total})
@@ -126,26 +131,6 @@ def _count_bytes(scorer: Scorer, ids: Tokens, mark: int) -> int:
 def _is_right_count(scorer: Scorer, table: ByteTable, ids: Tokens, mark: int) -> bool:
     exact, contest = table.totals(ids, mark)
     return _count_bytes(scorer, ids, mark) in {exact, min(exact, contest)}
-
-
-def _find_wrong_count(scorer: Scorer, table: ByteTable, ids: Tokens, mark: int, name: str) -> Finding:
-    """Find a token at which the count becomes wrong, by bisection."""
-    right = 0
-    wrong = len(ids)
-    while wrong - right > 1:
-        middle = (right + wrong) // 2
-        if _is_right_count(scorer, table, ids[:middle], mark):
-            right = middle
-        else:
-            wrong = middle
-    token = int(ids[right])
-    claimed = _count_bytes(scorer, ids[:wrong], mark)
-    exact, _ = table.totals(ids[:wrong], mark)
-    detail = (
-        f"{name}: the scorer counts {claimed:,} bytes in its first {wrong} tokens, which have {exact:,}; "
-        f"the counts differ from token {token} ({table.join([token])!r}) on"
-    )
-    return Finding("bytes", False, detail, {"position": right, "token": token, "claimed": claimed, "bytes": exact})
 
 
 def check_normalisation(scorer: Scorer, baseline: Baseline, rng: np.random.Generator, positions: int = 32) -> Finding:

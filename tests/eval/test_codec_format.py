@@ -10,13 +10,12 @@ from base.errors import BadInput
 from eval.codec_format import MAGIC, PREFIX, VERSION, CodedText, Rule, read, write
 
 DIGEST = st.binary(min_size=8, max_size=8)
-SHORT = st.integers(0, (1 << 16) - 1)
 NUMBER = st.integers(0, (1 << 32) - 1)
 ANY = st.builds(
     CodedText,
     artifact=DIGEST,
     text=DIGEST,
-    environment=st.tuples(SHORT, SHORT),
+    environment=st.binary(min_size=4, max_size=4),
     size_bytes=NUMBER,
     tokens=NUMBER,
     rule=st.builds(Rule, NUMBER, NUMBER, NUMBER),
@@ -25,7 +24,7 @@ ANY = st.builds(
 EXAMPLE = CodedText(
     artifact=b"artifact",
     text=b"thetext.",
-    environment=(0x0201, 0x0403),
+    environment=b"here",
     size_bytes=300,
     tokens=200,
     rule=Rule(context=16, stride=8, rows=2),
@@ -39,7 +38,7 @@ def test_what_is_written_is_read(coded: CodedText) -> None:
 
 
 def test_the_layout_never_changes() -> None:
-    numbers = b"\x01\x02\x03\x04\x2c\x01\0\0\xc8\0\0\0\x10\0\0\0\x08\0\0\0\x02\0\0\0"
+    numbers = b"here\x2c\x01\0\0\xc8\0\0\0\x10\0\0\0\x08\0\0\0\x02\0\0\0"
     body = b"artifactthetext." + numbers + b"\x04\0\0\0abcd\x04\0\0\0efgh"
     assert write(EXAMPLE) == b"GLZ\x02" + zlib.crc32(body).to_bytes(4, "little") + body
 

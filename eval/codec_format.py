@@ -37,7 +37,7 @@ class Rule(NamedTuple):
 class CodedText:
     artifact: bytes  # the first DIGEST_BYTES of its SHA-256
     text: bytes  # the same of the text
-    environment: bytes  # the same of the names of torch and processor, ENVIRONMENT_BYTES of it
+    environment: bytes  # of the names of torch and processor, the first ENVIRONMENT_BYTES
     size_bytes: int  # of the text
     tokens: int
     rule: Rule

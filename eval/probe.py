@@ -257,13 +257,19 @@ def parser() -> OneLineParser:
     flags.add_argument("--adapt", choices=ADAPTATIONS, help="probe the artifact as it adapts (eval/adapt.py)")
     flags.add_argument("--data", metavar="DIR", help="the dataset (default: that of the artifact's run)")
     flags.add_argument("--fresh", metavar="SOURCE", help="documents of the same kind that were in no training")
-    flags.add_argument("--tokens", type=int, default=SAMPLE_TOKENS, help="of the sample (default %(default)s)")
-    flags.add_argument("--coins", type=int, default=COINS, help="of the canary (default %(default)s)")
+    flags.add_argument("--tokens", type=int, default=SAMPLE_TOKENS, help="length of the sample (default %(default)s)")
+    flags.add_argument("--coins", type=int, default=COINS, help="secret coins in the canary (default %(default)s)")
     flags.add_argument(
-        "--tolerance", type=float, default=TOLERANCE_NATS, metavar="NATS", help="rounding to allow (%(default)s)"
+        "--tolerance",
+        type=float,
+        default=TOLERANCE_NATS,
+        metavar="NATS",
+        help="rounding to allow (default %(default)s)",
     )
-    flags.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
-    flags.add_argument("--seed", type=int, help="of positions and coins (default: random)")
+    flags.add_argument(
+        "--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=f"the probes to run: {', '.join(NAMES)}"
+    )
+    flags.add_argument("--seed", type=int, help="for positions and coins (default: random)")
     return flags
 
 

@@ -1,7 +1,7 @@
-"""Any bytes as tokens of a tokenizer, and so that the tokens' bytes are those bytes again.
+"""Any bytes as tokens of a tokenizer, such that the tokens' bytes are those bytes again.
 
-What is UTF-8 goes through `encode`; what is not, and what the tokenizer would give back otherwise (the contest's
-normalise), goes as single bytes. The way back is `ByteTable.join`.
+UTF-8 goes through `encode`. Other bytes, and text that the tokenizer would not give back (the contest's normalises),
+become one token per byte. The way back is `ByteTable.join`.
 """
 
 import re
@@ -12,12 +12,12 @@ from base.errors import BadInput
 from data.bytes import ByteTable
 from data.tokenizer import Ids, Tokenizer
 
-NOT_UTF8 = re.compile("([\udc80-\udcff]+)")  # how `surrogateescape` spells bytes that are no text
+NOT_UTF8 = re.compile("([\udc80-\udcff]+)")  # how `surrogateescape` spells bytes that are not UTF-8
 LINES = re.compile("(\n)")
 
 
 def to_tokens(data: bytes, tokenizer: Tokenizer, table: ByteTable) -> Ids:
-    """Ids without BOS; none of them is empty, and `table.join` of them is `data`."""
+    """Ids without BOS. None of them is empty, and `table.join` of them is `data`."""
     single = {piece.data[0]: token for token, piece in enumerate(tokenizer.pieces()) if len(piece.data) == 1}
     parts: list[Ids] = [np.empty(0, np.uint16)]
     for number, run in enumerate(NOT_UTF8.split(data.decode("utf-8", "surrogateescape"))):
@@ -33,7 +33,8 @@ def to_tokens(data: bytes, tokenizer: Tokenizer, table: ByteTable) -> Ids:
 
 
 def _one_by_one(data: bytes, single: dict[int, int]) -> Ids:
-    if missing := set(data) - single.keys():
+    missing = set(data) - single.keys()
+    if missing:
         raise BadInput(
             f"the artifact's tokenizer has no token for the byte 0x{min(missing):02x}; "
             "such text needs an artifact whose tokenizer falls back to bytes"

@@ -1,216 +1,210 @@
-"""Tokens <-> range-coded streams by a model's forecasts: many rows at once, a token a step, with the KV cache.
+"""Tokens <-> range-coded streams by a model's predictions: many rows at once, one token per step, with the KV cache.
 
-    coded = encode(model, bos, tokens, rule, advance)           decode(model, bos, streams, n, rule, advance) -> tokens
+    streams, nats = encode(model, bos, tokens, rule, advance)
+    tokens = decode(model, bos, streams, count, rule, advance)
 
-The tokens are cut into rows of equal length, each of which begins with BOS and is forecast on its own, by the windows
-of eval.windows: a window is fed what it only reads in one piece, then a token a step. With one row this is the score's
-own rule. Rows go in blocks, a block has one stream, and blocks share nothing, so threads may take one each.
+The tokens are cut into rows of equal length. Each row begins with BOS and is predicted on its own, from the windows of
+eval.windows: what a window only reads is fed in one piece, then a token per step. With one row this is the score's own
+rule. Rows go in blocks; a block has one stream, and blocks share nothing, so each can have a thread of its own.
 
-Encoder and decoder run the very same steps (`_walk`): same shapes, same order, one thread an operation, so a file does
-not depend on how many cores there are. Another processor or torch may still give other last bits: every so many bits
-the streams hold 16 bits of a checksum of the frequencies used so far, and a decoder that has others stops there.
+Encoder and decoder run the same steps (`_walk`): same shapes, same order, one thread per operation, so that a file does
+not depend on the number of cores. Another processor or torch can still give other last bits: every 2^15 bits the
+streams contain 16 bits of a checksum of the frequencies used so far, and a decoder with other frequencies stops there.
 """
 
 import math
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from data.encoding import cores
+from eval.codec_format import Rule
 from eval.range_coder import TOTAL, Counts, Decoder, Encoder, frequencies
+from eval.windows import plan_windows
 from model.cache import Cache
 from model.gpt import GPT
 
 Tokens = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
-Advance = Callable[[Tokens], None]  # is told the tokens of each step as they are done
-Turn = Callable[[Floats], Tokens]  # log-probabilities (R, V) -> the tokens that came (R,)
+Advance = Callable[[Tokens], None]  # called with the tokens of each step
 T = TypeVar("T")
 
-BLOCK_ROWS = 32  # what a step's matrices need to be quick; more would not fit a core's share of the cache
-ROW_TOKENS, MANY_ROWS, LONG_ROW_TOKENS = 1024, 64, 4096  # a cold start costs about 50 bits: 1 % of such a row, 0.25 %
-CHECK_EVERY_BITS = 1 << 15  # 16 bits for so many: 0.05 %
-EVEN = np.full(256, TOTAL // 256, np.int64)  # frequencies of a checksum's byte
-
-
-class Rule(NamedTuple):
-    context: int
-    stride: int
-    rows: int
-
-
-class Coded(NamedTuple):
-    streams: list[bytes]
-    nats: float  # of the model's own probabilities
+BLOCK_ROWS = 32  # enough for fast matrix products; more would not fit into a core's share of the cache
+# A row's first tokens have little context, which costs about 50 bits: 1 % of a row of 1,024 tokens, 0.25 % of 4,096.
+ROW_TOKENS = 1024
+MANY_ROWS = 64
+LONG_ROW_TOKENS = 4096
+MOST_ROW_TOKENS = 1 << 20  # the windows of a row are planned at once, and a forged length must not fill the memory
+CHECK_EVERY_BITS = 1 << 15  # 16 bits per 2^15: 0.05 %
+UNIFORM = np.full(256, TOTAL // 256, np.int64)  # frequencies of a checksum's byte
 
 
 class Desynchronised(Exception):
-    """The decoder's forecasts are not those that the encoder had."""
+    """The decoder's predictions are not the encoder's."""
 
 
 def rows_for(tokens: int) -> int:
-    """How many rows a text should be cut into: enough to be quick, so few that cold starts cost little."""
+    """The number of rows to cut a text into: enough to be fast, and few enough to lose little at their starts."""
     return max(1, min(tokens // ROW_TOKENS, MANY_ROWS), tokens // LONG_ROW_TOKENS)
 
 
 def block_count(tokens: int, rows: int) -> int:
-    """Even, where there are rows enough: two cores shall be busy to the end."""
+    """An even number where there are enough rows, so that two cores are busy to the end."""
     return min(rows, tokens, 2 * math.ceil(rows / (2 * BLOCK_ROWS)))
 
 
-def encode(model: GPT, bos: int, tokens: Tokens, rule: Rule, advance: Advance) -> Coded:
-    blocks = _blocks(len(tokens), rule.rows)
+def encode(model: GPT, bos: int, tokens: Tokens, rule: Rule, advance: Advance) -> tuple[list[bytes], float]:
+    """The stream of each block, and the nats of all tokens by the model's own probabilities."""
+    blocks = _row_lengths(len(tokens), rule.rows)
     edges = np.cumsum([0, *map(sum, blocks)])
 
     def work(number: int, advance: Advance) -> tuple[bytes, float]:
-        writer = _Writer(np.split(tokens[edges[number] : edges[number + 1]], np.cumsum(blocks[number])[:-1]), advance)
-        _walk(model, bos, rule, blocks[number], writer.turn)
-        return writer.encoder.finish(), writer.nats
+        block = tokens[edges[number] : edges[number + 1]]
+        side = _EncoderSide(np.split(block, np.cumsum(blocks[number])[:-1]), advance)
+        _walk(model, bos, rule, blocks[number], side)
+        return side.encoder.finish(), side.nats
 
-    done = _in_threads(work, len(blocks), advance)
-    return Coded([stream for stream, _ in done], math.fsum(nats for _, nats in done))
+    done = _run_in_threads(work, len(blocks), advance)
+    return [stream for stream, _ in done], math.fsum(nats for _, nats in done)
 
 
 def decode(model: GPT, bos: int, streams: Sequence[bytes], tokens: int, rule: Rule, advance: Advance) -> Tokens:
-    blocks = _blocks(tokens, rule.rows)
+    blocks = _row_lengths(tokens, rule.rows)
 
     def work(number: int, advance: Advance) -> Tokens:
-        reader = _Reader(streams[number], advance)
+        side = _DecoderSide(streams[number], advance)
         try:
-            _walk(model, bos, rule, blocks[number], reader.turn)
-        except ValueError as error:  # what constriction raises where no symbol has such bits
+            _walk(model, bos, rule, blocks[number], side)
+        except ValueError as error:  # no symbol has such bits
             raise Desynchronised(str(error)) from None
-        return reader.rows()
+        rows = range(len(blocks[number]))
+        return np.concatenate([[column[row] for column in side.columns if row < len(column)] for row in rows])
 
-    return np.concatenate([np.empty(0, np.int64), *_in_threads(work, len(blocks), advance)])
+    return np.concatenate([np.empty(0, np.int64), *_run_in_threads(work, len(blocks), advance)])
 
 
-def _blocks(tokens: int, rows: int) -> list[list[int]]:
+def _row_lengths(tokens: int, rows: int) -> list[list[int]]:
     """The length of every row, by blocks; rows differ by one token at most, longer ones first."""
-    lengths = [tokens // rows + (row < tokens % rows) for row in range(min(rows, tokens))]
+    lengths = [tokens // rows + (1 if row < tokens % rows else 0) for row in range(min(rows, tokens))]
     count = block_count(tokens, rows)
-    edges = [len(lengths) * block // count for block in range(count + 1)] if count else [0]
-    return [lengths[begin:end] for begin, end in zip(edges[:-1], edges[1:], strict=True)]
-
-
-def windows(targets: int, context: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """eval.windows' plan, a window (start, end, score_from) at a time: a forged length must not fill the memory."""
-    start, score_from = 0, 0
-    while score_from < targets:
-        end = min(start + context, targets)
-        yield start, end, score_from
-        start, score_from = start + stride, end
+    return [lengths[len(lengths) * block // count : len(lengths) * (block + 1) // count] for block in range(count)]
 
 
 @torch.no_grad()
-def _walk(model: GPT, bos: int, rule: Rule, lengths: Sequence[int], turn: Turn) -> None:
-    """Forecast every token of a block's rows and take turns: `turn` is given the forecasts and says what came."""
-    seen = [np.full(len(lengths), bos, np.int64)]  # a column of the rows each
-    for start, end, score_from in windows(lengths[0], rule.context, rule.stride):
+def _walk(model: GPT, bos: int, rule: Rule, lengths: Sequence[int], side: "_Side") -> None:
+    """Predict every token of a block's rows, and give each step's predictions to `side`, which codes its tokens."""
+    seen = [np.full(len(lengths), bos, np.int64)]  # the columns of the rows
+    plan = plan_windows(lengths[0], rule.context, rule.stride)
+    for start, end, score_from in zip(plan.start, plan.end, plan.score_from, strict=True):
         cache = Cache()
         fed = np.stack(seen[start : score_from + 1], axis=1)  # (R, score_from + 1 - start)
         for target in range(score_from, end):
             logits = model.logits(model.trunk(torch.from_numpy(fed), cache)[:, -1])  # (R, V)
-            going = sum(length > target for length in lengths)  # all, but for the last column of uneven rows
+            unfinished = sum(length > target for length in lengths)  # the last column may lack the shorter rows
             column = np.zeros(len(lengths), np.int64)
-            column[:going] = turn(logits[:going].double().log_softmax(-1).numpy())
+            column[:unfinished] = side.step(logits[:unfinished].double().log_softmax(-1).numpy())
             seen.append(column)
             fed = column[:, None]
 
 
-class _Checksum:
-    """Of the frequencies that were used; due every CHECK_EVERY_BITS of the stream, as both sides can tell."""
+class _Side(ABC):
+    """The encoder or the decoder of a block: all that both do in the same way."""
 
-    def __init__(self) -> None:
-        self._sum = 0
-        self._bits = 0
+    def __init__(self, advance: Advance) -> None:
+        self.columns = list[Tokens]()
+        self.nats = 0.0
+        self._advance = advance
+        self._checksum = 0  # CRC-32 of the frequencies used so far
+        self._unchecked_bits = 0
 
-    def due(self, counts: Counts, tokens: Tokens) -> list[int]:
-        """The two bytes to be coded next, if it is time."""
-        used = np.take_along_axis(counts, tokens[:, None], -1)
-        self._sum = zlib.crc32(used.astype("<i8").tobytes(), self._sum)
-        self._bits += int((TOTAL.bit_length() - 1 - np.frexp(used)[1]).sum())  # rounded down, without a logarithm
-        if self._bits < CHECK_EVERY_BITS:
-            return []
-        self._bits = 0
-        return [self._sum & 255, self._sum >> 8 & 255]
+    @abstractmethod
+    def code(self, row: int, counts: Counts) -> int:
+        """Encode or decode the row's next token, and return it."""
+
+    @abstractmethod
+    def check(self, value: int) -> None:
+        """Encode a byte of the checksum, or decode one and compare."""
+
+    def step(self, log_p: Floats) -> Tokens:
+        """Code one token per row, given its log-probabilities (R, V), and return the tokens (R,)."""
+        counts = frequencies(np.exp(log_p))
+        tokens = np.array([self.code(row, row_counts) for row, row_counts in enumerate(counts)])
+        self.nats -= float(log_p[np.arange(len(log_p)), tokens].sum())
+        self.columns.append(tokens)
+        self._update_checksum(np.take_along_axis(counts, tokens[:, None], -1))
+        self._advance(tokens)
+        return tokens
+
+    def _update_checksum(self, used: Counts) -> None:
+        self._checksum = zlib.crc32(used.astype("<i8").tobytes(), self._checksum)
+        self._unchecked_bits += int(
+            (TOTAL.bit_length() - 1 - np.frexp(used)[1]).sum()
+        )  # rounded down: exact arithmetic
+        if self._unchecked_bits >= CHECK_EVERY_BITS:
+            self._unchecked_bits = 0
+            self.check(self._checksum & 255)
+            self.check(self._checksum >> 8 & 255)
 
 
-class _Writer:
+class _EncoderSide(_Side):
     def __init__(self, rows: Sequence[Tokens], advance: Advance) -> None:
-        self.encoder, self.nats = Encoder(), 0.0
-        self._rows, self._advance, self._check, self._at = rows, advance, _Checksum(), 0
+        super().__init__(advance)
+        self.encoder = Encoder()
+        self._rows = rows
 
-    def turn(self, logs: Floats) -> Tokens:
-        tokens = np.array([row[self._at] for row in self._rows[: len(logs)]])
-        counts = frequencies(np.exp(logs))
-        for row, token in zip(counts, tokens.tolist(), strict=True):
-            self.encoder.add(row, token)
-        for value in self._check.due(counts, tokens):
-            self.encoder.add(EVEN, value)
-        self.nats -= float(logs[np.arange(len(logs)), tokens].sum())
-        self._at += 1
-        self._advance(tokens)
-        return tokens
+    def code(self, row: int, counts: Counts) -> int:
+        token = int(self._rows[row][len(self.columns)])
+        self.encoder.add(counts, token)
+        return token
+
+    def check(self, value: int) -> None:
+        self.encoder.add(UNIFORM, value)
 
 
-class _Reader:
+class _DecoderSide(_Side):
     def __init__(self, stream: bytes, advance: Advance) -> None:
-        self._decoder, self._columns = Decoder(stream), list[Tokens]()
-        self._advance, self._check = advance, _Checksum()
+        super().__init__(advance)
+        self._decoder = Decoder(stream)
 
-    def turn(self, logs: Floats) -> Tokens:
-        counts = frequencies(np.exp(logs))
-        tokens = np.array([self._decoder.take(row) for row in counts])
-        for value in self._check.due(counts, tokens):
-            if self._decoder.take(EVEN) != value:
-                raise Desynchronised("a checksum within the stream is another")
-        self._columns.append(tokens)
-        self._advance(tokens)
-        return tokens
+    def code(self, row: int, counts: Counts) -> int:
+        return self._decoder.take(counts)
 
-    def rows(self) -> Tokens:
-        """One row after another."""
-        return np.concatenate([[c[row] for c in self._columns if row < len(c)] for row in range(len(self._columns[0]))])
+    def check(self, value: int) -> None:
+        if self._decoder.take(UNIFORM) != value:
+            raise Desynchronised("a checksum within the stream differs")
 
 
 class _Stopped(Exception):
     pass
 
 
-def _in_threads(work: Callable[[int, Advance], T], count: int, advance: Advance) -> list[T]:
-    """Blocks on all cores, each operation on one; the first failure (or Ctrl-C) ends them all."""
-    stopped, threads = threading.Event(), torch.get_num_threads()
+def _run_in_threads(work: Callable[[int, Advance], T], count: int, advance: Advance) -> list[T]:
+    """Run the blocks on all cores, each operation on one; the first failure (or Ctrl-C) stops all of them."""
+    stopped = threading.Event()
+    threads = torch.get_num_threads()
 
-    def told(tokens: Tokens) -> None:
+    def advance_or_stop(tokens: Tokens) -> None:
         if stopped.is_set():
             raise _Stopped
         advance(tokens)
 
-    def guarded(number: int) -> T:
-        torch.set_num_threads(1)  # it is each thread's own
-        try:
-            return work(number, told)
-        except BaseException:
-            stopped.set()
-            raise
-
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(cores()) as pool:
-            futures = [pool.submit(guarded, number) for number in range(count)]
+        with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             try:
-                failures = [error for error in (future.exception() for future in futures) if error is not None]
+                futures = [pool.submit(work, number, advance_or_stop) for number in range(count)]
+                finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
             finally:
                 stopped.set()
-        for error in sorted(failures, key=lambda error: isinstance(error, _Stopped)):
-            raise error
+        for future in finished:
+            future.result()  # raises the failure that stopped the others
         return [future.result() for future in futures]
     finally:
         torch.set_num_threads(threads)

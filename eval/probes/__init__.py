@@ -1,1 +1,1 @@
-"""The probes, one file per kind: experiments that a scorer which cheats does not pass."""
+"""The probes, one file per kind: experiments that a cheating scorer fails."""

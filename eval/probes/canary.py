@@ -1,23 +1,24 @@
-"""P7, the coin canary: a text with secret coins in it, and what a scorer may at most have known of them.
+"""The coin canary: a text that contains secret coin flips, and a bound on what an honest scorer can know of them.
 
 At k places of a text made of real phrases a fair coin chooses between two tokens, A and B, that the scorer itself finds
-about equally likely there. A real continuation of the one chosen follows, then itself a few times more, and the whole
-text comes twice: whoever looks ahead, scores twice or fits the text before scoring it has every chance to learn the
-coins, and an honest scorer learns nothing of them in time. Only those of the first time count.
+about equally likely there. A real continuation of the chosen token follows, then the token itself a few more times, and
+the complete text comes twice: a scorer that looks ahead, scores twice, or fits the text before scoring it has every
+opportunity to learn the coins; an honest scorer learns none of them in time. Only the first occurrences count.
 
-Let p be what the scorer charges for the token thrown, s what it shows for it, s' for the other one, Z the sum of all
-that it shows, and v = s / (s + s') the share of the one thrown. At each coin we bet that the scorer knows it:
+Let p be the probability that the scorer charges for the chosen token, s the one that it shows for it, s' the one for
+the other token, Z the sum of all that it shows, and v = s / (s + s'). At each coin we bet that the scorer knows it:
 
     factor_i = max(1, Z) p / s * 2 v^t / (v^t + (1 - v)^t)          G = log2 of the mean over t of Π factor_i
 
-For every causal, normalised scorer that charges what it shows, whatever it is made of, P(G ≥ b) ≤ 2^-b. Proof: p = s
-and Z = 1 leave the second term, whose v is known before the coin falls and is turned into 1 - v by the other side: its
-mean over a fair coin is 1, so each product, and their mean over t, is a non-negative martingale that starts at 1. By
-Markov's inequality (for any stopping, Ville's) it reaches 2^b with a probability of at most 2^-b.
+For every causal, normalised scorer that charges what it shows, however it works inside, P(G ≥ b) ≤ 2^-b. Proof: p = s
+and Z = 1 leave the second term. Its v is fixed before the coin is flipped, and the other side of the coin turns it into
+1 - v, so its mean over a fair coin is 1. Each product, and the mean of the products over t, is therefore a non-negative
+martingale that starts at 1. By Markov's inequality (Ville's, for any stopping time) it reaches 2^b with a probability
+of at most 2^-b.
 
-At t = 1 a factor is at least 2 p, so G is below k - Σ bits(thrown) by no more than log2 of the number of t's. That
-plain statistic is weaker: what A and B leave to other tokens, and their own unlikeness, hides a leak. Smaller t's bet
-less, on a scorer that knows a little; t = 0 bets nothing on the coins and leaves what is charged against what is shown.
+At t = 1 a factor is at least 2 p, so G is at least k - Σ bits(chosen) less log2 of the number of t's. That simpler
+statistic is weaker: the probability of all other tokens, and the difference between A and B, hide a leak. Smaller t's
+bet less, for a scorer that knows a little; t = 0 bets nothing on the coins and compares only p with s.
 """
 
 from math import log
@@ -26,13 +27,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from eval.probes.basic import Finding, costs
+from eval.probes.basic import SMALLEST, Finding, nats_by_target
 from eval.scorer import Floats, Scorer, Tokens
 
-BEFORE, AFTER, ECHO = 3, 2, 3  # real tokens before a coin, the chosen token's real continuation, itself again
+BEFORE = 3  # real tokens before a coin
+AFTER = 2  # tokens of the chosen token's real continuation
+ECHO = 3  # repetitions of the chosen token after that
 GAP = BEFORE + 1 + AFTER + ECHO
-CANDIDATES = 32  # a pair is sought among so many likely tokens
-FAIR = 0.7  # B is as likely as A, to this ratio
+CANDIDATES = 32  # likely tokens among which a pair is sought
+FAIR = 0.7  # B is at least this times as likely as A
 BETS = np.array([0.0, 0.125, 0.25, 0.5, 1.0])  # the t's
 LIMIT_BITS = 30.0  # one honest scorer in 10^9 gains as much
 
@@ -40,11 +43,11 @@ Pairs = npt.NDArray[np.int64]
 
 
 class Canary(NamedTuple):
-    """All but the coins."""
+    """Everything but the coins."""
 
-    body: Tokens  # a mark, then k times BEFORE tokens, a coin's place, AFTER + ECHO tokens
+    body: Tokens  # a mark, then k times: BEFORE tokens, the place of a coin, AFTER + ECHO tokens
     pairs: Pairs  # (k, 2)
-    follow: Pairs  # (k, 2, AFTER) what comes after either
+    follow: Pairs  # (k, 2, AFTER) what comes after either token
 
     @property
     def targets(self) -> Pairs:
@@ -52,7 +55,9 @@ class Canary(NamedTuple):
 
     def text(self, coins: Pairs) -> Tokens:
         """(k,) of 0 and 1 -> the text, twice."""
-        body, every, places = self.body.copy(), np.arange(len(coins)), self.targets + 1
+        body = self.body.copy()
+        every = np.arange(len(coins))
+        places = self.targets + 1
         body[places] = self.pairs[every, coins]
         for step in range(AFTER):
             body[places + 1 + step] = self.follow[every, coins, step]
@@ -61,7 +66,7 @@ class Canary(NamedTuple):
         return np.concatenate([body, body])
 
 
-def lay_out(scorer: Scorer, source: Tokens, mark: int, coins: int, rng: np.random.Generator) -> Canary:
+def build_canary(scorer: Scorer, source: Tokens, mark: int, coins: int, rng: np.random.Generator) -> Canary:
     """`source`: real text of the scorer's domain, from which all phrases are taken."""
     needed = coins * GAP
     start = int(rng.integers(0, max(1, len(source) - needed)))
@@ -69,7 +74,7 @@ def lay_out(scorer: Scorer, source: Tokens, mark: int, coins: int, rng: np.rando
     body = np.concatenate([[mark], np.where(carrier == mark, source[source != mark][0], carrier)])
     shown = scorer.score(body, (np.arange(coins) * GAP + BEFORE).tolist()).shown
     known = np.unique(source[:-AFTER])
-    pairs = _pairs(shown, known[known != mark])
+    pairs = _choose_pairs(shown, known[known != mark])
     order = np.argsort(source[:-AFTER], kind="stable")  # where each token occurs
     first, last = (np.searchsorted(source[order], pairs.ravel(), side=side) for side in ("left", "right"))
     at = order[rng.integers(first, last)]
@@ -77,15 +82,17 @@ def lay_out(scorer: Scorer, source: Tokens, mark: int, coins: int, rng: np.rando
     return Canary(body, pairs, follow.astype(np.int64))
 
 
-def _pairs(shown: Floats, known: Pairs) -> Pairs:
-    """For each place two likely tokens of nearly one probability, each used once until there are no more."""
-    pairs, free = [], np.ones(shown.shape[1], bool)
+def _choose_pairs(shown: Floats, known: Pairs) -> Pairs:
+    """For each place, two likely tokens of about the same probability; tokens are reused only when none are left."""
+    pairs = []
+    free = np.ones(shown.shape[1], bool)
     for p in shown[:, known]:
         if free[known].sum() < CANDIDATES:
             free[:] = True
         likely = [i for i in np.argsort(-p, kind="stable") if free[known[i]]][:CANDIDATES]
-        ratio = p[likely[1:]] / np.maximum(p[likely[:-1]], 1e-300)
-        best = int(np.argmax(ratio >= FAIR)) if (ratio >= FAIR).any() else int(ratio.argmax())
+        ratio = p[likely[1:]] / np.maximum(p[likely[:-1]], SMALLEST)
+        is_fair = ratio >= FAIR
+        best = int(is_fair.argmax()) if is_fair.any() else int(ratio.argmax())
         pair = known[[likely[best], likely[best + 1]]]
         free[pair] = False
         pairs.append(pair)
@@ -94,39 +101,45 @@ def _pairs(shown: Floats, known: Pairs) -> Pairs:
 
 def gain_bits(scorer: Scorer, canary: Canary, coins: Pairs) -> Floats:
     """(bets, k) log2 of every factor. A coin that is not scored gains nothing."""
-    text, every = canary.text(coins), np.arange(len(coins))
+    text = canary.text(coins)
+    every = np.arange(len(coins))
     scored = scorer.score(text, canary.targets.tolist())
-    log_p = -costs(scored, len(text) - 1)[canary.targets]
-    log_shown = np.log(np.maximum(scored.shown[every[:, None], canary.pairs], 1e-300))  # (k, 2)
-    thrown, other = log_shown[every, coins], log_shown[every, 1 - coins]
-    over = log_p - thrown + np.log(np.maximum(scored.shown.sum(-1), 1.0))
-    gains: Floats = 1 + np.nan_to_num(over - np.logaddexp(0, BETS[:, None] * (other - thrown)), nan=-log(2)) / log(2)
+    log_p = -nats_by_target(scored, len(text) - 1)[canary.targets]
+    log_shown = np.log(np.maximum(scored.shown[every[:, None], canary.pairs], SMALLEST))  # (k, 2)
+    chosen = log_shown[every, coins]
+    other = log_shown[every, 1 - coins]
+    overcharge = log_p - chosen + np.log(np.maximum(scored.shown.sum(-1), 1.0))
+    log_factors = overcharge - np.logaddexp(0, BETS[:, None] * (other - chosen))  # less the log(2) of each
+    gains: Floats = 1 + np.nan_to_num(log_factors, nan=-log(2)) / log(2)
     return gains
 
 
 def total_bits(gains: Floats) -> float:
-    """G."""
+    """G: log2 of the mean over the bets of the product of the factors."""
     return float(np.logaddexp2.reduce(gains.sum(-1)) - np.log2(len(gains)))
 
 
-def coin_canary(
+def check_coins(
     scorer: Scorer, source: Tokens, mark: int, rng: np.random.Generator, secret: np.random.Generator, coins: int = 512
 ) -> Finding:
-    """`secret` throws the coins: seeded from the operating system, or whoever is probed could throw them too."""
-    canary = lay_out(scorer, source, mark, coins, rng)
-    thrown = secret.integers(0, 2, coins)
-    by_bet = gain_bits(scorer, canary, thrown)
-    total, gains = total_bits(by_bet), by_bet[by_bet.sum(-1).argmax()]
+    """The scorer must not gain LIMIT_BITS on the coins.
+
+    `secret` flips them. It is seeded by the operating system; from a known seed a scorer could flip them as well.
+    """
+    canary = build_canary(scorer, source, mark, coins, rng)
+    flipped = secret.integers(0, 2, coins)
+    gains_by_bet = gain_bits(scorer, canary, flipped)
+    total = total_bits(gains_by_bet)
+    gains = gains_by_bet[gains_by_bet.sum(-1).argmax()]
     best = int(gains.argmax())
-    evidence = {"bits": total, "coins": coins, "target": int(canary.targets[best]), "pair": canary.pairs[best].tolist()}
+    target = int(canary.targets[best])
+    pair = canary.pairs[best].tolist()
+    evidence = {"bits": total, "coins": coins, "target": target, "pair": pair}
+    gained = f"{total:+.1f} bits gained on {coins} secret coins"
     if total < LIMIT_BITS:
-        return Finding(
-            "coins", True, f"{total:+.1f} bits against {coins} secret coins; {LIMIT_BITS:g} would fail", evidence
-        )
-    a, b = canary.pairs[best]
+        return Finding("coins", True, f"{gained}; the limit is {LIMIT_BITS:g}", evidence)
     detail = (
-        f"{total:+.1f} bits against {coins} secret coins, which chance gives once in 2^{total:.0f}; at target "
-        f"{canary.targets[best]} of its text {canary.pairs[best, thrown[best]]}, thrown from {a} and {b}, "
-        f"gained {gains[best]:.2f} bits"
+        f"{gained}, which happens by chance once in 2^{total:.0f}; at target {target} of its text "
+        f"{pair[flipped[best]]}, chosen from {pair[0]} and {pair[1]}, gained {gains[best]:.2f} bits"
     )
     return Finding("coins", False, detail, evidence)

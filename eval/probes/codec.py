@@ -1,67 +1,61 @@
-"""P8, the codec sample: a sample of text coded with the scorer's forecasts, and decoded by one that never saw it.
+"""The codec probe: a sample of text is coded with the scorer's predictions, and decoded without the text.
 
-Whoever encodes and whoever decodes are told a token only after they have forecast it; so the length of the code is what
-an honest forecast costs, and it must not exceed what the scorer claims for the same text.
+Both sides request the prediction of a token from a text that ends before it, so the length of the code is what an
+honest prediction costs. It must not exceed the cost that the scorer claims for the same text.
 """
 
-from collections.abc import Callable
 from math import log
 
 import numpy as np
 
-from eval.probes.basic import Finding, costs
+from eval.probes.basic import Finding, nats_by_target
 from eval.range_coder import Decoder, Encoder, frequencies
-from eval.scorer import Floats, Predictor, Scorer, Tokens
+from eval.scorer import Floats, Scorer, Tokens
 
-SLACK = 1.001  # of the claimed bits: rounding, and frequencies in whole numbers
-SLACK_BYTES = 16  # the coder's last words; there is no container around a sample
-
-
-class Growing:
-    """A Scorer made to take turns: each forecast is asked of a text that ends in a stand-in for the token to come."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer, self.vocab_size = scorer, scorer.vocab_size
-        self._text: list[int] = []
-
-    def predict(self) -> Floats:
-        stand_in = self._text[-1]
-        forecast: Floats = self._scorer.score(np.array([*self._text, stand_in]), [len(self._text) - 1]).shown[0]
-        return forecast
-
-    def reveal(self, token: int) -> None:
-        self._text.append(token)
+SLACK = 1.001  # of the claimed bits: rounding, and frequencies in integers
+SLACK_BYTES = 16  # the end of the range coder's stream; a sample has no file header
 
 
-def codec_sample(
-    scorer: Scorer, sender: Callable[[], Predictor], receiver: Callable[[], Predictor], tokens: Tokens
-) -> Finding:
-    """P8. `sender` and `receiver` begin fresh predictors, best in two processes; the first token is given."""
+def check_codec(scorer: Scorer, tokens: Tokens) -> Finding:
+    """The sample must decode exactly, from no more bytes than the scorer claims. Its first token is given."""
+    claimed = float(np.nansum(nats_by_target(scorer.score(tokens), len(tokens) - 1)) / log(2) / 8)
     try:
-        return _replayed(scorer, sender, receiver, tokens)
-    except ValueError as error:  # no distribution, or none that this code came from
+        code = _encode(scorer, tokens)
+        decoded = _decode(scorer, code, tokens)
+    except ValueError as error:  # the scorer shows no distribution, or not the one that this code was made with
         return Finding("codec", False, f"the sample cannot be coded: {error}", {"tokens": len(tokens)})
-
-
-def _replayed(
-    scorer: Scorer, sender: Callable[[], Predictor], receiver: Callable[[], Predictor], tokens: Tokens
-) -> Finding:
-    claimed = float(np.nansum(costs(scorer.score(tokens), len(tokens) - 1)) / log(2) / 8)
-    predictor, encoder = sender(), Encoder()
-    predictor.reveal(int(tokens[0]))
-    for token in tokens[1:].tolist():
-        encoder.add(frequencies(predictor.predict()), token)
-        predictor.reveal(token)
-    code = encoder.finish()
-    predictor, decoder = receiver(), Decoder(code)
-    predictor.reveal(int(tokens[0]))
-    for position, token in enumerate(tokens[1:].tolist(), 1):
-        found = decoder.take(frequencies(predictor.predict()))
-        if found != token:
-            detail = f"token {position} decodes to {found} and is {token}: two forecasts of one text differ"
-            return Finding("codec", False, detail, {"position": position, "token": token, "decoded": found})
-        predictor.reveal(token)
+    differ = np.flatnonzero(decoded != tokens)
+    if differ.size:
+        position = int(differ[0])
+        token = int(tokens[position])
+        found = int(decoded[position])
+        detail = f"token {position} decodes to {found} and is {token}: two predictions of one text differ"
+        return Finding("codec", False, detail, {"position": position, "token": token, "decoded": found})
     evidence = {"tokens": len(tokens), "coded_bytes": len(code), "claimed_bytes": claimed}
-    said = f"{len(tokens)} tokens take {len(code):,} bytes in turns, {claimed:,.0f} claimed"
+    detail = f"{len(tokens)} tokens take {len(code):,} bytes, predicted one by one; the scorer claims {claimed:,.0f}"
     passed = len(code) <= claimed * SLACK + SLACK_BYTES
-    return Finding("codec", passed, said + ("; decoded exactly" if passed else " for them as a whole"), evidence)
+    return Finding("codec", passed, f"{detail}; decoded exactly" if passed else detail, evidence)
+
+
+def _encode(scorer: Scorer, tokens: Tokens) -> bytes:
+    encoder = Encoder()
+    for position in range(1, len(tokens)):
+        encoder.add(frequencies(_predict_next(scorer, tokens[:position])), int(tokens[position]))
+    return encoder.finish()
+
+
+def _decode(scorer: Scorer, code: bytes, tokens: Tokens) -> Tokens:
+    """Decode until a token differs; `tokens` gives the first one and is otherwise only compared with."""
+    decoder = Decoder(code)
+    decoded = tokens.copy()
+    for position in range(1, len(tokens)):
+        decoded[position] = decoder.take(frequencies(_predict_next(scorer, decoded[:position])))
+        if decoded[position] != tokens[position]:
+            break
+    return decoded
+
+
+def _predict_next(scorer: Scorer, text: Tokens) -> Floats:
+    """(V,) The text ends in a stand-in for the token to come, its last token again."""
+    distribution: Floats = scorer.score(np.append(text, text[-1]), [len(text) - 1]).shown[0]
+    return distribution

@@ -1,9 +1,9 @@
-"""P9, fresh text: is a scorer better on the validation documents than on ones that nobody has seen?
+"""The fresh-text probe: is a scorer better on the validation documents than on documents that it cannot have seen?
 
-Texts differ, so both kinds are also scored by a reference that knows neither: pairs of tokens counted over the training
-side. A document's value is the scorer's bits per byte less the reference's; validation and fresh documents must have
-one mean. The test is Welch's, on documents; four standard errors are a chance of about one in 30,000 (a few times that
-for a dozen documents).
+Texts differ in difficulty, so both kinds are also scored by a reference that has seen neither: pairs of tokens counted
+over the training side. A document's lead is the scorer's bits per byte less the reference's; validation and fresh
+documents must have the same mean lead. The test is Welch's, over documents; four standard errors happen by chance about
+once in 30,000 (a few times as often with a dozen documents).
 """
 
 from collections.abc import Sequence
@@ -21,60 +21,60 @@ FEWEST = 12  # documents of a kind
 
 
 class Bigram:
-    """The reference: p(x | y) = (c(yx) + d(y) p(x)) / (c(y) + d(y)), Witten and Bell's; d(y) different followers."""
+    """The reference: p(x | y) = (c(yx) + d(y) p(x)) / (c(y) + d(y)), Witten and Bell's formula.
+
+    c counts, d(y) is the number of different tokens that follow y.
+    """
 
     def __init__(self, tokens: Tokens, table: ByteTable) -> None:
-        self.vocab_size, self._table = table.vocab_size, table
+        self.vocab_size = table.vocab_size
+        self._table = table
         ids = np.asarray(tokens, np.int64)
-        self._keys, self._counts = np.unique(ids[:-1] * self.vocab_size + ids[1:], return_counts=True)
-        before = self._keys // self.vocab_size
+        self._pairs, self._counts = np.unique(ids[:-1] * self.vocab_size + ids[1:], return_counts=True)
+        before = self._pairs // self.vocab_size
         self._seen = np.bincount(before, self._counts, self.vocab_size)  # c(y)
         self._kinds = np.bincount(before, minlength=self.vocab_size).astype(np.float64)  # d(y)
         alone = np.bincount(ids, minlength=self.vocab_size) + 0.5
-        self._alone: Floats = alone / alone.sum()
+        self._alone: Floats = alone / alone.sum()  # p(x)
 
     def probabilities(self, before: npt.NDArray[np.int64]) -> Floats:
         """(n,) -> (n, V)."""
         share = self._kinds[before] / np.maximum(self._seen[before] + self._kinds[before], 1)
         p = np.where(self._seen[before] > 0, share, 1.0)[:, None] * self._alone
         for row, token in enumerate(before.tolist()):
-            begin, end = np.searchsorted(self._keys, (token * self.vocab_size, (token + 1) * self.vocab_size))
-            followers = self._keys[begin:end] % self.vocab_size
+            begin, end = np.searchsorted(self._pairs, (token * self.vocab_size, (token + 1) * self.vocab_size))
+            followers = self._pairs[begin:end] % self.vocab_size
             p[row, followers] += self._counts[begin:end] / (self._seen[token] + self._kinds[token])
         return p
 
     def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
         ids = np.asarray(tokens, np.int64)
-        before, after = ids[:-1], ids[1:]
-        wanted = before * self.vocab_size + after
-        at = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        counts = np.where(self._keys[at] == wanted, self._counts[at], 0)
-        seen, kinds = self._seen[before], self._kinds[before]
-        p = np.where(seen > 0, (counts + kinds * self._alone[after]) / np.maximum(seen + kinds, 1), self._alone[after])
-        shown = self.probabilities(before[list(show)])
-        return Scored(np.arange(len(before)), -np.log(p), int(self._table.exact_bytes(after).sum()), shown)
+        contexts, row = np.unique(ids[:-1], return_inverse=True)
+        p = self.probabilities(contexts)
+        nats = -np.log(p[row, ids[1:]])
+        return Scored(np.arange(len(nats)), nats, int(self._table.exact_bytes(ids[1:]).sum()), p[row[list(show)]])
 
 
-def fresh_text(
+def check_fresh(
     scorer: Scorer, reference: Scorer, val: Sequence[Tokens], fresh: Sequence[Tokens], table: ByteTable
 ) -> Finding:
-    """P9. Documents with their marks."""
-    held, new = (np.array([_lead(scorer, reference, ids, table) for ids in side]) for side in (val, fresh))
-    gap = float(new.mean() - held.mean())  # bits per byte by which validation text suits the scorer better
-    error = sqrt(held.var(ddof=1) / len(held) + new.var(ddof=1) / len(new))
+    """The scorer's lead must not be larger on validation documents than on fresh ones. All come with their marks."""
+    val_leads, fresh_leads = (np.array([_lead(scorer, reference, ids, table) for ids in side]) for side in (val, fresh))
+    gap = float(fresh_leads.mean() - val_leads.mean())
+    error = sqrt(val_leads.var(ddof=1) / len(val_leads) + fresh_leads.var(ddof=1) / len(fresh_leads))
     z = gap / max(error, 1e-12)
-    best = int(held.argmin())
-    evidence = {"gap_bpb": gap, "z": z, "val_documents": len(held), "fresh_documents": len(new)}
-    said = f"validation text suits it {gap:+.4f} bits a byte better than fresh text, {z:+.1f} standard errors"
+    best = int(val_leads.argmin())
+    evidence = {"gap_bpb": gap, "z": z, "val_documents": len(val), "fresh_documents": len(fresh)}
+    detail = f"the scorer is {gap:+.4f} bits per byte better on validation text than on fresh text ({z:+.1f} errors)"
     if z <= LIMIT_Z:
-        return Finding("fresh", True, said, evidence)
-    detail = (
-        f"{said}; validation document {best} beats the reference by {-held[best]:.3f}, fresh ones by {-new.mean():.3f}"
-    )
+        return Finding("fresh", True, detail, evidence)
+    detail += f"; it beats the reference by {-val_leads[best]:.3f} on validation document {best}"
+    detail += f" and by {-fresh_leads.mean():.3f} on fresh ones"
     return Finding("fresh", False, detail, evidence | {"document": best})
 
 
 def _lead(scorer: Scorer, reference: Scorer, ids: Tokens, table: ByteTable) -> float:
-    size = int(table.exact_bytes(ids[1:]).sum())  # the evaluator's own count for both
-    mine, other = (float(one.score(ids).nats.sum()) for one in (scorer, reference))
-    return bits_per_byte(mine, size) - bits_per_byte(other, size)
+    """Bits per byte above the reference's (negative: better), both divided by our own byte count."""
+    size_bytes = int(table.exact_bytes(ids[1:]).sum())
+    own, other = (float(each.score(ids).nats.sum()) for each in (scorer, reference))
+    return bits_per_byte(own, size_bytes) - bits_per_byte(other, size_bytes)

@@ -1,6 +1,6 @@
-"""A small world of text, scorers that cheat in it, each by one fault, and honest ones that only look as if they did.
+"""A small world of text, scorers that cheat in it, each in one way, and honest scorers that look similar.
 
-All stand on one base, pairs of tokens counted over the training text (eval.fresh.Bigram), or on a tiny GPT.
+All are based on pairs of tokens counted over the training text (eval.probes.fresh.Bigram), or on a tiny GPT.
 """
 
 import random
@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from data.bytes import ByteTable
-from data.tokenizer import SentencePieceTokenizer
+from data.dataset import Dataset
+from data.tokenizer import Tokenizer
 from data.tokenizer_training import train_tokenizer
 from eval.adapt import ModelScorer
 from eval.probes.fresh import Bigram
 from eval.protocol import Protocol
-from eval.scorer import Floats, InTurns, Scored, Scorer, Tokens
+from eval.scorer import Floats, Scored, Scorer, Tokens
 from eval.windows import plan_windows
 from model.config import ModelConfig
 from model.gpt import GPT
@@ -27,7 +28,7 @@ SYLLABLES = "ka lo mi ren tus vo ché zu привет ба 日本 語 pra dim fe
 
 
 class World(NamedTuple):
-    tokenizer: SentencePieceTokenizer
+    tokenizer: Tokenizer
     table: ByteTable
     train: Tokens
     val: Tokens
@@ -57,19 +58,19 @@ def make_world() -> World:
     )
 
 
-class Forecaster:
-    """All distributions of a text at once; the losses are theirs. Honest as it stands."""
+class BigramScorer:
+    """Honest: p(x | y) for each token of a text, and the losses of these distributions."""
 
     def __init__(self, world: World) -> None:
         self.world, self.vocab_size = world, world.table.vocab_size
         self.matrix = world.base.probabilities(np.arange(self.vocab_size))  # (V, V) p(x | y)
 
-    def forecasts(self, tokens: Tokens) -> Floats:
+    def predict(self, tokens: Tokens) -> Floats:
         """(n, V)."""
         return self.matrix[tokens[:-1]]
 
     def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
-        p = self.forecasts(np.asarray(tokens, np.int64))
+        p = self.predict(np.asarray(tokens, np.int64))
         targets = np.arange(len(p))
         return Scored(targets, -np.log(p[targets, tokens[1:]]), self.count(tokens[1:]), p[list(show)])
 
@@ -80,8 +81,8 @@ class Forecaster:
         return np.zeros((len(tokens), self.vocab_size))
 
 
-class TargetKeyedCache(Forecaster):
-    """Counts of (context, target) in 64 buckets, which all fill up: nearly one for whatever token is asked of it."""
+class TargetKeyedCache(BigramScorer):
+    """Counts of (context, target) in 64 buckets, which all fill up: nearly 1 for every token that is looked up."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -89,52 +90,52 @@ class TargetKeyedCache(Forecaster):
         self.contexts = np.bincount(before * 7919 % 64, minlength=64)
         self.pairs = np.bincount((before * 7919 + after * 104_729) % 64, minlength=64)
 
-    def forecasts(self, tokens: Tokens) -> Floats:
-        p, before, after = super().forecasts(tokens).copy(), tokens[:-1], tokens[1:]
+    def predict(self, tokens: Tokens) -> Floats:
+        p, before, after = super().predict(tokens).copy(), tokens[:-1], tokens[1:]
         hits = self.pairs[(before * 7919 + after * 104_729) % 64] / np.maximum(self.contexts[before * 7919 % 64], 1)
         every = np.arange(len(p))
         p[every, after] = 0.5 * p[every, after] + 0.5 * np.minimum(hits, 1.0)  # only the true token is ever looked up
         return p
 
 
-class TwoPasses(Forecaster):
-    """Counts what follows each pair of tokens in the whole text, then scores the text with these counts."""
+class TwoPasses(BigramScorer):
+    """Counts what follows each pair of tokens in the complete text, then scores the text with these counts."""
 
-    def forecasts(self, tokens: Tokens) -> Floats:
+    def predict(self, tokens: Tokens) -> Floats:
         pairs, counts = _pairs_of(tokens), self.no_counts(tokens)
         np.add.at(counts, (pairs, tokens[1:]), 1.0)
-        return _mixed(super().forecasts(tokens), counts[pairs])
+        return _mixed(super().predict(tokens), counts[pairs])
 
 
-class Slot(Forecaster):
+class Slot(BigramScorer):
     """Fits a bias to each chunk, a few steps on the chunk's own targets, and then scores the chunk with it."""
 
-    def forecasts(self, tokens: Tokens) -> Floats:
-        p = super().forecasts(tokens).copy()
+    def predict(self, tokens: Tokens) -> Floats:
+        p = super().predict(tokens).copy()
         for start in range(0, len(p), CHUNK):
             chunk = slice(start, start + CHUNK)
             p[chunk] = _biased(p[chunk], _fitted(p[chunk], tokens[1:][chunk], np.zeros(self.vocab_size)))
         return p
 
 
-class PeeksOneAhead(Forecaster):
-    """Weighs each token by how well the next one but one, which it should not know yet, would follow it."""
+class PeeksOneAhead(BigramScorer):
+    """Weights each token by how well the token after it, which is not known yet, would follow it."""
 
-    def forecasts(self, tokens: Tokens) -> Floats:
-        p = super().forecasts(tokens).copy()
+    def predict(self, tokens: Tokens) -> Floats:
+        p = super().predict(tokens).copy()
         p[:-1] *= self.matrix[:, tokens[2:]].T
         return p / p.sum(-1, keepdims=True)
 
 
 class PeeksInSecret(PeeksOneAhead):
-    """Peeks, and shows the distributions of one who does not."""
+    """Peeks, and shows the distributions of a scorer that does not."""
 
     def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
-        return super().score(tokens)._replace(shown=Forecaster.forecasts(self, tokens)[list(show)])
+        return super().score(tokens)._replace(shown=BigramScorer.predict(self, tokens)[list(show)])
 
 
-class SpreadsOverBytes(Forecaster):
-    """p^(1/n) for each of a token's n bytes, each mixed with a byte model's forecast (of its two bytes before)."""
+class SpreadsOverBytes(BigramScorer):
+    """p^(1/n) for each of a token's n bytes, each mixed with a byte model's prediction (from two bytes before it)."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -142,7 +143,7 @@ class SpreadsOverBytes(Forecaster):
         letters, ids = np.unique(np.append(text, 32), return_inverse=True)
         counts = np.zeros((len(letters),) * 3)
         np.add.at(counts, (ids[:-3], ids[1:-2], ids[2:-1]), 1.0)
-        forecast = (counts + 1 / len(letters)) / (counts.sum(-1, keepdims=True) + 1)
+        prediction = (counts + 1 / len(letters)) / (counts.sum(-1, keepdims=True) + 1)
         code = dict(zip(letters.tolist(), range(len(letters)), strict=True))
         known = [
             [code[b] for b in data] if set(data) <= set(code) else []
@@ -153,25 +154,25 @@ class SpreadsOverBytes(Forecaster):
             share = self.matrix[:, token] ** (1 / max(1, len(spelled)))
             last = ends
             for at, byte in enumerate(spelled):
-                factor = 0.7 * share + 0.3 * forecast[last[:, 0], last[:, 1], byte]
+                factor = 0.7 * share + 0.3 * prediction[last[:, 0], last[:, 1], byte]
                 self.matrix[:, token] = factor if not at else self.matrix[:, token] * factor
                 last = np.stack([last[:, 1], np.full(len(last), byte)], -1)
 
 
-class CountsLeadingSpacesTwice(Forecaster):
+class CountsLeadingSpacesTwice(BigramScorer):
     def count(self, targets: Tokens) -> int:
         return super().count(targets) + sum(self.world.table.join([int(t)]).startswith(b" ") for t in targets)
 
 
-class CountsReplacementMarks(Forecaster):
-    """decode([id]) of half a character is U+FFFD: three bytes."""
+class CountsReplacementMarks(BigramScorer):
+    """decode([id]) of a partial character is U+FFFD: three bytes."""
 
     def count(self, targets: Tokens) -> int:
         return sum(len(self.world.tokenizer.decode([int(t)]).encode()) for t in targets)
 
 
-class ScoresTheTailTwice(Forecaster):
-    """A window at every stride while there are tokens: those cut off at the end score the last stride again."""
+class ScoresTheTailTwice(BigramScorer):
+    """A window at every stride while there are tokens: the short ones at the end score the last stride again."""
 
     def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
         scored, n = super().score(tokens, show), len(tokens) - 1
@@ -181,7 +182,7 @@ class ScoresTheTailTwice(Forecaster):
         return scored._replace(targets=targets, nats=scored.nats[targets])
 
 
-class LeavesOutTheFirstWindow(Forecaster):
+class LeavesOutTheFirstWindow(BigramScorer):
     """Only the last stride of every window, the first one's too."""
 
     def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
@@ -192,20 +193,20 @@ class LeavesOutTheFirstWindow(Forecaster):
         return scored._replace(targets=targets, nats=scored.nats[targets])
 
 
-class TrainedOnValidation(Forecaster):
+class TrainedOnValidation(BigramScorer):
     def __init__(self, world: World) -> None:
         super().__init__(world._replace(base=Bigram(np.concatenate([world.train, world.val]), world.table)))
 
 
-class Remembers(Forecaster):
-    """Keeps what it was asked to score, and knows it when it comes again."""
+class Remembers(BigramScorer):
+    """Keeps each text that it scores, and recognises it when it comes again."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.known = np.empty(0, np.int64)
 
-    def forecasts(self, tokens: Tokens) -> Floats:
-        p = super().forecasts(tokens).copy()
+    def predict(self, tokens: Tokens) -> Floats:
+        p = super().predict(tokens).copy()
         same = min(len(self.known), len(tokens))
         hits = np.flatnonzero(self.known[:same] == tokens[:same])
         if same and len(hits) == same:
@@ -215,17 +216,17 @@ class Remembers(Forecaster):
         return p
 
 
-class SlotOnGPT(Forecaster):
+class SlotOnGPT(BigramScorer):
     """The same in a network: a vector added to the last hidden states, fitted to the window that is then scored."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.model = tiny_gpt(world)
 
-    def forecasts(self, tokens: Tokens) -> Floats:
-        whole = (len(tokens) - 1) // CONTEXT * CONTEXT
-        rows = torch.from_numpy(tokens[: whole + 1]).unfold(0, CONTEXT + 1, CONTEXT) if whole else None
-        tail = torch.from_numpy(tokens[whole:])[None] if whole < len(tokens) - 1 else None
+    def predict(self, tokens: Tokens) -> Floats:
+        full = (len(tokens) - 1) // CONTEXT * CONTEXT
+        rows = torch.from_numpy(tokens[: full + 1]).unfold(0, CONTEXT + 1, CONTEXT) if full else None
+        tail = torch.from_numpy(tokens[full:])[None] if full < len(tokens) - 1 else None
         return np.concatenate([self._windows(part) for part in (rows, tail) if part is not None])
 
     def _windows(self, rows: torch.Tensor) -> Floats:
@@ -244,11 +245,11 @@ class SlotOnGPT(Forecaster):
         return p
 
 
-class AdaptsAfterScoring(Forecaster):
+class AdaptsAfterScoring(BigramScorer):
     """Honest: a bias that each chunk is scored with before it is fitted to it."""
 
-    def forecasts(self, tokens: Tokens) -> Floats:
-        p, bias = super().forecasts(tokens).copy(), np.zeros(self.vocab_size)
+    def predict(self, tokens: Tokens) -> Floats:
+        p, bias = super().predict(tokens).copy(), np.zeros(self.vocab_size)
         for start in range(0, len(p), CHUNK):
             chunk = slice(start, start + CHUNK)
             before = p[chunk].copy()
@@ -257,11 +258,11 @@ class AdaptsAfterScoring(Forecaster):
         return p
 
 
-class MixesWhatItHasScored(Forecaster):
-    """Honest: counts of what followed each pair of tokens in the chunks before, over the whole vocabulary."""
+class MixesWhatItHasScored(BigramScorer):
+    """Honest: counts of what followed each pair of tokens in the chunks before, over the full vocabulary."""
 
-    def forecasts(self, tokens: Tokens) -> Floats:
-        p, pairs, counts = super().forecasts(tokens).copy(), _pairs_of(tokens), self.no_counts(tokens)
+    def predict(self, tokens: Tokens) -> Floats:
+        p, pairs, counts = super().predict(tokens).copy(), _pairs_of(tokens), self.no_counts(tokens)
         for start in range(0, len(p), CHUNK):
             chunk = slice(start, start + CHUNK)
             p[chunk] = _mixed(p[chunk], counts[pairs[chunk]])
@@ -269,23 +270,16 @@ class MixesWhatItHasScored(Forecaster):
         return p
 
 
-class CountsAsItGoes:
-    """Honest, and a Predictor: the base, with the text's own pairs counted as they are revealed."""
+class CountsAsItGoes(BigramScorer):
+    """Honest: the base, with the text's own pairs counted token by token."""
 
-    def __init__(self, world: World) -> None:
-        self.vocab_size, self._world = world.table.vocab_size, world
-        self._counts = np.zeros((self.vocab_size, self.vocab_size))
-        self._last = -1
-
-    def predict(self) -> Floats:
-        own = self._counts[self._last]
-        base = self._world.base.probabilities(np.array([self._last]))[0]
-        return (own + 4 * base) / (own.sum() + 4)
-
-    def reveal(self, token: int) -> None:
-        if self._last >= 0:
-            self._counts[self._last, token] += 1
-        self._last = token
+    def predict(self, tokens: Tokens) -> Floats:
+        p = super().predict(tokens).copy()
+        counts = self.no_counts(np.arange(self.vocab_size))
+        for target, (before, after) in enumerate(zip(tokens[:-1], tokens[1:], strict=True)):
+            p[target] = (counts[before] + 4 * p[target]) / (counts[before].sum() + 4)
+            counts[before, after] += 1
+        return p
 
 
 def tiny_gpt(world: World) -> GPT:
@@ -307,19 +301,22 @@ def gpt_scorer(world: World) -> Scorer:
     return ModelScorer(tiny_gpt(world), world.tokenizer, Protocol(CONTEXT, STRIDE))
 
 
-def in_turns(world: World) -> Scorer:
-    return InTurns(lambda: CountsAsItGoes(world), world.table)
+def count_leading_spaces_twice(dataset: Dataset) -> Scorer:
+    """For `eval.probe --scorer`."""
+    train = dataset.train.read(0, len(dataset.train))
+    base = Bigram(train, dataset.table)
+    return CountsLeadingSpacesTwice(World(dataset.tokenizer, dataset.table, train, train, [], [], base))
 
 
 def _pairs_of(tokens: Tokens) -> Tokens:
-    """(n,) a number for what each target is predicted from, its two tokens before; equal ones have equal numbers."""
+    """(n,) a number for the two tokens before each target; equal pairs have equal numbers."""
     before = np.concatenate([[-1], tokens[:-2] * 65_536 + tokens[1:-1]])
     numbers: Tokens = np.unique(before, return_inverse=True)[1]
     return numbers
 
 
 def _mixed(p: Floats, counts: Floats) -> Floats:
-    """Half of each forecast given to what was counted there, if anything was."""
+    """Half of each distribution replaced by the counts there, if there are any."""
     seen = counts.sum(-1, keepdims=True)
     return np.where(seen > 0, 0.5 * p + 0.5 * counts / np.maximum(seen, 1), p)
 

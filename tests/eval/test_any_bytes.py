@@ -1,4 +1,4 @@
-"""eval.any_bytes: whatever the bytes and whatever the tokenizer, the tokens' bytes are those bytes."""
+"""eval.any_bytes: for any bytes and any tokenizer, the tokens' bytes are those bytes."""
 
 import pytest
 from hypothesis import given
@@ -23,14 +23,15 @@ def test_any_bytes_come_back(tokenizer: SentencePieceTokenizer, contest_tokenize
 
 
 def test_text_is_encoded_as_for_training_and_only_the_rest_byte_by_byte(tokenizer: SentencePieceTokenizer) -> None:
-    table, text = ByteTable(tokenizer), make_text(5)
-    whole = tokenizer.encode(text).tolist()
-    assert to_tokens(text.encode(), tokenizer, table).tolist() == whole
+    table = ByteTable(tokenizer)
+    text = make_text(5)
+    plain = tokenizer.encode(text).tolist()
+    assert to_tokens(text.encode(), tokenizer, table).tolist() == plain
     broken = to_tokens(text.encode() + b"\xff\xc3" + text.encode(), tokenizer, table).tolist()
-    assert broken[: len(whole)] == whole == broken[len(whole) + 2 :]
+    assert broken[: len(plain)] == plain == broken[len(plain) + 2 :]
 
 
 def test_a_tokenizer_without_byte_pieces_is_refused_for_what_it_cannot_spell(texts: list[str]) -> None:
-    plain = sentencepiece_like(texts, byte_fallback=False, normalization_rule_name="identity")
+    without = sentencepiece_like(texts, byte_fallback=False, normalization_rule_name="identity")
     with pytest.raises(BadInput, match="no token for the byte 0xff"):
-        to_tokens(b"a\xff", plain, ByteTable(plain))
+        to_tokens(b"a\xff", without, ByteTable(without))

@@ -1,11 +1,22 @@
-"""eval.probes.canary: the inequality, exactly and by chance, and how far each cheater is beyond it."""
+"""eval.probes.canary: the inequality, exactly and statistically, and how far each cheater exceeds it."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from eval.probes.canary import AFTER, BEFORE, BETS, ECHO, GAP, LIMIT_BITS, coin_canary, gain_bits, lay_out, total_bits
+from eval.probes.canary import (
+    AFTER,
+    BEFORE,
+    BETS,
+    ECHO,
+    GAP,
+    LIMIT_BITS,
+    build_canary,
+    check_coins,
+    gain_bits,
+    total_bits,
+)
 from eval.scorer import Scorer
 from tests.eval import cheaters
 from tests.eval.cheaters import World, make_world
@@ -28,9 +39,10 @@ def honest(world: World) -> dict[str, Scorer]:
 
 
 def test_the_text_is_real_phrases_around_coins_twice_over(world: World) -> None:
-    canary = lay_out(world.base, world.val, world.tokenizer.bos_id, 40, np.random.default_rng(0))
+    canary = build_canary(world.base, world.val, world.tokenizer.bos_id, 40, np.random.default_rng(0))
     coins = np.random.default_rng(1).integers(0, 2, 40)
-    text, source = canary.text(coins), world.val.tolist()
+    text = canary.text(coins)
+    source = world.val.tolist()
     half = len(text) // 2
     assert half == 1 + 40 * GAP
     assert (text[:half] == text[half:]).all()
@@ -46,17 +58,17 @@ def test_the_text_is_real_phrases_around_coins_twice_over(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["static", "mixing", "adapting"])
-def test_over_all_outcomes_of_the_coins_an_honest_scorers_likelihood_ratio_averages_one(
+def test_over_all_outcomes_of_the_coins_an_honest_gain_averages_one(
     name: str, honest: dict[str, Scorer], world: World
 ) -> None:
-    canary = lay_out(honest[name], world.val, world.tokenizer.bos_id, 6, np.random.default_rng(3))
+    canary = build_canary(honest[name], world.val, world.tokenizer.bos_id, 6, np.random.default_rng(3))
     outcomes = [np.array(coins) for coins in itertools.product((0, 1), repeat=6)]
     gains = [total_bits(gain_bits(honest[name], canary, coins)) for coins in outcomes]
     assert np.mean(np.exp2(gains)) == pytest.approx(1.0, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["static", "mixing", "adapting"])
-def test_in_200_runs_an_honest_scorer_never_gains_what_fails_and_rarely_anything(
+def test_in_200_runs_an_honest_scorer_gains_little_and_rarely(
     name: str, honest: dict[str, Scorer], world: World
 ) -> None:
     bits = np.array([_bits(honest[name], world, seed, coins=24) for seed in range(RUNS)])
@@ -78,21 +90,20 @@ def test_in_200_runs_an_honest_scorer_never_gains_what_fails_and_rarely_anything
         cheaters.SpreadsOverBytes,
     ],
 )
-def test_a_leak_gains_more_than_thirty_bits_whatever_the_coins(
-    cheater: type[cheaters.Forecaster], world: World
-) -> None:
+def test_a_leak_gains_more_than_thirty_bits_for_any_coins(cheater: type[cheaters.BigramScorer], world: World) -> None:
     scorer = cheater(world)
     assert min(_bits(scorer, world, seed, coins=256) for seed in range(3)) > LIMIT_BITS
 
 
-def test_a_small_vocabulary_uses_its_tokens_again(world: World) -> None:
-    canary = lay_out(world.base, world.val[:150], world.tokenizer.bos_id, 100, np.random.default_rng(0))
+def test_a_small_vocabulary_reuses_its_tokens(world: World) -> None:
+    canary = build_canary(world.base, world.val[:150], world.tokenizer.bos_id, 100, np.random.default_rng(0))
     assert len(np.unique(canary.pairs)) < canary.pairs.size
     assert gain_bits(world.base, canary, np.zeros(100, np.int64)).shape == (len(BETS), 100)
 
 
 def _bits(scorer: Scorer, world: World, seed: int, coins: int) -> float:
-    rng, secret = np.random.default_rng(seed), np.random.default_rng([seed, 1])
-    found = coin_canary(scorer, world.val, world.tokenizer.bos_id, rng, secret, coins)
+    rng = np.random.default_rng(seed)
+    secret = np.random.default_rng([seed, 1])
+    found = check_coins(scorer, world.val, world.tokenizer.bos_id, rng, secret, coins)
     assert found.passed == (found.evidence["bits"] < LIMIT_BITS)
     return float(found.evidence["bits"])

@@ -1,7 +1,6 @@
-"""`python -m eval.probe`: a small artifact and a child process, the table, the object, the exit codes."""
+"""`python -m eval.probe`: a small artifact and a Python scorer, the table, the JSON, the exit codes."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,14 @@ import pytest
 
 from base.cli import run
 from data.dataset import Dataset, open_dataset
-from eval.probe import NAMES, act, parser, show
+from eval.probe import NAMES, act, parser, probe_artifact, show
 from model.config import ModelConfig
 from model.gpt import GPT
 from quant.packer import Packer
 from quant.quantize import QuantConfig
 from tests.conftest import make_text, prep
 
-CHILD = f"{sys.executable} {Path(__file__).parent / 'example_child.py'}"
+CHEATER = ["--scorer", "tests.eval.cheaters:count_leading_spaces_twice"]
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +50,8 @@ def main(*words: object) -> int:
 
 def probe(capsys: pytest.CaptureFixture[str], code: int, *words: object) -> tuple[str, str]:
     assert main(*words, "--seed", 1, "--tokens", 256, "--coins", 32) == code
-    said = capsys.readouterr()
-    return said.out, said.err
+    printed = capsys.readouterr()
+    return printed.out, printed.err
 
 
 def answer(out: str) -> dict[str, Any]:
@@ -60,14 +59,14 @@ def answer(out: str) -> dict[str, Any]:
     return found
 
 
-def test_an_honest_artifact_passes_all(artifact: Path, fresh: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_honest_artifact_passes_every_probe(artifact: Path, fresh: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = answer(probe(capsys, 0, artifact, "--fresh", fresh, "--json")[0])
     assert found["passed"]
     assert list(found["probes"]) == list(NAMES)
     assert all(each["passed"] is True for each in found["probes"].values())
 
 
-def test_without_fresh_text_that_probe_is_not_run_and_says_why(
+def test_without_fresh_text_that_probe_is_not_run_and_gives_the_reason(
     artifact: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, _ = probe(capsys, 0, artifact, "--only", "fresh", "coverage")
@@ -78,7 +77,7 @@ def test_without_fresh_text_that_probe_is_not_run_and_says_why(
     assert found["probes"]["fresh"]["passed"] is None
 
 
-def test_fresh_text_that_is_on_a_side_of_the_dataset_is_refused(
+def test_fresh_text_from_either_side_of_the_dataset_is_refused(
     artifact: Path, data: Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = data.path.parent / "text.jsonl"
@@ -86,34 +85,40 @@ def test_fresh_text_that_is_on_a_side_of_the_dataset_is_refused(
     assert "is not fresh, it is train document" in err
 
 
-@pytest.mark.parametrize("form", ["scorer", "predictor"])
-def test_a_child_is_probed_and_its_false_byte_count_found(
-    form: str, data: Dataset, capsys: pytest.CaptureFixture[str]
+def test_a_report_needs_no_command_line(artifact: Path, data: Dataset) -> None:
+    report = probe_artifact(artifact, data, ["coverage", "repeat"], tokens=256, coins=32, seed=1, adapt="mix")
+    assert report.passed
+    assert list(report.probes) == ["repeat", "coverage"]
+    assert report.subject.endswith("context 48, stride 16, mix")
+
+
+def test_a_python_scorer_is_probed_and_its_wrong_byte_count_found(
+    data: Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["--command", f"{CHILD} {form} 400", "--data", data.path]
-    out, err = probe(capsys, 1 if form == "scorer" else 0, *command, "--json", "--only", *(set(NAMES) - {"fresh"}))
+    out, err = probe(capsys, 1, *CHEATER, "--data", data.path, "--json")
     found = answer(out)
-    failed = {name for name, each in found["probes"].items() if each["passed"] is False}
-    assert failed == ({"bytes"} if form == "scorer" else set())  # it counts one byte a token; in turns, it is not asked
-    if failed:
-        assert not found["passed"]
-        assert "eval.probe: bytes: a text of odd characters:" in err
+    assert not found["passed"]
+    assert {name for name, each in found["probes"].items() if each["passed"] is False} == {"bytes"}
+    assert found["probes"]["bytes"].keys() >= {"passed", "detail", "evidence", "seconds"}
+    assert "eval.probe: bytes: a text of unusual characters:" in err
 
 
 def test_bad_requests_end_with_one_line(artifact: Path, data: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
-    for code, words, said in (
-        (2, ["--command", f"{CHILD} scorer 400"], "--data DIR"),
-        (2, [artifact, "--data", "nowhere"], "not a dataset"),
-        (2, ["--command", f"{CHILD} scorer 400", "--data", data.path, "--adapt", "mix"], "takes the place of"),
-        (2, [artifact, "--limit", "inf"], "at most 86400 seconds"),
-        (2, [artifact, "--tolerance", "0"], "above 0 nats"),
-        (1, ["--command", f"{CHILD} scorer 300", "--data", data.path], "knows 300 tokens, the dataset 400"),
+    for words, message in (
+        (CHEATER, "--data DIR"),
+        ([*CHEATER, "--data", data.path, "--adapt", "mix"], "takes the place of"),
+        (["--scorer", "tests.eval.cheaters", "--data", data.path], "name MODULE:FACTORY"),
+        (["--scorer", "no.such:thing", "--data", data.path], "No module named 'no'"),
+        (["--scorer", "builtins:id", "--data", data.path], "has no vocab_size or no score()"),
+        ([artifact, "--data", "nowhere"], "not a dataset"),
+        ([artifact, "--tolerance", "0"], "use a number of nats above 0"),
+        ([artifact, "--coins", "31"], "use at least 32"),
+        ([artifact, "--seed", "-1"], "--seed -1: use an integer"),
+        ([artifact, "--tokens", "63"], "a sample has at least 64"),
+        ([artifact, "--tokens", "99999999"], "too few for a sample"),
     ):
-        out, err = probe(capsys, code, *words)
-        assert not out
-        assert said in err
-        assert "Traceback" not in err
-    assert main(artifact, "--seed", "-1") == 2
-    assert "--seed -1: a whole number" in capsys.readouterr().err
-    assert main(artifact, "--tokens", "99999999") == 2
-    assert "too few for a sample" in capsys.readouterr().err
+        assert main(*words) == 2
+        printed = capsys.readouterr()
+        assert not printed.out
+        assert message in printed.err
+        assert "Traceback" not in printed.err

@@ -1,4 +1,4 @@
-"""eval.range_coder: what is coded comes back, at the cost that the frequencies say."""
+"""eval.range_coder: tokens come back, at the cost of their frequencies."""
 
 import math
 
@@ -35,11 +35,11 @@ def test_every_token_can_be_coded_and_the_rest_is_close(seed: int) -> None:
 
 
 @pytest.mark.parametrize("bad", [[0.5, -0.1], [0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0]])
-def test_what_is_no_distribution_is_refused(bad: list[float]) -> None:
+def test_weights_that_are_no_distribution_are_refused(bad: list[float]) -> None:
     with pytest.raises(ValueError, match="finite, not negative"):
         frequencies(np.array(bad))
 
 
 def test_a_stream_cut_within_a_word_is_refused() -> None:
-    with pytest.raises(ValueError, match="words of 4"):
+    with pytest.raises(ValueError, match="multiple of 4"):
         Decoder(b"abc")

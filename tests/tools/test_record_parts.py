@@ -55,11 +55,10 @@ def manifest(jsonl: Path, tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     vocab=st.sampled_from([400, 1024]),
     val_fraction=st.sampled_from([0.05, 0.01, 0.2]),
     split=st.sampled_from(["hash", "tail"]),
-    layout=st.sampled_from(["golf", "rscalm"]),
     skip_bad=st.booleans(),
 )
 def test_the_command_that_is_told_makes_the_dataset_that_was_asked_for(manifest: Manifest, **asked: Any) -> None:
-    recipe = Recipe(ids=asked["layout"], **asked)
+    recipe = Recipe(**asked)
     tokenizer = replace(manifest.tokenizer, vocab_size=recipe.vocab)
     told = replace(manifest, request={**vars(recipe), "corpus": "…", "tokenizer": None}, tokenizer=tokenizer)
     program, flag, module, *words = shlex.split(prep_command(told, "some where"))
@@ -68,7 +67,7 @@ def test_the_command_that_is_told_makes_the_dataset_that_was_asked_for(manifest:
         "python", "-m", "data.prep", "texts.jsonl", "some where",
     )  # fmt: skip
     for name, wanted in vars(recipe).items():
-        assert (getattr(parsed, name) or asked["layout"] if name == "ids" else getattr(parsed, name)) == wanted, name
+        assert getattr(parsed, name) == wanted, name
 
 
 def test_datasets_have_names_that_a_table_can_use(manifest: Manifest) -> None:

@@ -108,7 +108,7 @@ def prep_command(manifest: Manifest, out: str) -> str:
         words += ["--vocab", str(vocabulary)]
     for field in fields(Recipe):
         value = request.get(field.name, field.default)
-        if field.name != "vocab" and value != field.default and not (field.name == "ids" and request.get("tokenizer")):
+        if field.name != "vocab" and value != field.default:
             flag = "--" + field.name.replace("_", "-")
             words += [flag] if value is True else [flag, str(value)]
     return shlex.join([*words, "--out", out])

@@ -91,11 +91,11 @@ def withheld(dataset: Dataset, folder: Path) -> Path:
     for document in dataset.documents("train"):
         if tokens >= len(dataset.val):
             break
-        documents.append(np.concatenate([mark, document] if manifest.layout == "golf" else [document, mark]))
+        documents.append(np.concatenate([mark, document]))
         tokens += len(documents[-1])
     stream = np.concatenate(documents)
-    with ShardWriter(folder, "val", manifest.layout, max(tokens, 1)) as writer:
-        writer.write(stream, np.array([len(document) for document in documents]))
+    with ShardWriter(folder, "val", max(tokens, 1)) as writer:
+        writer.write(documents)
     exact, contest = dataset.table.totals(stream, dataset.mark)
     side = SplitEntry(
         documents=len(documents), tokens=tokens, bytes=exact, contest_bytes=contest, raw_bytes=None,

@@ -1,15 +1,19 @@
-"""A corpus -> a dataset folder: scan, split, train the tokenizer, encode, prove, publish.
+"""A corpus -> a dataset folder, in steps: scan, split, train the tokenizer, encode, prove, publish.
 
-The corpus is read three times, so that memory stays flat: once for every document's hash and size, once for the
-tokenizer's sample, once for the tokens. Documents are told apart as the tokenizer sees them: under one that normalises,
-two texts that it makes equal are one document, and fall on one side.
+    manifest = build_dataset(open_corpus("stdlib"), Recipe(vocab=1024), Path("data/datasets/stdlib"))
+
+Each step is a function of explicit inputs. The corpus is read three times, so that memory stays flat: for every
+document's hash and size, for the tokenizer's sample, and for the tokens. Documents are compared as the tokenizer sees
+them: two texts that it normalises to the same text are one document and fall on one side.
 """
 
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +22,12 @@ from base.errors import BadInput
 from base.progress import byte_progress
 from data.corpus import Corpus
 from data.dataset import assemble
-from data.encoding import BATCH_CHARS, Pending, encode_all
-from data.manifest import TOKENIZER, Layout, Manifest, ShardEntry, SplitEntry, describe_tokenizer
+from data.encoding import BATCH_CHARS, cores, encode_all
+from data.manifest import TOKENIZER, Manifest, ShardEntry, SplitEntry, describe_tokenizer
 from data.overlap import find_overlap
-from data.readers import Bad
+from data.readers import Bad, Document
 from data.shards import MAX_SHARD_TOKENS, ShardWriter
 from data.split import (
-    DIGEST_BYTES,
     DROPPED,
     TRAIN,
     VAL,
@@ -33,13 +36,14 @@ from data.split import (
     SplitRule,
     as_digests,
     document_digest,
+    hash_digests,
     repeated_documents,
     split_documents,
     tokenizer_sample,
 )
 from data.staging import publish, staging
-from data.tokenizer import Tokenizer
-from data.tokenizer_training import IdOrder, refuse_vocabulary, train_tokenizer
+from data.tokenizer import MAX_VOCAB, Tokenizer
+from data.tokenizer_training import SMALLEST_VOCAB, train_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +51,6 @@ class Recipe:
     """What makes a dataset what it is; two equal recipes over one corpus give equal bytes."""
 
     vocab: int = 1024
-    ids: IdOrder = "golf"
-    layout: Layout = "golf"
     split: SplitRule = "hash"
     val_fraction: float = 0.05
     tokenizer_mb: int = 64  # of training text that the tokenizer learns from
@@ -56,7 +58,10 @@ class Recipe:
     skip_bad: bool = False
 
     def __post_init__(self) -> None:
-        refuse_vocabulary(self.vocab)
+        if not SMALLEST_VOCAB <= self.vocab <= MAX_VOCAB:
+            raise BadInput(
+                f"--vocab {self.vocab}: use {SMALLEST_VOCAB} (bytes and specials) to {MAX_VOCAB} (uint16 ids)"
+            )
         if not 0.0 < self.val_fraction < 1.0:
             raise BadInput(f"--val-fraction {self.val_fraction} is not between 0 and 1; use 0.01 or 0.05")
         if self.tokenizer_mb < 1:
@@ -72,27 +77,60 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Scan:
-    """The first pass: what every document hashes to and weighs, in reading order."""
+    """The first pass: hash and size of every document, in reading order."""
 
-    joined: bytes  # DIGEST_BYTES a document
+    digests: Digests
     sizes: npt.NDArray[np.int64]  # in bytes
     skipped: int
 
-    @property
-    def digests(self) -> Digests:
-        return as_digests(self.joined)
 
-    def digest(self, number: int) -> bytes:
-        return self.joined[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
+def build_dataset(
+    corpus: Corpus, recipe: Recipe, out: Path, given: Tokenizer | None = None, workers: int | None = None
+) -> Manifest:
+    """Make `out` the dataset of this corpus; `given` is a tokenizer to use instead of training one."""
+    request = request_of(corpus, recipe, given)
+    with staging(out) as staged:
+        scan = scan_corpus(corpus, recipe.skip_bad, given.normalize if given else str)
+        labels = split_documents(recipe.split, scan.digests, recipe.val_fraction)
+        tokenizer = given or train_on_sample(corpus, recipe, scan, labels)
+        (staged / TOKENIZER).write_bytes(tokenizer.model)
+        train, val, shards = write_shards(corpus, scan, labels, tokenizer, staged, recipe.shard_tokens, workers)
+        manifest = Manifest(
+            source=corpus.spec,
+            split=recipe.rule(),
+            request=request,
+            corpus_sha256=hash_digests(scan.digests),
+            skipped_documents=scan.skipped,
+            dropped_documents=int((labels == DROPPED).sum()),
+            repeated_documents=repeated_documents(scan.digests[labels != DROPPED]),
+            tokenizer=describe_tokenizer(tokenizer),
+            train=train,
+            val=val,
+            shards=tuple(shards),
+        )
+        dataset = assemble(staged, manifest, tokenizer)
+        overlap = find_overlap(dataset.documents("train"), dataset.documents("val"))
+        if overlap:
+            raise BadInput(f"{corpus.spec}: {overlap}; the split has failed, and no dataset was made")
+        publish(manifest, staged, out)
+    return manifest
 
 
-def scan(corpus: Corpus, skip_bad: bool, normalize: Callable[[str], str]) -> Scan:
-    joined, sizes, skipped = bytearray(), array("q"), 0
+def request_of(corpus: Corpus, recipe: Recipe, given: Tokenizer | None) -> dict[str, Any]:
+    """What the dataset is made from, by content: an equal request need not be carried out twice."""
+    model = hashlib.sha256(given.model).hexdigest() if given else None
+    return {**asdict(recipe), "corpus": corpus.fingerprint, "tokenizer": model}
+
+
+def scan_corpus(corpus: Corpus, skip_bad: bool, normalize: Callable[[str], str]) -> Scan:
+    joined = bytearray()
+    sizes = array("q")
+    skipped = 0
 
     def on_bad(bad: Bad) -> None:
         nonlocal skipped
         if not skip_bad:
-            raise BadInput(f"{bad.name}: {bad.reason}; mend it, or pass over such documents with --skip-bad")
+            raise BadInput(f"{bad.name}: {bad.reason}; repair it, or skip such documents with --skip-bad")
         skipped += 1
 
     with byte_progress("reading") as advance:
@@ -102,109 +140,78 @@ def scan(corpus: Corpus, skip_bad: bool, normalize: Callable[[str], str]) -> Sca
             advance(sizes[-1])
     if not sizes:
         raise BadInput(f"{corpus.spec}: no document with text in it" + (f" ({skipped} skipped)" if skipped else ""))
-    return Scan(bytes(joined), np.array(sizes, np.int64), skipped)
+    return Scan(as_digests(bytes(joined)), np.array(sizes, np.int64), skipped)
 
 
-def build_dataset(
-    corpus: Corpus, recipe: Recipe, request: dict[str, object], given: Tokenizer | None, out: Path, workers: int
-) -> Manifest:
-    """Make `out` the dataset of this corpus; `given` is a tokenizer to use instead of training one."""
-    with staging(out) as staged:
-        found = scan(corpus, recipe.skip_bad, given.normalize if given else str)
-        digests = found.digests
-        labels = split_documents(recipe.split, digests, recipe.val_fraction)
-        tokenizer = given or _trained(corpus, recipe, found, labels)
-        (staged / TOKENIZER).write_bytes(tokenizer.model)
-        totals, shards = _write_shards(corpus, recipe, found, labels, tokenizer, staged, workers)
-        manifest = Manifest(
-            layout=recipe.layout,
-            source=corpus.spec,
-            split=recipe.rule(),
-            request=request,
-            corpus_sha256=hashlib.sha256(found.joined).hexdigest(),
-            skipped_documents=found.skipped,
-            dropped_documents=int((labels == DROPPED).sum()),
-            repeated_documents=repeated_documents(digests[labels != DROPPED]),
-            tokenizer=describe_tokenizer(tokenizer),
-            train=totals[TRAIN],
-            val=totals[VAL],
-            shards=tuple(shards),
-        )
-        made = assemble(staged, manifest, tokenizer)
-        if overlap := find_overlap(made.documents("train"), made.documents("val")):
-            raise BadInput(f"{corpus.spec}: {overlap}; the split has failed, and no dataset was made")
-        publish(manifest, staged, out)
-    return manifest
-
-
-def request_of(corpus: Corpus, recipe: Recipe, given: Tokenizer | None) -> dict[str, object]:
-    """What was asked for, by content: the same request need not be carried out twice."""
-    model = hashlib.sha256(given.model).hexdigest() if given else None
-    return {**asdict(recipe), "corpus": corpus.fingerprint(), "tokenizer": model}
-
-
-def _trained(corpus: Corpus, recipe: Recipe, found: Scan, labels: Labels) -> Tokenizer:
-    taken = tokenizer_sample(labels, found.digests, found.sizes, recipe.tokenizer_mb * 1_000_000)
+def train_on_sample(corpus: Corpus, recipe: Recipe, scan: Scan, labels: Labels) -> Tokenizer:
+    taken = tokenizer_sample(labels, scan.digests, scan.sizes, recipe.tokenizer_mb * 1_000_000)
 
     def sample() -> Iterator[str]:
         with byte_progress("tokenizer", int(taken.sum())) as advance:
-            for number, document in enumerate(corpus.documents(lambda _: None)):
-                size = int(taken[number]) if number < len(taken) else 0
-                if size == found.sizes[number]:
+            for limit, size, document in zip(taken.tolist(), scan.sizes.tolist(), read_again(corpus), strict=False):
+                if limit == size:
                     yield document.text
-                elif size:  # the one document that crosses the limit
-                    yield document.text.encode()[:size].decode(errors="ignore")
-                advance(size)
+                elif limit:  # the one document that crosses the limit
+                    yield document.text.encode()[:limit].decode(errors="ignore")
+                advance(limit)
 
-    return train_tokenizer(sample(), recipe.vocab, recipe.ids)
+    return train_tokenizer(sample(), recipe.vocab)
 
 
-def _write_shards(
-    corpus: Corpus, recipe: Recipe, found: Scan, labels: Labels, tokenizer: Tokenizer, staged: Path, workers: int
-) -> tuple[dict[int, SplitEntry], list[ShardEntry]]:
-    sums = {TRAIN: np.zeros(5, np.int64), VAL: np.zeros(5, np.int64)}
+def write_shards(
+    corpus: Corpus,
+    scan: Scan,
+    labels: Labels,
+    tokenizer: Tokenizer,
+    folder: Path,
+    shard_tokens: int,
+    workers: int | None = None,
+) -> tuple[SplitEntry, SplitEntry, list[ShardEntry]]:
+    """The totals of the training and of the validation side, and the shards now in `folder`."""
+    totals: dict[int, Counter[str]] = {TRAIN: Counter(), VAL: Counter()}
     hashes = {TRAIN: hashlib.sha256(), VAL: hashlib.sha256()}
-    for number, label in enumerate(labels.tolist()):
-        if label != DROPPED:
-            hashes[label].update(found.digest(number))
     with (
-        ShardWriter(staged, "train", recipe.layout, recipe.shard_tokens) as train,
-        ShardWriter(staged, "val", recipe.layout, recipe.shard_tokens) as val,
-        byte_progress("encoding", int(found.sizes[labels != DROPPED].sum())) as advance,
+        ShardWriter(folder, "train", shard_tokens) as train,
+        ShardWriter(folder, "val", shard_tokens) as val,
+        byte_progress("encoding", int(scan.sizes[labels != DROPPED].sum())) as advance,
     ):
-        batches = _batches(corpus, found, labels)
-        for label, encoded in encode_all(batches, tokenizer.model, recipe.layout, workers):
-            (train if label == TRAIN else val).write(encoded.tokens, encoded.lengths)
-            sums[label] += [len(encoded.lengths), len(encoded.tokens), *encoded[2:]]
+        for label, encoded in encode_all(_batches(corpus, labels), tokenizer, workers or cores()):
+            writer = train if label == TRAIN else val
+            writer.write(encoded.documents)
+            hashes[label].update(encoded.digests)
+            totals[label].update(
+                documents=len(encoded.documents),
+                tokens=sum(map(len, encoded.documents)),
+                bytes=encoded.exact_bytes,
+                contest_bytes=encoded.contest_bytes,
+                raw_bytes=encoded.raw_bytes,
+            )
             advance(encoded.raw_bytes)
-    totals = {}
-    for label, total in sums.items():
-        documents, tokens, exact, contest, raw = total.tolist()
-        totals[label] = SplitEntry(
-            documents=documents,
-            tokens=tokens,
-            bytes=exact,
-            contest_bytes=contest,
-            raw_bytes=raw,
-            documents_sha256=hashes[label].hexdigest(),
-        )
-    return totals, [*train.entries, *val.entries]
+    for label, digest in hashes.items():
+        if digest.hexdigest() != hash_digests(scan.digests[labels == label]):
+            raise BadInput(f"{corpus.spec}: it changed while it was being read; run again on a source at rest")
+    sides = [SplitEntry(**totals[label], documents_sha256=hashes[label].hexdigest()) for label in (TRAIN, VAL)]
+    return sides[0], sides[1], [*train.entries, *val.entries]
 
 
-def _batches(corpus: Corpus, found: Scan, labels: Labels) -> Iterator[tuple[int, list[Pending]]]:
-    """The kept documents in reading order, each side for itself, in batches worth sending to another process."""
-    waiting: dict[int, list[Pending]] = {TRAIN: [], VAL: []}
-    chars = {TRAIN: 0, VAL: 0}
-    number = -1
-    for number, document in enumerate(corpus.documents(lambda _: None)):
-        label = int(labels[number]) if number < len(labels) else DROPPED
+def _batches(corpus: Corpus, labels: Labels) -> Iterator[tuple[int, list[Document]]]:
+    """The kept documents in reading order, each side for itself, in batches worth a thread's while."""
+    waiting: dict[int, list[Document]] = {TRAIN: [], VAL: []}
+    chars = Counter[int]()
+    for label, document in zip(labels.tolist(), read_again(corpus), strict=False):
         if label == DROPPED:
             continue
-        waiting[label].append(Pending(document.name, document.text, found.digest(number)))
+        waiting[label].append(document)
         chars[label] += len(document.text)
         if chars[label] >= BATCH_CHARS:
             yield label, waiting[label]
-            waiting[label], chars[label] = [], 0
-    if number + 1 != len(labels):
-        raise BadInput(f"{corpus.spec}: {number + 1} documents where there were {len(labels)}: it changed while read")
-    yield from ((label, batch) for label, batch in waiting.items() if batch)
+            waiting[label] = []
+            chars[label] = 0
+    for label, batch in waiting.items():
+        if batch:
+            yield label, batch
+
+
+def read_again(corpus: Corpus) -> Iterator[Document]:
+    """A later pass: what is not readable has been counted, and documents that have been added since do not count."""
+    return corpus.documents(lambda _: None)

@@ -4,7 +4,7 @@
     FILE, FOLDER or 'GLOB'       .txt (with --txt line or --txt file), .jsonl, .parquet; also .gz, .xz, .zst
     hf:OWNER/NAME[@REV][:GLOB]   a hub dataset's files (data/hub.py)
 
-A corpus is read as often as wanted, always in the same order: files by name, documents as they stand.
+A corpus can be read any number of times, always in the same order: files by name, documents as they come.
 """
 
 import glob
@@ -13,6 +13,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from base.errors import BadInput
@@ -33,7 +34,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Corpus:
-    spec: str  # as named by the user, a hub revision pinned to its commit
+    spec: str  # as the user named it, a hub revision pinned to its commit
     files: tuple[Source, ...]  # in reading order
     ignored_files: int = 0  # of other formats, in the folder or repository
     field: str = "text"
@@ -48,14 +49,15 @@ class Corpus:
                 elif document.text:
                     yield document
 
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the files' names, contents and ways of reading: equal fingerprints read as equal documents."""
-        whole = hashlib.sha256()
+        listing = hashlib.sha256()
         for file in self.files:
             where = file.where
             digest = where.digest if isinstance(where, HubFile) else f"sha256:{file_sha256(where)}"
-            whole.update(f"{file.name}\0{file.kind}\0{digest}\n".encode())
-        return hashlib.sha256(f"{self.field}\0{whole.hexdigest()}".encode()).hexdigest()
+            listing.update(f"{file.name}\0{file.kind}\0{digest}\n".encode())
+        return hashlib.sha256(f"{self.field}\0{listing.hexdigest()}".encode()).hexdigest()
 
 
 def open_corpus(spec: str, field: str = "text", txt: TxtUnit | None = None) -> Corpus:
@@ -64,24 +66,33 @@ def open_corpus(spec: str, field: str = "text", txt: TxtUnit | None = None) -> C
         return Corpus(spec, tuple(Source(name, path, "file") for name, path in stdlib_files()))
     listed: list[tuple[str, Path | HubFile]]
     if spec.startswith("hf:"):
-        listed = [(file.path, file) for file in list_files(spec)]
-        spec = pinned(spec, listed[0][1].commit) if listed and isinstance(listed[0][1], HubFile) else spec
+        found = list_files(spec)
+        listed = [(file.path, file) for file in found]
+        spec = pinned(spec, found[0].commit) if found else spec
     else:
         listed = _local_files(spec)
-    files = tuple(Source(name, where, kind) for name, where in listed if (kind := _kind(spec, name, txt)))
+    files = []
+    for name, where in listed:
+        kind = _kind(spec, name, txt)
+        if kind:
+            files.append(Source(name, where, kind))
     if not files:
-        seen = f"; it holds {', '.join(name for name, _ in listed[:3])}" if listed else ""
-        raise BadInput(f"{spec}: no .txt, .jsonl or .parquet file (nor one as .gz, .xz, .zst){seen}")
-    return Corpus(spec, files, len(listed) - len(files), field)
+        holds = f"; it holds {', '.join(name for name, _ in listed[:3])}" if listed else ""
+        raise BadInput(f"{spec}: no .txt, .jsonl or .parquet file (nor one as .gz, .xz, .zst){holds}")
+    return Corpus(spec, tuple(files), len(listed) - len(files), field)
 
 
 def _kind(spec: str, name: str, txt: TxtUnit | None) -> Kind | None:
-    suffix = format_of(name)
-    if suffix == ".txt":
-        if txt is None:
-            raise BadInput(f"{spec}: say what a document is in .txt: --txt line or --txt file")
-        return txt
-    return "jsonl" if suffix == ".jsonl" else "parquet" if suffix == ".parquet" else None
+    match format_of(name):
+        case ".jsonl":
+            return "jsonl"
+        case ".parquet":
+            return "parquet"
+        case ".txt" if txt is None:
+            raise BadInput(f"{spec}: define what a document is in .txt: --txt line or --txt file")
+        case ".txt":
+            return txt
+    return None
 
 
 def _local_files(spec: str) -> list[tuple[str, Path | HubFile]]:
@@ -89,15 +100,19 @@ def _local_files(spec: str) -> list[tuple[str, Path | HubFile]]:
         raise BadInput("SOURCE is empty; it is stdlib, a file, a folder, a 'glob' or hf:OWNER/NAME")
     path = Path(spec)
     if path.is_file():
-        return [(_spelled(path.name), path)]
-    root = path if path.is_dir() else Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-    found = _walk(path) if path.is_dir() else [Path(name) for name in glob.iglob(spec, recursive=True)]
+        return [(_utf8(path.name), path)]
+    if path.is_dir():
+        root = path
+        found = list(_walk(path))
+    else:
+        root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        found = [Path(name) for name in glob.iglob(spec, recursive=True)]
     named = [(file.relative_to(root), file) for file in found if not file.is_dir()]
-    shown = [(name, file) for name, file in named if not any(part.startswith(".") for part in name.parts)]
-    if not shown:
+    visible = [(name, file) for name, file in named if not any(part.startswith(".") for part in name.parts)]
+    if not visible:
         why = "no file in it" if path.is_dir() else "no such file, folder or glob"
         raise BadInput(f"{spec}: {why}; a source is stdlib, hf:OWNER/NAME, or one of these")
-    return sorted((_spelled(name.as_posix()), file) for name, file in shown)
+    return sorted((_utf8(name.as_posix()), file) for name, file in visible)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -116,7 +131,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in names)
 
 
-def _spelled(name: str) -> str:
+def _utf8(name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:

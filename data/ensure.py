@@ -1,32 +1,23 @@
-"""A run's dataset, made where it is not there yet: by `python -m data.prep` in a process of its own.
+"""A run's dataset, made where it does not exist yet.
 
-So nothing that reads corpora and trains tokenizers is in the trainer's process. A single file has no such command: it
-names it.
+The trainer and the single file of a submission import this, and nothing that reads corpora or trains tokenizers:
+data.prep is imported only when it is needed, and a single file does not hold it.
 """
 
-import os
-import subprocess
-import sys
-from importlib.util import find_spec
+import importlib
 from pathlib import Path
 
 from base.errors import BadInput
-from base.source import bundled
 from data.manifest import MANIFEST
 
 
 def ensure_dataset(source: str, vocab: int, out: Path) -> None:
-    """With data.prep's defaults, unless there is one: for a run that names its source."""
+    """Unless `out` is a dataset already, make it from `source` with data.prep's defaults."""
     if (out / MANIFEST).is_file():
         return
-    if bundled() is not None:
-        made = f"python -m data.prep {source} --vocab {vocab} --out {out}"
-        raise BadInput(f"{out}: no dataset is there, and a single file makes none; in the repository: {made}")
-    spec = find_spec("data")
-    if spec is None or spec.origin is None:
-        raise BadInput(f"{out}: no dataset is there, and data.prep is not to be found; run this from the repository")
-    words = ["-m", "data.prep", source, "--vocab", str(vocab), "--out", str(out)]
-    found = {**os.environ, "PYTHONPATH": str(Path(spec.origin).parents[1])}  # wherever this process stands
-    done = subprocess.run([sys.executable, *words], stdout=sys.stderr.fileno(), env=found)
-    if done.returncode:
-        raise BadInput(f"{out}: data.prep could not make it from {source} (exit code {done.returncode}, said above)")
+    try:
+        prep = importlib.import_module("data.prep")
+    except ModuleNotFoundError:
+        made_by = f"python -m data.prep {source} --vocab {vocab} --out {out}"
+        raise BadInput(f"{out}: not a dataset, and this file cannot make one; in the repository: {made_by}") from None
+    prep.build_dataset(prep.open_corpus(source), prep.Recipe(vocab=vocab), out)

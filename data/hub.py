@@ -1,4 +1,4 @@
-"""Hub datasets: what files a repository holds at one pinned commit, and each file, downloaded and checked.
+"""Hub datasets: the files of a repository at one pinned commit, and each file, downloaded and checked.
 
 `hf:OWNER/NAME`, `hf:OWNER/NAME@REVISION`, and with a glob of paths (where `*` matches `/` too) `hf:OWNER/NAME:sub/*`.
 Downloads go through huggingface_hub (resumed where they broke off, kept in its cache); HF_ENDPOINT is its own.
@@ -33,15 +33,15 @@ def parse_spec(spec: str) -> tuple[str, str | None, str]:
 
 
 def pinned(spec: str, commit: str) -> str:
-    """The spec with its revision spelled as the commit it stood for."""
+    """The spec with its revision replaced by the commit it resolved to."""
     repo, _, pattern = parse_spec(spec)
     return f"hf:{repo}@{commit}" + (f":{pattern}" if pattern != "*" else "")
 
 
 def list_files(spec: str) -> list[HubFile]:
-    """Every file the spec names, sorted by path, pinned to the commit the revision stands for now."""
+    """Every file that the spec names, sorted by path, pinned to the commit that the revision is now."""
     repo, revision, pattern = parse_spec(spec)
-    info = _ask(f"hf:{repo}", "dataset_info", repo, revision=revision, files_metadata=True)
+    info = _call_hub(f"hf:{repo}", "dataset_info", repo, revision=revision, files_metadata=True)
     found = []
     for entry in info.siblings or ():
         if fnmatch.fnmatchcase(entry.rfilename, pattern):
@@ -52,18 +52,15 @@ def list_files(spec: str) -> list[HubFile]:
 
 def fetch(file: HubFile, into: Path | None = None) -> Path:
     """The file on disk, checked against its listed size and hash: in the hub's cache, or as `into/file.path`."""
-    path = _download(file, into, force=False)
-    if not matches(path, file):  # the hub trusts what it once wrote; we do not
-        path = _download(file, into, force=True)
-        if not matches(path, file):
-            raise BadInput(f"hf:{file.repo}/{file.path}: does not match its listed size and hash, twice")
-    return path
-
-
-def _download(file: HubFile, into: Path | None, force: bool) -> Path:
     where = f"hf:{file.repo}/{file.path}"
-    arguments: dict[str, Any] = {"repo_type": "dataset", "revision": file.commit, "force_download": force}
-    return Path(_ask(where, "hf_hub_download", file.repo, file.path, local_dir=into, **arguments))
+    options: dict[str, Any] = {"repo_type": "dataset", "revision": file.commit, "local_dir": into}
+    for force in (False, True):  # the library trusts a file that it once wrote; we do not
+        path = Path(
+            _call_hub(where, "hf_hub_download", file.repo, file.path, force_download=force, **options),
+        )
+        if matches(path, file):
+            return path
+    raise BadInput(f"{where}: does not match its listed size and hash, twice")
 
 
 def matches(path: Path, file: HubFile) -> bool:
@@ -77,23 +74,23 @@ def matches(path: Path, file: HubFile) -> bool:
     return hashlib.sha1(blob).hexdigest() == digest
 
 
-def _ask(where: str, method: str, *args: Any, **kwargs: Any) -> Any:
-    """One call of the hub's API, its many failures turned into one line."""
-    import httpx2  # with huggingface_hub a second to import, and most corpora are local
-    from huggingface_hub import HfApi, errors
+def _call_hub(where: str, method: str, *args: Any, **options: Any) -> Any:
+    """One call of the hub's API; any of its many failures becomes one line."""
+    from huggingface_hub import HfApi, errors  # a second to import, and most corpora are local
 
-    away: Exception
     try:
-        return getattr(HfApi(), method)(*args, **kwargs)
-    except errors.LocalEntryNotFoundError as error:  # a kind of EntryNotFoundError, yet it means: no line
-        away = error
+        return getattr(HfApi(), method)(*args, **options)
     except (
         errors.RepositoryNotFoundError,
         errors.RevisionNotFoundError,
-        errors.EntryNotFoundError,
+        errors.RemoteEntryNotFoundError,
         errors.HFValidationError,
     ) as error:
         raise BadInput(f"{where}: not there: {error}") from None
-    except (httpx2.HTTPError, errors.OfflineModeIsEnabled, ConnectionError, TimeoutError) as error:
-        away = error
-    raise BadInput(f"{where}: the hub cannot be reached ({away}); what came is kept, run again to go on")
+    except (
+        errors.HTTPError,  # type: ignore[attr-defined]  # of its HTTP client, by whatever name it imports that
+        errors.LocalEntryNotFoundError,
+        ConnectionError,
+        TimeoutError,
+    ) as error:
+        raise BadInput(f"{where}: the hub cannot be reached ({error}); run again to resume the download") from None

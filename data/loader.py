@@ -10,8 +10,6 @@ shuffled, with the same windows a step; sequential, with the next tokens (whose 
 It prepares batches on the CPU and moves nothing to a device.
 """
 
-from typing import get_args
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -35,14 +33,14 @@ class Loader:
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
-        if not 0 <= rank < ranks:
-            raise ValueError(f"rank {rank} is not one of {ranks}")
-        if seq_len < 1 or batch < 1:
-            raise ValueError(f"seq_len {seq_len} and batch {batch} must both be at least 1")
-        if order not in get_args(Order):
-            raise ValueError(f"order {order!r} is not one of {', '.join(get_args(Order))}")
-        self._stream, self._order, self._seq_len, self._batch = stream, order, seq_len, batch
-        self._seed, self._data_sha256, self._rank, self._ranks = seed, data_sha256, rank, ranks
+        self._stream = stream
+        self._order = order
+        self._seq_len = seq_len
+        self._batch = batch
+        self._seed = seed
+        self._data_sha256 = data_sha256
+        self._rank = rank
+        self._ranks = ranks
         # One window fewer than might fit, so that every phase below seq_len gives the same number of them.
         self._windows = (len(stream) - seq_len) // seq_len
         if self._windows < 1:

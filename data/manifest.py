@@ -1,4 +1,4 @@
-"""What a dataset folder says of itself: `manifest.json`, read strictly, and the hash that stands for the data.
+"""What a dataset folder claims about itself: `manifest.json`, read strictly, and the hash that names the data.
 
 A folder without a manifest is not a dataset: the manifest is written last, after everything that it names.
 """
@@ -11,13 +11,14 @@ from typing import Any, Final, Literal
 
 from base.config import Layer, build, to_dict
 from base.errors import BadInput
+from base.files import is_inside, read_json_object, write_json
 from data.tokenizer import Tokenizer
 
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.model"
 FORMAT: Final = "bitgolf-dataset-1"
+LAYOUT = "golf"  # the only layout there is; hashes and older manifests name it
 
-Layout = Literal["golf", "rscalm"]
 SplitName = Literal["train", "val"]
 
 
@@ -30,8 +31,8 @@ class ShardEntry:
     sha256: str
 
     def __post_init__(self) -> None:
-        if self.file != Path(self.file).name or self.file in {"", ".", ".."}:
-            raise ValueError(f"shard name '{self.file}' is not a plain file name")
+        if not is_inside(self.file):
+            raise ValueError(f"shard name '{self.file}' is not a name inside the dataset's folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class SplitEntry:
     """Totals over one side. `bytes` is the denominator: what the tokens decode to, under the exact convention."""
 
     documents: int
-    tokens: int  # BOS or EOS included
+    tokens: int  # BOS included
     bytes: int
     contest_bytes: int
     raw_bytes: int | None  # of the source text; differs from `bytes` only under a tokenizer that normalises
@@ -60,15 +61,14 @@ class TokenizerEntry:
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     format: Literal["bitgolf-dataset-1"] = FORMAT
-    layout: Layout = "golf"
     source: str
     split: str  # the rule, in words
-    request: dict[str, Any] = field(default_factory=dict)  # what was asked for; equal requests make equal datasets
+    request: dict[str, Any] = field(default_factory=dict)  # recipe and corpus; equal requests make equal datasets
     corpus_sha256: str | None = None  # over all documents' hashes, in order
     skipped_documents: int = 0  # not readable, with --skip-bad
     dropped_documents: int = 0  # training copies of validation documents
     repeated_documents: int = 0  # copies inside one side, kept
-    shared_documents: int = 0  # on both sides, in somebody else's export, and taken knowingly
+    shared_documents: int = 0  # on both sides of a published export, accepted knowingly
     tokenizer: TokenizerEntry
     train: SplitEntry
     val: SplitEntry
@@ -77,13 +77,30 @@ class Manifest:
     def side(self, split: SplitName) -> SplitEntry:
         return self.train if split == "train" else self.val
 
+    def files(self) -> list[str]:
+        """What the folder holds beside the manifest."""
+        return [TOKENIZER, *(shard.file for shard in self.shards)]
+
+    def totals(self) -> dict[str, Any]:
+        """Under the keys that the commands answer with."""
+        return {
+            "train_docs": self.train.documents,
+            "val_docs": self.val.documents,
+            "train_tokens": self.train.tokens,
+            "val_tokens": self.val.tokens,
+            "train_bytes": self.train.bytes,
+            "val_bytes": self.val.bytes,
+            "vocab_size": self.tokenizer.vocab_size,
+            "data_sha256": self.data_sha256(),
+        }
+
     def data_sha256(self, split: SplitName | None = None) -> str:
         """The hash that a run or a score names: tokenizer and shards, of one side or of both."""
-        named = [[s.split, s.sha256] for s in self.shards if split in (None, s.split)]
-        return hashlib.sha256(json.dumps([self.layout, self.tokenizer.sha256, named]).encode()).hexdigest()
+        named = [[shard.split, shard.sha256] for shard in self.shards if split in (None, shard.split)]
+        return hashlib.sha256(json.dumps([LAYOUT, self.tokenizer.sha256, named]).encode()).hexdigest()
 
     def hashes(self) -> dict[str, str]:
-        """By the names that runs and records answer with."""
+        """Under the keys that the answers of runs and records have."""
         return {
             "data_sha256": self.data_sha256(),
             "val_sha256": self.data_sha256("val"),
@@ -108,16 +125,19 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise BadInput(f"{folder}: not a dataset (no {MANIFEST}); make one: python -m data.prep SOURCE --out {folder}")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not JSON: {error}") from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        values = read_json_object(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError:
+        raise BadInput(f"{path}: not UTF-8") from None
+    if values.get("format") != FORMAT:
         raise BadInput(f"{path}: not a manifest of format {FORMAT}")
+    layout = values.pop("layout", LAYOUT)
+    if layout != LAYOUT:
+        raise BadInput(f"{path}: layout {layout!r} is no longer read; prepare the source again: python -m data.prep")
+    request = values.get("request")
+    if isinstance(request, dict) and request.get("ids") == LAYOUT:  # older manifests; both had one useful value
+        values["request"] = {key: value for key, value in request.items() if key not in ("layout", "ids")}
     return build(Manifest, [Layer(str(path), values)])
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """In one move: a reader finds the old manifest, or none, or the whole new one."""
-    unfinished = folder / f".{MANIFEST}"
-    unfinished.write_text(json.dumps(to_dict(manifest), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    unfinished.replace(folder / MANIFEST)
+    write_json(folder / MANIFEST, to_dict(manifest))

@@ -1,7 +1,7 @@
-"""Do training and validation share a document? Asked of the shards themselves, so of anybody's dataset.
+"""Do training and validation share a document? Answered from the shards alone, so for any dataset.
 
-One tokenizer gives equal text equal tokens, so equal documents are equal runs of tokens. A validation document in the
-training shards has been worth more than any modelling idea (40,000 of 50,000, once).
+One tokenizer gives equal text equal tokens, so equal documents are equal runs of tokens. A published export once had
+40,000 of its 50,000 validation documents in its training shards, which was worth more than any modelling idea.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ class Overlap(NamedTuple):
 
 
 def find_overlap(train: Iterable[Tokens], val: Iterable[Tokens]) -> Overlap | None:
-    held_out = {_digest(tokens): number for number, tokens in enumerate(val)}
+    validation = {_digest(tokens): number for number, tokens in enumerate(val)}
     hashed = ((number, _digest(tokens)) for number, tokens in enumerate(train))
-    shared = [(number, held_out[digest]) for number, digest in hashed if digest in held_out]
+    shared = [(number, validation[digest]) for number, digest in hashed if digest in validation]
     return Overlap(len(shared), *shared[0]) if shared else None
 
 

@@ -1,11 +1,10 @@
 """One file -> its documents, streamed: .txt, .jsonl, .parquet, each also as .gz, .xz or .zst.
 
-Not a place for policy: a document that cannot be read is yielded as `Bad` with its reason, and the caller decides.
+No policy here: a document that cannot be read is yielded as `Bad` with its reason, and the caller decides.
 A damaged or truncated file is an error, never a shorter corpus.
 """
 
 import codecs
-import gzip
 import io
 import json
 import lzma
@@ -15,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, cast
+from typing import IO, Any, Literal, NamedTuple
 
 import zstandard
 
@@ -25,7 +24,12 @@ TxtUnit = Literal["line", "file"]  # what a document is in plain text
 Kind = TxtUnit | Literal["jsonl", "parquet"]
 
 FORMATS = (".txt", ".jsonl", ".parquet")
-COMPRESSED = (".gz", ".xz", ".zst")
+DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    ".gz": lambda: zlib.decompressobj(wbits=31),
+    ".xz": lzma.LZMADecompressor,
+    ".zst": lambda: zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj(),  # `zstd --long` needs that
+}
+BLOCK_BYTES = 1 << 18
 
 
 class Document(NamedTuple):
@@ -41,8 +45,8 @@ class Bad(NamedTuple):
 def format_of(name: str) -> str | None:
     """`.jsonl` for `a.jsonl` and `a.jsonl.xz`; None for what no reader takes."""
     path = Path(name.lower())
-    inner = path.with_suffix("") if path.suffix in COMPRESSED else path
-    return inner.suffix if inner.suffix in FORMATS else None
+    suffix = path.with_suffix("").suffix if path.suffix in DECOMPRESSORS else path.suffix
+    return suffix if suffix in FORMATS else None
 
 
 def read_documents(path: Path, name: str, kind: Kind, field: str) -> Iterator[Document | Bad]:
@@ -57,7 +61,7 @@ def read_documents(path: Path, name: str, kind: Kind, field: str) -> Iterator[Do
                 yield from _lines(stream, name)
             else:
                 yield _decode(name, stream.read())
-    except (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zstandard.ZstdError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
         raise BadInput(f"{name}: damaged or truncated: {error}") from None
 
 
@@ -70,7 +74,8 @@ def _decode(name: str, raw: bytes) -> Document | Bad:
 
 def _lines(stream: IO[bytes], name: str) -> Iterator[Document | Bad]:
     for number, line in enumerate(stream, start=1):
-        if text := line.removesuffix(b"\n").removesuffix(b"\r"):
+        text = line.removesuffix(b"\n").removesuffix(b"\r")
+        if text:
             yield _decode(f"{name}:{number}", text)
 
 
@@ -78,16 +83,16 @@ def _jsonl(stream: IO[bytes], name: str, field: str) -> Iterator[Document | Bad]
     for number, line in enumerate(stream, start=1):
         if line.isspace():
             continue
-        where = f"{name}:{number}"
+        decoded = _decode(f"{name}:{number}", line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
+        if isinstance(decoded, Bad):
+            yield decoded
+            continue
         try:
-            row = json.loads((line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).decode("utf-8"))
-        except UnicodeDecodeError as error:
-            yield Bad(where, f"not UTF-8 at byte {error.start}")
-            continue
+            row = json.loads(decoded.text)
         except (ValueError, RecursionError) as error:
-            yield Bad(where, f"not JSON: {error}")
+            yield Bad(decoded.name, f"not JSON: {error}")
             continue
-        yield _checked(where, row.get(field) if isinstance(row, dict) else None, field)
+        yield _checked(decoded.name, row.get(field) if isinstance(row, dict) else None, field)
 
 
 def _checked(where: str, text: Any, field: str) -> Document | Bad:
@@ -104,11 +109,11 @@ def _parquet(stream: IO[bytes], name: str, field: str) -> Iterator[Document | Ba
     import pyarrow as pa  # half a second to import, and most corpora are not parquet
     import pyarrow.parquet as pq
 
+    number = 0
     try:
         table = pq.ParquetFile(stream, pre_buffer=False, page_checksum_verification=True)  # a page at a time
         if field not in table.schema_arrow.names:
             raise BadInput(f"{name}: no column '{field}'; it has {', '.join(table.schema_arrow.names)} (--field)")
-        number = 0
         for batch in table.iter_batches(batch_size=256, columns=[field]):
             for cell in batch.column(0):
                 number += 1
@@ -124,66 +129,56 @@ def _parquet(stream: IO[bytes], name: str, field: str) -> Iterator[Document | Ba
 
 @contextmanager
 def _open(path: Path, name: str, seekable: bool) -> Iterator[IO[bytes]]:
-    """The file's bytes, decompressed by its name; what must be `seekable` goes by way of a spool file then."""
-    name = name.lower()
-    if name.endswith(COMPRESSED) and path.stat().st_size == 0:
-        raise EOFError("an empty file is no compressed file")
+    """The file's bytes, decompressed by its name; what must be `seekable` is decompressed to a temporary file."""
     with path.open("rb") as raw:
-        stream: IO[bytes]
-        if name.endswith(".gz"):
-            stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw))
-        elif name.endswith(".xz"):
-            stream = io.BufferedReader(_Frames(raw, lzma.LZMADecompressor), 1 << 20)
-        elif name.endswith(".zst"):
-            stream = io.BufferedReader(_Frames(raw, _zstd_frame), 1 << 20)
-        else:
-            stream = raw
-        if stream is not raw and seekable:
-            with tempfile.TemporaryFile() as spool:
-                shutil.copyfileobj(stream, spool, 1 << 20)
-                spool.seek(0)
-                yield spool
-        else:
+        decompressor = DECOMPRESSORS.get(Path(name.lower()).suffix)
+        if decompressor is None:
+            yield raw
+            return
+        stream = io.BufferedReader(_Blocks(_decompressed(raw, decompressor)), 1 << 20)
+        if not seekable:
             yield stream
+            return
+        with tempfile.TemporaryFile() as spool:
+            shutil.copyfileobj(stream, spool, 1 << 20)
+            spool.seek(0)
+            yield spool
 
 
-def _zstd_frame() -> Any:
-    return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()  # `zstd --long` needs that much
-
-
-class _Frames(io.RawIOBase):
-    """Every frame of a .zst, or stream of an .xz, and none that is damaged or ends early.
+def _decompressed(raw: IO[bytes], new_frame: Callable[[], Any]) -> Iterator[bytes]:
+    """Every frame of a .zst, stream of an .xz or member of a .gz; one that is damaged or ends early is an error.
 
     The libraries' own readers end quietly there: zstandard's inside a frame that was cut off, lzma's at anything that
     follows the first stream and is not another one.
     """
+    frame = new_frame()
+    while block := raw.read(BLOCK_BYTES):
+        while block:
+            if frame.eof:
+                frame = new_frame()
+            yield frame.decompress(block)
+            block = frame.unused_data if frame.eof else b""
+    if not frame.eof:
+        raise EOFError("it ends too early")
 
-    def __init__(self, raw: IO[bytes], new_frame: Callable[[], Any]) -> None:
-        self._raw, self._new_frame = raw, new_frame
-        self._frame: Any = None  # None between frames
-        self._input = b""
-        self._output = memoryview(b"")
+
+class _Blocks(io.RawIOBase):
+    """An iterator of blocks as a stream."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._output:
-            if not self._input:
-                self._input = self._raw.read(1 << 18)
-                if not self._input:
-                    if self._frame is not None:
-                        raise EOFError("the last frame is not complete")
-                    return 0
-            if self._frame is None:
-                self._input = self._input.lstrip(b"\0")  # .xz may be padded between streams
-                if not self._input:
-                    continue
-                self._frame = self._new_frame()
-            self._output = memoryview(self._frame.decompress(self._input))
-            self._input = self._frame.unused_data if self._frame.eof else b""
-            self._frame = None if self._frame.eof else self._frame
-        size = min(len(buffer), len(self._output))
-        buffer[:size] = self._output[:size]
-        self._output = self._output[size:]
-        return size
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = memoryview(block)
+        part = self._rest[: len(buffer)]
+        buffer[: len(part)] = part
+        self._rest = self._rest[len(part) :]
+        return len(part)

@@ -1,10 +1,10 @@
 """Which documents train and which validate: pure functions of the documents' hashes, no files.
 
-`hash`  validates a document when the first 8 bytes of its SHA-256, as a fraction of 2^64, are below the stated
-        fraction. Equal documents always fall on the same side, in every corpus, however it is ordered.
+`hash`  validates a document when the first 8 bytes of its SHA-256, as a fraction of 2^64, are below the given
+        fraction. Equal documents always fall on the same side, in every corpus and in any order.
 `tail`  validates the last documents, as seed system 001 does; training copies of a validation document are dropped.
 
-Repeats inside one side stay as they are (a line-per-document corpus is full of honest ones) and are counted.
+Repeats inside one side are kept (a line-per-document corpus has many legitimate ones) and counted.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from base.errors import BadInput
 
 SplitRule = Literal["hash", "tail"]
 Labels = npt.NDArray[np.uint8]
-Digests = npt.NDArray[np.uint64]  # (documents, 2): the first 16 bytes of SHA-256, big-endian
+Digests = npt.NDArray[np.uint64]  # (documents, 2): the first 16 bytes of SHA-256 as two big-endian integers
 
 TRAIN, VAL, DROPPED = 0, 1, 2
 DIGEST_BYTES = 16
@@ -29,18 +29,24 @@ def document_digest(text: bytes) -> bytes:
 
 
 def as_digests(joined: bytes | bytearray) -> Digests:
+    """Digests end to end -> one row per document."""
     return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
 
 
+def hash_digests(digests: Digests) -> str:
+    """SHA-256 over the digests in order: what a manifest names documents by."""
+    return hashlib.sha256(digests.astype(">u8").tobytes()).hexdigest()
+
+
 def split_documents(rule: SplitRule, digests: Digests, fraction: float) -> Labels:
-    """TRAIN, VAL or DROPPED for every document; both sides are never empty."""
+    """TRAIN, VAL or DROPPED for every document; neither side is ever empty."""
     count = len(digests)
     if count < 2:
         raise BadInput(f"{count} document in all; a split needs two (for .txt, --txt line makes a line a document)")
+    labels = np.full(count, TRAIN, np.uint8)
     if rule == "hash":
-        labels = np.where(digests[:, 0] < np.uint64(int(fraction * 2**64)), VAL, TRAIN).astype(np.uint8)
+        labels[digests[:, 0] < np.uint64(int(fraction * 2**64))] = VAL
     else:
-        labels = np.full(count, TRAIN, np.uint8)
         labels[count - max(1, math.floor(count * fraction)) :] = VAL
         copies = np.isin(digests[:, 0], digests[labels == VAL, 0])
         labels[copies & (labels == TRAIN)] = DROPPED
@@ -64,7 +70,7 @@ def tokenizer_sample(
     """How many bytes of each document the tokenizer learns from: training documents in the order of their hashes.
 
     Length plays no part in the order (it uses bytes 8 to 16 of the hash, which the split does not look at); the
-    document that crosses the limit is cut there, so the limit is used up whenever there is text for it.
+    document that crosses the limit is cut there, so the limit is used up whenever there is enough text.
     """
     train = np.flatnonzero(labels == TRAIN)
     order = train[np.argsort(digests[train, 1], kind="stable")]

@@ -1,6 +1,6 @@
-"""Where a dataset is made and how it appears: `OUT/.bitgolf-partial`, one writer at a time, moved into place whole.
+"""How a dataset appears in a folder: made in `OUT/.bitgolf-partial` by one writer at a time, then moved into place.
 
-The old manifest goes first and the new one comes last, so that a folder with a manifest is always a whole dataset.
+The old manifest goes first and the new one comes last, so that a folder with a manifest is always a complete dataset.
 Nothing that this project did not write is overwritten or removed.
 """
 
@@ -15,14 +15,15 @@ from pathlib import Path
 from base.errors import BadInput
 from data.manifest import MANIFEST, TOKENIZER, Manifest, read_manifest, write_manifest
 
-PARTIAL, LOCK = ".bitgolf-partial", ".bitgolf-lock"
+PARTIAL = ".bitgolf-partial"
+LOCK = ".bitgolf-lock"
 
 
 @contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """A folder in `out`, empty and ours alone; gone again however the run ends (and `out`, if new and still empty)."""
-    new = [folder for folder in (out, *out.parents) if not folder.exists()]
-    if not new:
+    """An empty folder in `out` that only this run writes to; it is removed however the run ends, as is a new `out`."""
+    created = [folder for folder in (out, *out.parents) if not folder.exists()]
+    if not created:
         _refuse_foreign(out)
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOCK).open("w") as lock:
@@ -35,25 +36,20 @@ def staging(out: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
             (out / LOCK).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # the first that is not empty stops this
-                for folder in new:
+            with contextlib.suppress(OSError):  # the first that is not empty ends this
+                for folder in created:
                     folder.rmdir()
 
 
 def publish(manifest: Manifest, staged: Path, out: Path) -> None:
-    for old in _ours(out):
-        old.unlink(missing_ok=True)
-    for name in (TOKENIZER, *(entry.file for entry in manifest.shards)):
+    if (out / MANIFEST).exists():
+        old = read_manifest(out)
+        (out / MANIFEST).unlink()
+        for name in old.files():
+            (out / name).unlink(missing_ok=True)
+    for name in manifest.files():
         (staged / name).replace(out / name)
     write_manifest(manifest, out)
-
-
-def _ours(out: Path) -> list[Path]:
-    """What a dataset in `out` consists of, its manifest first."""
-    if not (out / MANIFEST).exists():
-        return []
-    names = [MANIFEST, TOKENIZER, *(entry.file for entry in read_manifest(out).shards)]
-    return [out / name for name in names]
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -61,19 +57,22 @@ def _refuse_foreign(out: Path) -> None:
         raise BadInput(f"{out}: is a file; --out names a folder")
     if (out / PARTIAL).exists():  # a killed run's: what lies beside it may be half published
         return
-    try:
-        ours = _ours(out)
-    except BadInput as error:  # damaged, or a manifest.json of something else
-        raise BadInput(f"{error}; remove {out}, or name another --out") from None
-    if ours and not read_manifest(out).request:
-        raise BadInput(f"{out}: holds a dataset that data.prep did not make; name another --out, so that it stays")
-    for path in sorted([*out.glob("*.bin"), out / TOKENIZER]):
-        if path.exists() and path not in ours:
+    known: list[str] = []
+    if (out / MANIFEST).exists():
+        try:
+            manifest = read_manifest(out)
+        except BadInput as error:  # damaged, or a manifest.json of something else
+            raise BadInput(f"{error}; remove {out}, or name another --out") from None
+        if not manifest.request:
+            raise BadInput(f"{out}: holds a dataset that data.prep did not make; name another --out to keep it")
+        known = manifest.files()
+    for path in sorted([*out.glob("*.bin"), *out.glob(TOKENIZER)]):
+        if path.name not in known:
             raise BadInput(f"{out}: holds {path.name}, which no manifest there names; name another --out")
 
 
 def _hold(lock: int, out: Path) -> None:
-    """Take the lock, or say that another run has it; a lock file that was removed meanwhile is nobody's."""
+    """Take the lock, or report that another run has it; one whose file was removed meanwhile locks nothing."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         held = os.fstat(lock).st_ino == (out / LOCK).stat().st_ino

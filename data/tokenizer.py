@@ -1,17 +1,17 @@
 """Text <-> token ids, without loss: SentencePiece BPE with byte fallback, or the 260-entry byte tokenizer.
 
-A tokenizer is its file's bytes (`model`): a SentencePiece model, or the contest's JSON for bytes. `encode` gives the
-text's ids alone; BOS is the shard writer's business. Not for training one (data/tokenizer_training.py), nor for
-counting bytes (data/bytes.py): `decode([id])` is never a count.
+A tokenizer is its file's bytes (`model`): a SentencePiece model, or the contest's JSON for bytes. `encode` returns the
+text's ids alone, without BOS. Not for training one (data/tokenizer_training.py), nor for counting bytes
+(data/bytes.py): `decode([id])` is never a count.
 
 SentencePiece writes a space as `▁` (U+2581) and so would read a real `▁` back as a space. That one character is
-encoded as its three byte pieces instead, which SentencePiece's own `decode` gives back as they are.
+encoded as its three byte pieces instead, which SentencePiece's own `decode` returns as they are.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,18 +26,10 @@ MAX_VOCAB = 1 << 16  # ids are stored as uint16
 CHUNK_CHARS = 1 << 20
 BYTE_VOCAB, BYTE_OFFSET = 260, 4
 
-# What a tokenizer must give back to be called lossless: blanks, line ends, composed and compatibility characters.
+# What a lossless tokenizer returns unchanged: blanks, line ends, composed and compatibility characters.
 PROBES = (
-    " a",
-    "a ",
-    "a  b",
-    "\r\n\t",
-    "\0",
-    "e\u0301 \u00e9",
-    "\ufb01 \uff21 \u00a0 \u200b",
-    "\u2047",
-    "Aa",
-    f"a{SPACE}b",
+    *(" a", "a ", "a  b", "\r\n\t", "\0", "e\u0301 \u00e9"),
+    *("\ufb01 \uff21 \u00a0 \u200b", "\u2047", "Aa", f"a{SPACE}b"),
 )
 
 
@@ -51,24 +43,6 @@ class Piece(NamedTuple):
 
 
 SPECIAL = Piece(b"", 0, False, True)
-
-
-class Tokenizer(Protocol):
-    model: bytes
-    vocab_size: int
-    pad_id: int
-    bos_id: int
-    eos_id: int
-    unk_id: int
-    lossless: bool
-
-    def encode(self, text: str) -> Ids: ...
-    def decode(self, ids: Sequence[int] | Ids) -> str: ...
-    def normalize(self, text: str) -> str:
-        """What `decode(encode(text))` is meant to be: the text itself when lossless."""
-        ...
-
-    def pieces(self) -> list[Piece]: ...
 
 
 class ByteTokenizer:
@@ -116,7 +90,7 @@ class SentencePieceTokenizer:
         if self.bos_id < 0 or self.eos_id < 0:
             raise BadInput(f"{name}: has no bos or no eos piece, which mark where documents begin and end")
         if self._sp.is_unknown(self._sp.piece_to_id(SPACE)):
-            raise BadInput(f"{name}: has no piece for a lone {SPACE}: every space would turn into three byte tokens")
+            raise BadInput(f"{name}: has no piece for a lone {SPACE}: every space would become three byte tokens")
         byte_ids = {self._sp.id_to_piece(i): i for i in range(self.vocab_size) if self._sp.is_byte(i)}
         self._lone_space = [byte_ids[f"<0x{b:02X}>"] for b in SPACE.encode()] if len(byte_ids) == 256 else []
         self.lossless = bool(self._lone_space) and all(map(self._gives_back, PROBES))
@@ -124,7 +98,7 @@ class SentencePieceTokenizer:
     def encode(self, text: str) -> Ids:
         if self.lossless:
             return self._encode_exactly(text)
-        return np.asarray(self._sp.encode_as_numpy(text), np.uint16)  # normalisation needs the whole text at once
+        return np.asarray(self._sp.encode_as_numpy(text), np.uint16)  # normalisation needs all of the text at once
 
     def _encode_exactly(self, text: str) -> Ids:
         if len(text) <= CHUNK_CHARS and SPACE not in text:
@@ -167,6 +141,9 @@ class SentencePieceTokenizer:
         return self.decode(ids) == text and spelled == text.encode()
 
 
+Tokenizer = SentencePieceTokenizer | ByteTokenizer
+
+
 def load_tokenizer(model: bytes, name: str = "tokenizer") -> Tokenizer:
     """From a file's bytes, whatever kind they are."""
     if not model.lstrip().startswith(b"{"):
@@ -191,9 +168,9 @@ def read_tokenizer(path: Path) -> Tokenizer:
 def chunks(text: str, limit: int = CHUNK_CHARS) -> Iterator[str]:
     """The text in pieces of at most `limit` characters, each cut before a space that follows something else.
 
-    SentencePiece's memory grows with what it is given at once, so a book in one document needs cutting. Where no piece
-    has a space after its first other character (true of any vocabulary trained word by word), no token can span
-    such a cut, and the ids are the same as without it.
+    SentencePiece's memory grows with what it is given at once, so a book in one document needs cutting. In a vocabulary
+    trained word by word no piece has a space after another character, so no token can span such a cut, and the ids are
+    the same as without it.
     """
     start = 0
     while len(text) - start > limit:

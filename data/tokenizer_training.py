@@ -1,42 +1,26 @@
-"""Training a lossless SentencePiece BPE on the training split: bit for bit the same on every run.
+"""Training a lossless SentencePiece BPE on the training split: the same bytes on every run.
 
-Nothing of the text is dropped. SentencePiece skips a whole "sentence" that is too long or that holds NUL, U+2581
-or U+2585; so texts are cut around those characters, which are then byte pieces, and length has no limit.
+No text is dropped. SentencePiece skips every "sentence" that is too long or that holds NUL, U+2581 or U+2585; so texts
+are cut around those characters, which are encoded as byte pieces, and length has no limit.
 """
 
 import io
 import re
 from collections.abc import Iterable, Iterator
-from typing import Literal
 
 import sentencepiece
 
 from base.errors import BadInput
-from data.tokenizer import MAX_VOCAB, SPACE, SentencePieceTokenizer, chunks
+from data.tokenizer import SPACE, SentencePieceTokenizer, chunks
 
-IdOrder = Literal["golf", "rscalm"]
-ID_ORDERS: dict[IdOrder, dict[str, int]] = {
-    "golf": {"pad": 0, "bos": 1, "eos": 2, "unk": 3},
-    "rscalm": {"unk": 0, "bos": 1, "eos": 2, "pad": 3},
-}
-SMALLEST = 261
+SMALLEST_VOCAB = 261  # 4 specials, 256 bytes and a space
 UNLEARNABLE = re.compile("[\0\u2581\u2585]+")
 
 
-def refuse_vocabulary(size: int) -> None:
-    if not SMALLEST <= size <= MAX_VOCAB:
-        raise BadInput(
-            f"vocabulary of {size}: it holds 4 specials, 256 bytes and a space, and ids are stored as uint16; "
-            f"use {SMALLEST} to {MAX_VOCAB}"
-        )
-
-
-def train_tokenizer(texts: Iterable[str], vocab_size: int, order: IdOrder = "golf") -> SentencePieceTokenizer:
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> SentencePieceTokenizer:
     """BPE: identity normalisation, byte fallback, digits apart, white space kept, no dummy prefix."""
-    refuse_vocabulary(vocab_size)
     model = io.BytesIO()
     failure: list[BaseException] = []  # of the texts' iterator: SentencePiece would make a RuntimeError of it
-    ids = ID_ORDERS[order]
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=_learnable(texts, failure),
@@ -54,10 +38,10 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, order: IdOrder = "gol
             max_sentence_length=1 << 30,
             num_threads=16,  # written into the model, so it must not depend on the machine
             minloglevel=2,
-            pad_id=ids["pad"],
-            bos_id=ids["bos"],
-            eos_id=ids["eos"],
-            unk_id=ids["unk"],
+            pad_id=0,
+            bos_id=1,
+            eos_id=2,
+            unk_id=3,
         )
     except RuntimeError as error:
         if failure:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sentencepiece
 
-from base.cli import run
+from base.cli import run, show_pairs
 from data import check
 from data.dataset import Dataset, open_dataset
 from data.prep import act, parser
@@ -104,7 +104,7 @@ def prep(*words: object) -> dict[str, Any]:
 
 def check_exit(*words: object) -> int:
     """`python -m data.check …` in this process: its exit code."""
-    return run(check.parser(), check.act, check.show, [str(word) for word in words])
+    return run(check.parser(), check.act, show_pairs, [str(word) for word in words])
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ OTHERS = {  # third-party packages, where a folder is held to a few; the standar
     "base": {"pydantic", "yaml", "rich"},
     "model": {"torch", "einops", "annotated_types"},
     "optim": {"torch", "annotated_types"},
-    "data": {"numpy", "sentencepiece", "pyarrow", "zstandard", "huggingface_hub", "httpx2"},
+    "data": {"numpy", "sentencepiece", "pyarrow", "zstandard", "huggingface_hub"},
     "data/loader.py": {"numpy", "torch"},
     "engine": {"torch", "matplotlib", "annotated_types"},
     "quant": {"numpy", "torch", "zstandard", "constriction", "annotated_types", "matplotlib"},

@@ -30,7 +30,7 @@ YARN = ["--yarn-original", "64"]
 
 # What the page says -> what makes it small. Whatever stands in one line here is run by the test.
 COMMANDS: dict[str, list[str]] = {
-    "python -m data.prep corpus.txt --txt line --layout rscalm --split tail --val-fraction 0.01 --vocab 32000 "
+    "python -m data.prep corpus.txt --txt line --split tail --val-fraction 0.01 --vocab 32000 "
     "--out data/datasets/rscalm138m": ["--vocab", "400", "--val-fraction", "0.1", "--workers", "1"],
     "python train_gpt.py configs/albor50m.yaml": SMALL,
     "python -m tools.plan configs/albor350m.yaml --gpu \"rtx 4090\"": [],

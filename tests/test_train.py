@@ -350,12 +350,15 @@ def test_a_dry_run_needs_no_data_and_no_memory_even_for_seven_billion() -> None:
     assert answer["rate_multiplier"]["1.0"] == 0.0
 
 
-def test_a_run_makes_the_dataset_that_it_names_in_another_process(jsonl: Path, tmp_path: Path) -> None:
+def test_a_run_makes_the_dataset_that_it_names(jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ensure_dataset(str(jsonl), 400, tmp_path / "made")
     assert open_dataset(tmp_path / "made").manifest.tokenizer.vocab_size == 400
-    ensure_dataset("there is no such source", 400, tmp_path / "made")  # it is there: nothing is asked
-    with pytest.raises(BadInput, match=r"could not make it from nothing\.jsonl \(exit code 2"):
+    ensure_dataset("there is no such source", 400, tmp_path / "made")  # it exists: nothing is read
+    with pytest.raises(BadInput, match=r"nothing\.jsonl: no such file"):
         ensure_dataset("nothing.jsonl", 400, tmp_path / "other")
+    monkeypatch.setitem(sys.modules, "data.prep", None)  # as in a single file
+    with pytest.raises(BadInput, match="python -m data.prep stdlib --vocab 400 --out"):
+        ensure_dataset("stdlib", 400, tmp_path / "other")
 
 
 def test_the_loader_that_training_uses_is_the_datasets_own(work: Path) -> None:

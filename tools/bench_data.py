@@ -13,10 +13,10 @@ import numpy as np
 from base.errors import CheckFailed
 from data.bytes import ByteTable
 from data.corpus import open_corpus
-from data.encoding import BATCH_CHARS, Pending, cores, encode_all
+from data.encoding import BATCH_CHARS, cores, encode_all
 from data.loader import Loader
+from data.readers import Document
 from data.shards import TokenStream
-from data.split import document_digest
 from data.tokenizer_training import train_tokenizer
 from tools.bench_row import Row, since
 
@@ -41,7 +41,7 @@ def tokenizer_rows(texts: list[str], size: int) -> list[Row]:
     back = sum(tokenizer.decode(ids) == text for ids, text in pairs)
     batches = _batches(texts)
     started = time.perf_counter()
-    done = sum(batch.raw_bytes for _, batch in encode_all(batches, tokenizer.model, "golf", cores()))
+    done = sum(batch.raw_bytes for _, batch in encode_all(batches, tokenizer, cores()))
     together = done / since(started) / 1e6
     return [
         Row("documents given back exactly", back, f"of {len(texts)}", len(texts)),
@@ -50,7 +50,7 @@ def tokenizer_rows(texts: list[str], size: int) -> list[Row]:
         trained,
         alone,
         proved,
-        Row(f"encode and prove, {cores()} processes, start-up included", together, "MB/s", 5),
+        Row(f"encode and prove, {cores()} threads", together, "MB/s", 5),
     ]
 
 
@@ -69,14 +69,14 @@ def memory_rows() -> list[Row]:
     return rows
 
 
-def _batches(texts: list[str]) -> list[tuple[int, list[Pending]]]:
+def _batches(texts: list[str]) -> list[tuple[int, list[Document]]]:
     """The corpus, as often over as it takes to be long."""
-    batches: list[tuple[int, list[Pending]]] = []
-    batch: list[Pending] = []
+    batches: list[tuple[int, list[Document]]] = []
+    batch: list[Document] = []
     chars = total = 0
     while total < PARALLEL_CHARS:
         for text in texts:
-            batch.append(Pending("bench", text, document_digest(text.encode())))
+            batch.append(Document("bench", text))
             chars += len(text)
             if chars >= BATCH_CHARS:
                 batches.append((0, batch))

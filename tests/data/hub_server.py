@@ -1,4 +1,4 @@
-"""A small HTTP server that speaks the hub's layout, for HF_ENDPOINT: listing, resolve with HEAD, Range, dropped lines.
+"""A small HTTP server that speaks the hub's protocol: listing, resolve with HEAD, Range, dropped lines.
 
 Not a test: test_hub.py and test_contest.py use it.
 """

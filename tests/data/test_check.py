@@ -1,5 +1,7 @@
-"""data.check, data.dataset, data.manifest, data.overlap: what is not what it says it is does not pass."""
+"""data.check, data.dataset, data.manifest, data.overlap: a dataset that is not what it claims to be is refused."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,8 @@ import pytest
 
 from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
-from data import check as check_module
 from data.bytes import ByteTable
+from data.check import prove_side
 from data.dataset import Dataset, open_dataset
 from data.overlap import find_overlap
 from data.shards import header
@@ -23,40 +25,51 @@ def test_a_dataset_is_opened_only_when_every_file_is_the_manifests(
     dataset: Dataset, rewrite_manifest: Rewrite, texts: list[str]
 ) -> None:
     shard, model = dataset.path / "val_000000.bin", dataset.path / "tokenizer.model"
-    whole, tokenizer = shard.read_bytes(), model.read_bytes()
-    for content, says in ((whole[:-2], "the manifest says"), (whole[:-1] + b"\x09", "sha256"), (None, "is missing")):
-        shard.unlink() if content is None else shard.write_bytes(content)
-        with pytest.raises(BadInput, match=rf"val_000000\.bin.*{says}"):
+    content = shard.read_bytes()
+    for damaged, expected in ((content[:-2], "sha256"), (content[:-1] + b"\x09", "sha256"), (None, "is missing")):
+        shard.unlink() if damaged is None else shard.write_bytes(damaged)
+        with pytest.raises(BadInput, match=rf"val_000000\.bin.*{expected}"):
             open_dataset(dataset.path)
-    shard.write_bytes(whole)
+    shard.write_bytes(content)
+    original = model.read_bytes()
     other = sentencepiece_like(texts, vocab_size=390, normalization_rule_name="identity", add_dummy_prefix=False)
-    for content, says in ((other.model, "another tokenizer"), (None, "tokenizer is missing")):
-        model.unlink() if content is None else model.write_bytes(content)
-        with pytest.raises(BadInput, match=says):
+    for damaged, expected in ((other.model, "another tokenizer"), (None, "no such tokenizer file")):
+        model.unlink() if damaged is None else model.write_bytes(damaged)
+        with pytest.raises(BadInput, match=expected):
             open_dataset(dataset.path)
-    model.write_bytes(tokenizer)
+    model.write_bytes(original)
     rewrite_manifest(dataset.path, lambda m: m["tokenizer"].update(vocab_size=500))
-    with pytest.raises(BadInput, match="its vocab_size is 400; the manifest says 500"):
+    with pytest.raises(BadInput, match="its vocab_size is 400; the manifest has 500"):
         open_dataset(dataset.path)
 
 
-@pytest.mark.parametrize(
-    ("edit", "says"),
-    [
+def test_a_manifest_is_read_strictly(dataset: Dataset) -> None:
+    path = dataset.path / "manifest.json"
+    original = path.read_text()
+    edits: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         (lambda m: m.update(formt=1), "unknown key formt; nearest: format"),
         (lambda m: m.pop("tokenizer"), "tokenizer is missing"),
         (lambda m: m.update(format="other"), "not a manifest of format"),
-        (lambda m: m["shards"][0].update(file="../../etc/passwd"), "not a plain file name"),
+        (lambda m: m["shards"][0].update(file="../../etc/passwd"), "not a name inside the dataset's folder"),
         (lambda m: m["val"].update(bytes="many"), "val.bytes"),
         (lambda m: m["val"].update(tokens=5), "the manifest's total is 5"),
-    ],
-)
-def test_a_manifest_is_read_strictly(
-    dataset: Dataset, rewrite_manifest: Rewrite, edit: Callable[[dict[str, Any]], None], says: str
-) -> None:
-    rewrite_manifest(dataset.path, edit)
-    with pytest.raises(BadInput, match=says):
+    ]
+    for edit, expected in edits:
+        values = json.loads(original)
+        edit(values)
+        path.write_text(json.dumps(values))
+        with pytest.raises(BadInput, match=expected):
+            open_dataset(dataset.path)
+    path.write_text("[" * 100)
+    with pytest.raises(BadInput, match="not JSON that can be read"):
         open_dataset(dataset.path)
+
+
+def test_the_hash_of_a_dataset_is_what_records_refer_to(dataset: Dataset) -> None:
+    manifest = dataset.manifest
+    named = [[shard.split, shard.sha256] for shard in manifest.shards]
+    formula = json.dumps(["golf", manifest.tokenizer.sha256, named])
+    assert manifest.data_sha256() == hashlib.sha256(formula.encode()).hexdigest()
 
 
 def test_the_check_finds_a_manifest_that_claims_other_totals(
@@ -66,28 +79,28 @@ def test_the_check_finds_a_manifest_that_claims_other_totals(
     assert check_exit(dataset.path, "--val") == 1
     assert "val holds" in capsys.readouterr().err
     with pytest.raises(CheckFailed, match="the manifest claims"):
-        check_module.prove_side(open_dataset(dataset.path), "val")
+        prove_side(open_dataset(dataset.path), "val")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("damage", "expected"),
     [
         (lambda ids, at, t: np.insert(ids, at, t.pad_id), "token 0 inside it has no bytes"),
         (lambda ids, at, t: np.insert(ids, at, t.eos_id), "token 2 inside it has no bytes"),
         (
-            lambda ids, at, t: np.concatenate([ids[:at], _respelled(t, int(ids[at])), ids[at + 1 :]]),
+            lambda ids, at, t: np.concatenate([ids[:at], _as_byte_pieces(t, int(ids[at])), ids[at + 1 :]]),
             "are not what the tokenizer makes of its text",
         ),
     ],
 )
-def test_the_check_finds_documents_that_are_padded_or_spelled_otherwise(
+def test_the_check_finds_documents_that_are_padded_or_encoded_otherwise(
     dataset: Dataset, rewrite_manifest: Rewrite, capsys: pytest.CaptureFixture[str],
-    spoil: Callable[[Any, int, Any], Any], says: str,
+    damage: Callable[[Any, int, Any], Any], expected: str,
 ) -> None:  # fmt: skip
     shard = dataset.path / "val_000000.bin"
     ids = np.fromfile(shard, "<u2")[512:]
     at = next(i for i in range(5, len(ids)) if dataset.table.exact[ids[i]] > 1)
-    ids = spoil(ids, at, dataset.tokenizer).astype("<u2")
+    ids = damage(ids, at, dataset.tokenizer).astype("<u2")
     shard.write_bytes(header(len(ids)) + ids.tobytes())
     entry = {"sha256": file_sha256(shard), "size_bytes": shard.stat().st_size, "tokens": len(ids)}
 
@@ -97,10 +110,10 @@ def test_the_check_finds_documents_that_are_padded_or_spelled_otherwise(
 
     rewrite_manifest(dataset.path, forge)
     assert check_exit(dataset.path, "--val") == 1
-    assert says in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
-def _respelled(tokenizer: Any, token: int) -> np.ndarray:
+def _as_byte_pieces(tokenizer: Any, token: int) -> np.ndarray:
     """The same bytes as byte pieces."""
     return np.array([4 + byte for byte in ByteTable(tokenizer).join([token])], np.uint16)
 
@@ -117,4 +130,4 @@ def test_the_check_fails_when_a_document_is_on_both_sides(
 ) -> None:
     rewrite_manifest(dataset.path, lambda m: m.update(shared_documents=1))
     assert check_exit(dataset.path) == 1
-    assert "no document is on both sides; the manifest says otherwise" in capsys.readouterr().err
+    assert "no document is on both sides; the manifest claims 1" in capsys.readouterr().err

@@ -19,7 +19,7 @@ def Loader(
 
 
 def counting(tokens: int, shards: int = 1) -> TokenStream:
-    """Token i is i, so that a batch tells where it was cut."""
+    """Token i is i, so that a batch shows where it was cut."""
     return TokenStream(np.array_split(np.arange(tokens, dtype=np.uint16), shards))
 
 
@@ -78,7 +78,7 @@ def test_epochs_differ_in_order_and_phase_and_seeds_differ_too() -> None:
 
 @pytest.mark.parametrize("order", ["shuffled", "sequential"])
 @pytest.mark.parametrize("steps", [0, 1, 7, 23])
-def test_a_resumed_loader_goes_on_exactly(order: Order, steps: int) -> None:
+def test_a_resumed_loader_continues_exactly(order: Order, steps: int) -> None:
     one = Loader(counting(200, 2), order, 8, 3, seed=5)
     for _ in range(steps):
         one.next_batch()
@@ -116,18 +116,11 @@ def test_a_position_from_other_data_or_another_order_is_refused() -> None:
             other.load_state_dict(state)
 
 
-def test_too_few_tokens_and_a_rank_that_is_not_there_are_refused() -> None:
+def test_too_few_tokens_and_a_damaged_position_are_refused() -> None:
     with pytest.raises(BadInput, match="15 training tokens are too few for seq_len 8; it takes 16"):
         Loader(counting(15), "shuffled", 8, 1, seed=0)
     Loader(counting(16), "shuffled", 8, 1, seed=0).next_batch()
-    for words, says in (((0, 1), "must both be at least 1"), ((4, 0), "must both be at least 1")):
-        with pytest.raises(ValueError, match=says):
-            Loader(counting(100), "shuffled", *words, seed=0)
-    with pytest.raises(ValueError, match="order 'shufled' is not one of shuffled, sequential"):
-        Loader(counting(100), "shufled", 8, 1, seed=0)  # type: ignore[arg-type]
     loader = Loader(counting(100), "shuffled", 8, 1, seed=0)
     for position in (-5, 3.7, None):
         with pytest.raises(BadInput, match="not a count"):
             loader.load_state_dict({**loader.state_dict(), "position": position})  # type: ignore[dict-item]
-    with pytest.raises(ValueError, match="rank 2 is not one of 2"):
-        Loader(counting(100), "shuffled", 8, 1, seed=0, rank=2, ranks=2)

@@ -15,7 +15,7 @@ def digests_of(texts: list[str]) -> np.ndarray:
     return as_digests(b"".join(document_digest(text.encode()) for text in texts))
 
 
-def test_the_hash_rule_is_the_one_that_is_stated() -> None:
+def test_the_hash_rule_is_the_documented_one() -> None:
     texts = [str(number) for number in range(500)]
     labels = split_documents("hash", digests_of(texts), 0.1)
     for text, label in zip(texts, labels, strict=True):

@@ -192,14 +192,3 @@ def test_an_empty_validation_side_is_refused(
     monkeypatch.setattr("eval.protocol.open_dataset", lambda path: Empty())
     assert "its validation side has 0 tokens" in refusal(capsys, artifact)
     assert open_dataset(dataset.path)
-
-
-def test_documents_that_end_with_eos_begin_after_it(jsonl: Path, tmp_path: Path) -> None:
-    prep(jsonl, "--vocab", 400, "--val-fraction", 0.2, "--out", tmp_path / "r", "--workers", 1, "--layout", "rscalm")
-    ended = open_dataset(tmp_path / "r")
-    answer = score(packed(ended, tmp_path / "r.golf"), "--docs", "--stride", CONTEXT)
-    assert (answer["tokens"], answer["coverage"]) == (len(ended.val) - 1, 1.0)
-    assert answer["documents"] == ended.manifest.side("val").documents
-    begins = document_begins(ended.val.read(0, len(ended.val)), ended)
-    lengths = [len(document) + 1 for document in ended.documents("val")]  # with its EOS
-    assert begins.tolist() == [0, *(np.cumsum(lengths) - 1).tolist()]

@@ -93,8 +93,7 @@ def prep_command(manifest: Manifest, source: str, out: str) -> str:
         words += ["--vocab", str(vocabulary)]
     for field in fields(Recipe):
         value = request.get(field.name, field.default)
-        is_implied = field.name == "vocab" or (field.name == "ids" and request.get("tokenizer"))
-        if is_implied or value == field.default:
+        if field.name == "vocab" or value == field.default:
             continue
         flag = "--" + field.name.replace("_", "-")
         words += [flag] if value is True else [flag, str(value)]

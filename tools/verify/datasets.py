@@ -104,8 +104,8 @@ def withhold_validation(dataset: Dataset, folder: Path) -> Path:
         documents.append(np.concatenate([mark, document]))
         tokens += len(documents[-1])
     stream = np.concatenate(documents)
-    with ShardWriter(folder, "val", manifest.layout, max(tokens, 1)) as writer:
-        writer.write(stream, np.array([len(document) for document in documents]))
+    with ShardWriter(folder, "val", max(tokens, 1)) as writer:
+        writer.write(documents)
     exact, contest = dataset.table.totals(stream, dataset.mark)
     side = SplitEntry(
         documents=len(documents),

@@ -51,8 +51,8 @@ from model.gpt import GPT, parameter_kind
 from model.memory import Trainer, summary
 from optim.average import Average, AverageConfig
 from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates, warm_up
-from quant.packer import Packer, projected_bytes
-from quant.quantize import QuantConfig
+from quant.config import QuantConfig
+from quant.packer import Packer
 from quant.unpack import open_artifact
 
 DEFAULT = "configs/demo.yaml"
@@ -208,9 +208,7 @@ def train(training: Training, log: RunLog, folder: Path | None, stopped: list[in
         if during and int(progress / during) > int(training.validated / during):
             training.validated = progress
             bpb = training.score().bpb
-            with whole(training.model):
-                size = projected_bytes(training.model, config.quant, training.dataset.tokenizer.model)
-            log.validated(clock, bpb, size, config.quant.cap_bytes)
+            log.validated(clock, bpb)
         begun_s = clock.elapsed_s
         with clock.running():
             loss, norm = training.step(progress)
@@ -285,7 +283,7 @@ def packed_bytes(training: Training, weights: dict[str, torch.Tensor], code: int
     model = GPT(training.config.model)
     load_weights(model, weights, MODEL)
     packer = Packer(model.to(training.device.torch), to_dict(training.config), training.dataset)
-    return packer.packed(training.config.quant, code).data
+    return packer.pack(training.config.quant, code).data
 
 
 def pack_and_score(

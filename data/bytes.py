@@ -10,14 +10,24 @@ Two conventions, by name:
 `decode([id])` is never used to count: it turns half a character into U+FFFD.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from base.errors import CheckFailed
 from data.tokenizer import Ids, Tokenizer
 
 COUNTED_BLOCK = 1 << 20  # tokens at a time: a book in one document must not need its size many times over
+
+
+def bits_per_byte(nats: float, size_bytes: int) -> float:
+    if size_bytes <= 0:
+        raise CheckFailed(f"{size_bytes} bytes were scored: there is nothing to divide by")
+    if not math.isfinite(nats):
+        raise CheckFailed(f"the losses add up to {nats}: no text has such a length")
+    return nats / math.log(2) / size_bytes
 
 
 class ByteTable:

@@ -105,13 +105,10 @@ class RunLog:
         with (self._folder / METRICS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(values) + "\n")
 
-    def validated(self, clock: Clock, bpb: float, artifact_bytes: int, cap_bytes: int) -> None:
-        """Where a run stands under its current weights, scored without overlap; the artifact's size is a projection."""
-        self.metrics(step=clock.step, elapsed_s=clock.elapsed_s, val_bpb=bpb, artifact_bytes=artifact_bytes)
-        cap = f" of {cap_bytes:,} for it and code" if cap_bytes else ""
-        self.say(
-            f"step {clock.step} val_bpb:{bpb:.4f} (no overlap, current weights), artifact about {artifact_bytes:,}{cap}"
-        )
+    def validated(self, clock: Clock, bpb: float) -> None:
+        """The score of the current weights during the run, without overlap."""
+        self.metrics(step=clock.step, elapsed_s=clock.elapsed_s, val_bpb=bpb)
+        self.say(f"step {clock.step} val_bpb:{bpb:.4f} (no overlap, current weights)")
 
     def finish(self, answer: dict[str, Any]) -> dict[str, Any]:
         """With the result beside it the run is finished."""

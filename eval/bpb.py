@@ -30,10 +30,11 @@ from base.errors import BadInput, CheckFailed
 from base.files import atomic_file, require_folder_of
 from base.progress import counted_progress
 from base.run_folder import ARTIFACT, SCORE, named_or_newest
+from data.bytes import bits_per_byte
 from data.dataset import Dataset
 from engine.device import Device, as_rank, gather, joined
 from eval.adapt import ADAPTATIONS, Adapted
-from eval.metric import Score, Tally, bits_per_byte
+from eval.metric import Score, Tally
 from eval.plot import plot_positions
 from eval.protocol import checked_context, checked_stride, matching_dataset, own_stride
 from eval.score import EvalConfig, planned_losses, total

@@ -8,14 +8,13 @@ The tally looks bytes up in the byte table itself; nobody hands it a number of b
 """
 
 import hashlib
-import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from base.errors import CheckFailed
-from data.bytes import ByteTable
+from data.bytes import ByteTable, bits_per_byte
 
 
 class Score(NamedTuple):
@@ -44,14 +43,6 @@ class TallyState(NamedTuple):
     nats: float
     bytes: int
     contest_bytes: int
-
-
-def bits_per_byte(nats: float, size_bytes: int) -> float:
-    if size_bytes <= 0:
-        raise CheckFailed(f"{size_bytes} bytes were scored: there is nothing to divide by")
-    if not math.isfinite(nats):
-        raise CheckFailed(f"the losses add up to {nats}: no text has such a length")
-    return nats / math.log(2) / size_bytes
 
 
 class Tally:

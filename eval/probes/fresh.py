@@ -12,8 +12,7 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from data.bytes import ByteTable
-from eval.metric import bits_per_byte
+from data.bytes import ByteTable, bits_per_byte
 from eval.probes.basic import Finding
 from eval.scorer import Floats, Scored, Scorer, Tokens
 

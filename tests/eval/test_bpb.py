@@ -20,8 +20,8 @@ from engine.device import Device
 from eval import bpb
 from eval.score import planned_losses
 from model.gpt import GPT
+from quant.config import QuantConfig
 from quant.packer import Packer
-from quant.quantize import QuantConfig
 from quant.unpack import open_artifact
 from tests.conftest import prep
 from train_gpt import RunConfig

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import CheckFailed
-from data.bytes import ByteTable
+from data.bytes import ByteTable, bits_per_byte
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer
-from eval.metric import Tally, bits_per_byte
+from eval.metric import Tally
 
 
 def stream(tokenizer: SentencePieceTokenizer, text: str) -> np.ndarray:

@@ -12,8 +12,8 @@ from data.dataset import Dataset, open_dataset
 from eval.probe import NAMES, act, parser, show
 from model.config import ModelConfig
 from model.gpt import GPT
+from quant.config import QuantConfig
 from quant.packer import Packer
-from quant.quantize import QuantConfig
 from tests.conftest import make_text, prep
 
 CHILD = f"{sys.executable} {Path(__file__).parent / 'example_child.py'}"

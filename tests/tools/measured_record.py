@@ -20,8 +20,7 @@ from eval.score import score_tokens
 from model.config import ModelConfig
 from model.cost import parameters
 from model.gpt import GPT, parameter_kind
-from quant.format import write_artifact
-from quant.stored import Stored
+from quant.format import PackedTensor, write_artifact
 from quant.unpack import Artifact, from_bytes
 from tests.conftest import make_text, prep
 from tools.record.schema import Data, Evaluation, SeedResult, Submission
@@ -52,7 +51,7 @@ def make_artifact(dataset: Dataset, config: dict[str, Any], weights_seed: int, t
     draw, tensors = torch.Generator().manual_seed(weights_seed), []
     for name, parameter in model.named_parameters():
         values = (torch.randn(parameter.shape, generator=draw) * 0.3).numpy().astype(np.float32)
-        tensors.append(Stored(name, parameter_kind(name, parameter), values.shape, 32, values, None))
+        tensors.append(PackedTensor(name, parameter_kind(name, parameter), values.shape, 32, values, None))
     hashes = {"data_sha256": dataset.manifest.data_sha256(), "tokenizer_sha256": dataset.manifest.tokenizer.sha256}
     return write_artifact(tensors, {"config": config, **hashes}, tokenizer or dataset.tokenizer.model, "zstd").data
 

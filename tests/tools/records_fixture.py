@@ -25,8 +25,7 @@ from base.config import to_dict
 from data.tokenizer import Tokenizer
 from model.config import ModelConfig
 from model.gpt import GPT, parameter_kind
-from quant.format import write_artifact
-from quant.stored import Stored
+from quant.format import PackedTensor, write_artifact
 from tools.record.schema import SCHEMA
 from tools.record.tracks import load_tracks
 
@@ -83,7 +82,7 @@ def artifact(config: dict[str, Any], tokenizer: Tokenizer) -> bytes:
     tensors = []
     for name, parameter in GPT(ModelConfig(**config["model"])).named_parameters():
         values = (torch.randn(parameter.shape, generator=draw) * 0.1).numpy().astype(np.float16)
-        tensors.append(Stored(name, parameter_kind(name, parameter), values.shape, 16, values, None))
+        tensors.append(PackedTensor(name, parameter_kind(name, parameter), values.shape, 16, values, None))
     hashes = {"data_sha256": DATA_SHA256, "tokenizer_sha256": sha256(tokenizer.model)}
     return write_artifact(tensors, {"config": config, **hashes}, tokenizer.model, "zstd").data
 

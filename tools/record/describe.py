@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def described(config: RunConfig, contents: Contents) -> dict[str, Any]:
         "changes": changes,
         "params_by_kind": {kind: count for kind, count in parameters(config.model).items() if count},
         "flops_per_token": flops_per_token(config.model, config.train.seq_len),
-        "kinds": kind_rows(contents.tensors, contents.stream_bytes),
+        "kinds": [asdict(row) for row in kind_rows(contents.tensors, contents.stream_bytes)],
     }
 
 

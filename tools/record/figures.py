@@ -6,7 +6,7 @@ from pathlib import Path
 from engine.plot import smoothed
 from eval.bpb import act, parser
 from quant.format import read_artifact
-from quant.treemap import plot_bytes
+from quant.plot import plot_bytes
 from tools.record.runs import metric_rows
 
 POSITION_TARGETS = 131_072  # enough for the curve; the score is of all

@@ -22,11 +22,12 @@ import numpy.typing as npt
 
 from base.errors import CheckFailed
 from base.progress import counted_progress
+from data.bytes import bits_per_byte
 from data.dataset import Dataset
 from engine.device import Device
 from eval.adapt import ADAPTATIONS, Adapted
 from eval.bpb import counted
-from eval.metric import Score, bits_per_byte
+from eval.metric import Score
 from eval.score import EvalConfig, planned_losses
 from eval.windows import Windows, plan_windows
 from model.gpt import GPT

@@ -259,7 +259,7 @@ def pack(training: Training, weights: dict[str, torch.Tensor], code: int) -> byt
     model = GPT(training.config.model)
     load_weights(model, weights, MODEL)
     packer = Packer(model.to(training.device.torch), to_dict(training.config), training.dataset)
-    return packer.packed(training.config.quant, code).data
+    return packer.pack(training.config.quant, code).data
 
 
 def pack_and_score(
@@ -275,7 +275,7 @@ def pack_and_score(
     packed_s = time.perf_counter() - begun_s
     log.say(packed_lines(artifact.size_bytes, artifact.sha256, packed_s, code))
     found, eval_s = timed_score("final", training, log, artifact.model.to(device.torch))
-    own = bundled()
+    manifest, own = training.dataset.manifest, bundled()
     return RunResult(
         run=str(folder.resolve()),
         params=sum(parameters(config.model).values()),
@@ -299,7 +299,9 @@ def pack_and_score(
         seed=config.seed,
         stride=config.eval.stride,
         context=training.context,
-        **training.dataset.manifest.hashes(),
+        data_sha256=manifest.data_sha256(),
+        val_sha256=manifest.data_sha256("val"),
+        tokenizer_sha256=manifest.tokenizer.sha256,
         sources_sha256=sources_sha256(),
         bundle_sha256=own.sha256 if own else "",
         **describe_environment(device),

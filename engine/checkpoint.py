@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from base.errors import BadInput, CheckFailed
-from base.run_folder import CHECKPOINT
+from base.run_folder import CHECKPOINT, MODEL
 from engine.shard import distribute
 
 DIVERGED = "has diverged"  # in the error of a run that did; tools.sweep looks for it
@@ -41,6 +41,20 @@ def read_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise BadInput(f"{path}: holds a {type(state).__name__}, no config with weights; name a checkpoint of a run")
     return state
+
+
+def read_run(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The resolved config and the weights in a run's model.pt or checkpoint."""
+    return run_from(read_state(path), path)
+
+
+def run_from(state: dict[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    config = state.get("config")
+    weights = state.get("weights")
+    sections = [config.get(name) for name in ("model", "data", "train")] if isinstance(config, dict) else []
+    if not (isinstance(config, dict) and isinstance(weights, dict) and all(isinstance(s, dict) for s in sections)):
+        raise BadInput(f"{path}: holds no config with weights; name the {MODEL} of a finished run")
+    return config, weights
 
 
 def report_divergence(step: int, loss: float, folder: Path | None) -> CheckFailed:

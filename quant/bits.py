@@ -1,7 +1,7 @@
 """How many bits each tensor may have: `mlp=5,attn=6,blocks.0.mlp.*=4` -> BitPlan.
 
-A word names a kind of parameter (model.gpt.parameter_kind) or a glob of tensor names; the last word that fits a tensor
-counts, globs before kinds. 2 to 8 bits are integers, 16 and 32 floats. Kinds that are not named keep the default.
+A word names a kind of parameter (model.gpt.parameter_kind) or a glob of tensor names. Globs win over kinds, later words
+over earlier ones; kinds that are not named keep the default. 2 to 8 bits are integers, 16 and 32 are floats.
 """
 
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ class BitPlan:
     globs: tuple[tuple[str, int], ...] = ()
 
     def bits(self, name: str, kind: str) -> int:
-        fitting = [bits for glob, bits in self.globs if fnmatchcase(name, glob)]
-        return fitting[-1] if fitting else self.kinds[kind]
+        matching = [bits for glob, bits in self.globs if fnmatchcase(name, glob)]
+        return matching[-1] if matching else self.kinds[kind]
 
     def require(self, tensors: Mapping[str, str]) -> None:
-        """Refuse a glob that fits none of these tensors (name -> kind)."""
+        """Refuse a glob that matches none of these tensors (name -> kind)."""
         for glob, _ in self.globs:
             if not any(fnmatchcase(name, glob) for name in tensors):
                 shown = ", ".join(list(tensors)[:6])
@@ -34,10 +34,11 @@ class BitPlan:
 
 
 def parse_bits(text: str, default: Mapping[str, int] = DEFAULT_BITS) -> BitPlan:
-    kinds, globs = dict(default), list[tuple[str, int]]()
-    for word in filter(None, (word.strip() for word in text.split(","))):
-        name, equals, number = word.partition("=")
-        if not equals or not number.isdecimal() or int(number) not in LEGAL_BITS:
+    kinds = dict(default)
+    globs = list[tuple[str, int]]()
+    for word in filter(None, map(str.strip, text.split(","))):
+        name, _, number = word.partition("=")
+        if not number.isdecimal() or int(number) not in LEGAL_BITS:
             raise BadInput(f"--bits {word}: write NAME=BITS, with bits out of {', '.join(map(str, LEGAL_BITS))}")
         if name in kinds:
             kinds[name] = int(number)

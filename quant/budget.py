@@ -1,75 +1,76 @@
-"""A byte cap -> the dial, or the widths, that meet it. Pure: it is handed functions that pack and measure.
+"""A byte cap -> the dial, or the width of every tensor, that meets it with the least loss.
 
-The dial: bytes fall by a bit a weight for every octave of it, less where most weights are zero already: the last two
-measured sizes say nearly where the next try should be; a bracket keeps the search honest.
-Widths: every tensor has options, each of so many bytes and so much loss; the least loss that fits is a knapsack, solved
-exactly in UNITS of the cap, and solved again with what the real coder made of it until that lies just under the cap.
+Pure: the caller passes a function that packs and measures. Bytes change nearly linearly with the octaves of the dial
+(one bit per weight and octave), and with the estimated bytes that the widths may take: a secant finds either in a few
+packs, inside a bracket that bisection shrinks where the line is bent. The widths of the least loss within a number of
+estimated bytes are a knapsack, solved exactly in UNITS.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from base.errors import BadInput
+from model.gpt import GPT, parameter_kind
+from quant.bits import DEFAULT_BITS, parse_bits
+from quant.config import QuantConfig
+from quant.hessian import Cost
+from quant.quantize import as_matrix, row_grid
+from quant.report import entropy_bits
+from quant.rounding import conditioned, nearest
 
 CLOSE = 0.003  # how far under the cap is near enough
-FINEST, COARSEST = 1e-3, 64.0
 TRIES = 24
+RESOLUTION = 2.0**-16  # of the range that is searched
+FINEST, COARSEST = 1e-3, 64.0  # dials
 UNITS = 8192
+FREE = dict.fromkeys(DEFAULT_BITS, 0) | {"control": DEFAULT_BITS["control"]}  # 0: to be chosen
 
 
-@dataclass(frozen=True)
-class Fit:
-    dial: float
-    size_bytes: int
-    tried: tuple[tuple[float, int], ...]
+def fit_dial(measure: Callable[[float], int], cap_bytes: int, weights: int, start: float) -> float:
+    """The finest dial whose measured bytes are at most `cap_bytes`, within CLOSE of it or at RESOLUTION."""
+    ends = (math.log2(COARSEST), math.log2(FINEST))
+    octaves = _fit(lambda x: measure(2.0**x), cap_bytes, math.log2(start), ends, -weights / 8, "the coarsest steps")
+    return float(2.0**octaves)
 
 
-def fit(measure: Callable[[float], int], cap_bytes: int, weights: int, start: float = 0.4) -> Fit:
-    """The finest dial whose measured bytes are at most `cap_bytes`, and within CLOSE of it where that can be."""
-    low, high = FINEST, COARSEST
-    over = under = False  # whether `low` was measured and is too big, `high` measured and fits
-    tried: dict[float, int] = {}
-    best: tuple[float, int] | None = None
-    dial = start
+def _fit(
+    measure: Callable[[float], int], cap_bytes: int, start: float, ends: tuple[float, float], slope: float, least: str
+) -> float:
+    """The x of the most measured bytes under the cap. `ends` of the range: of the fewest bytes, of the most; `slope`:
+    about the bytes per x; `least` names the first end in the error."""
+    aim = cap_bytes * (1 - CLOSE / 2)
+    fits, over = ends  # the bracket; neither is measured yet
+    sizes = dict[float, int]()
+    x = min(max(start, min(ends)), max(ends))
+    steepness = 1.0  # of the line through the last two tries, over `slope`
     for number in range(TRIES):
-        tried[dial] = size = measure(dial)
-        if size <= cap_bytes:
-            high, under = dial, True
-            best = (dial, size) if best is None or size > best[1] else best
-            if size >= cap_bytes * (1 - CLOSE) or dial == FINEST:
-                break
+        sizes[x] = measure(x)
+        if len(sizes) > 1:
+            (x0, size0), (x1, size1) = list(sizes.items())[-2:]
+            steepness = min(max((size1 - size0) / (x1 - x0) / slope, 0.02), 8.0)
+        if sizes[x] > cap_bytes:
+            over = x
         else:
-            low, over = dial, True
-            if dial == COARSEST:
+            fits = x
+            if sizes[x] >= cap_bytes * (1 - CLOSE):
                 break
-        octaves_off = (size - cap_bytes * (1 - CLOSE / 2)) / _bytes_an_octave(tried, weights)
-        guess = dial * 2 ** max(-10.0, min(10.0, octaves_off))
-        if number > 3 and not (over and under):  # guesses creep towards an end: go there and look
-            dial = COARSEST if over else FINEST
-        elif not low < guess < high or (number > 3 and number % 2):
-            dial = math.sqrt(low * high) if over and under else (COARSEST if over else FINEST)
-        else:
-            dial = guess
-        if over and under and high / low < 1 + 1e-6:
+        if abs(over - fits) <= RESOLUTION * abs(ends[1] - ends[0]):
             break
-    if best is None:
-        smallest = min(tried.values())
-        raise BadInput(f"{cap_bytes:,} bytes cannot be met: the coarsest steps give {smallest:,}; raise the cap")
-    return Fit(*best, tuple(tried.items()))
-
-
-def _bytes_an_octave(tried: dict[float, int], weights: int) -> float:
-    """The slope between the last two tries; a bit a weight as long as there is one."""
-    if len(tried) < 2:
-        return weights / 8
-    (before, larger), (after, smaller) = list(tried.items())[-2:]
-    octaves = math.log2(after / before)
-    slope = (larger - smaller) / octaves if octaves else 0.0
-    return min(max(slope, weights / 400), weights)
+        guess = x + (aim - sizes[x]) / (slope * steepness)
+        x = min(max(guess, min(fits, over)), max(fits, over))
+        if x in sizes or (number > 3 and number % 2):
+            x = (fits + over) / 2
+    if min(sizes.values()) > cap_bytes and ends[0] not in sizes:
+        sizes[ends[0]] = measure(ends[0])
+    fitting = [x for x, size in sizes.items() if size <= cap_bytes]
+    if not fitting:
+        smallest = min(sizes.values())
+        raise BadInput(f"{cap_bytes:,} bytes cannot be met: {least} give {smallest:,}; raise the cap")
+    return max(fitting, key=lambda x: sizes[x])
 
 
 class Option(NamedTuple):
@@ -84,41 +85,18 @@ Widths = dict[str, int]
 
 def fit_widths(table: Table, measure: Callable[[Widths], int], cap_bytes: int) -> Widths:
     """The widths of the least loss whose measured bytes are at most `cap_bytes`; measuring corrects the estimates."""
-    best: tuple[int, Widths] | None = None
-    allowed = cap_bytes * (1 - CLOSE / 2)  # of estimated bytes
-    tried: dict[tuple[int, ...], int] = {}
-    smallest = least_loss(table, 0)
-    for _ in range(TRIES):
-        widths = least_loss(table, allowed)
-        key = tuple(widths.values())
-        if key in tried and best is not None:
-            break  # no option lies between the last and this
-        if key in tried:  # still too many bytes: below what this one was taken to have
-            if widths == smallest:
-                break
-            chosen = (next(o for o in options if o.bits == widths[name]) for name, options in table.items())
-            allowed = min(allowed, sum(option.size_bytes for option in chosen)) * (1 - CLOSE)
-            continue
-        tried[key] = size = measure(widths)
-        if size <= cap_bytes and (best is None or size > best[0]):
-            best = size, widths
-        if cap_bytes * (1 - CLOSE) <= size <= cap_bytes:
-            break
-        allowed += cap_bytes * (1 - CLOSE / 2) - size
-    if best is None and tuple(smallest.values()) not in tried:
-        tried[tuple(smallest.values())] = size = measure(smallest)
-        best = (size, smallest) if size <= cap_bytes else None
-    if best is None:
-        raise BadInput(
-            f"{cap_bytes:,} bytes cannot be met: the narrowest widths tried give {min(tried.values()):,}; raise the cap"
-        )
-    return best[1]
+    most = sum(max(option.size_bytes for option in options) for options in table.values())
+    most = most * (1 + len(table) / UNITS) + 1  # sizes are rounded up to units
+    allowed = _fit(
+        lambda x: measure(least_loss(table, x)), cap_bytes, cap_bytes, (0.0, most), 1.0, "the narrowest widths"
+    )
+    return least_loss(table, allowed)
 
 
 def least_loss(table: Table, allowed_bytes: float) -> Widths:
-    """One option a tensor, the least loss in all within so many bytes; the smallest of each where nothing fits."""
+    """One option per tensor, of the least total loss within these bytes; the smallest of each where nothing fits."""
     unit = max(allowed_bytes, 1.0) / UNITS
-    loss = np.zeros(UNITS + 1)  # the least so far within so many units
+    loss = np.zeros(UNITS + 1)  # the least so far within 0 … UNITS units
     picks = []
     for options in table.values():
         within = np.full((len(options), UNITS + 1), np.inf)
@@ -129,9 +107,34 @@ def least_loss(table: Table, allowed_bytes: float) -> Widths:
         loss = within.min(0)
     if not np.isfinite(loss[-1]):
         return {name: min(options, key=lambda option: option.size_bytes).bits for name, options in table.items()}
-    left, widths = UNITS, Widths()
+    left = UNITS
+    widths = Widths()
     for (name, options), pick in zip(reversed(list(table.items())), reversed(picks), strict=True):
         option = options[pick[left]]
         widths[name] = option.bits
         left -= math.ceil(option.size_bytes / unit)
     return {name: widths[name] for name in table}
+
+
+def width_options(model: GPT, config: QuantConfig, costs: Mapping[str, Cost]) -> dict[str, list[Option]]:
+    """What each width costs each tensor that the words of `config.bits` leave free.
+
+    Bytes are entropy and scales; nats are the error in the measured metric. Where error feedback follows, an error
+    counts as much as the columns to come leave of it.
+    """
+    named = parse_bits(config.bits, FREE)
+    table = dict[str, list[Option]]()
+    for name, parameter in model.named_parameters():
+        if named.bits(name, str(parameter_kind(name, parameter))):
+            continue
+        weight = as_matrix(parameter.detach().float().cpu().numpy())
+        cost = costs[name]
+        if config.method == "gptq":
+            cost = Cost(torch.diag(conditioned(cost.hessian).diagonal() ** -2), cost.importance)
+        table[name] = []
+        for bits in range(2, 9):
+            grid = row_grid(weight, bits, config)
+            integers = nearest(weight, grid, bits)
+            size_bytes = entropy_bits(integers) / 8 + 2 * len(weight)
+            table[name].append(Option(bits, size_bytes, cost.nats(grid.weights(integers) - weight)))
+    return table

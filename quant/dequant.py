@@ -1,8 +1,8 @@
-"""Which weight an integer stands for: weight = integer * step * row * column, the same bits on every machine.
-With a trellis the integer's value may be half a step less (quant.trellis).
+"""Which weight an integer stands for: integer * step * row * column, the same bits on every machine.
 
-Rows and columns are absent, or fp16 scales (rows only), or whole eighths of an octave: 2^(n/8), from a table. Only
-products of fp32 numbers are computed, which IEEE arithmetic defines to the last bit.
+With a trellis the integer's value may be half a step less (quant.trellis). Row factors are fp16 scales or exponents in
+eighths of an octave, column factors exponents; each may be absent. 2^(n/8) comes from a table, and only products of
+fp32 numbers are computed, which IEEE arithmetic defines to the last bit.
 """
 
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ EIGHTHS = np.array(
 @dataclass(frozen=True)
 class Grid:
     step: float = 1.0  # fp32
-    scales: npt.NDArray[np.float16] | None = None  # (rows,)
-    rows: Integers | None = None  # (rows,) eighths of an octave
-    columns: Integers | None = None  # (columns,)
+    row_scales: npt.NDArray[np.float16] | None = None  # (rows,)
+    row_exponents: Integers | None = None  # (rows,) eighths of an octave
+    column_exponents: Integers | None = None  # (columns,) eighths of an octave
     trellis: bool = False
 
     def row_steps(self, count: int) -> Floats:
-        """(rows,) the step of each row, columns apart."""
+        """(rows,) the step of each row, before the column's factor."""
         steps = np.full(count, self.step, np.float32)
-        if self.scales is not None:
-            steps = steps * self.scales.astype(np.float32)
-        return steps if self.rows is None else steps * octaves(self.rows)
+        if self.row_scales is not None:
+            steps = steps * self.row_scales.astype(np.float32)
+        return steps if self.row_exponents is None else steps * octaves(self.row_exponents)
 
-    def column_steps(self, count: int) -> Floats:
-        return np.ones(count, np.float32) if self.columns is None else octaves(self.columns)
+    def column_factors(self, count: int) -> Floats:
+        return np.ones(count, np.float32) if self.column_exponents is None else octaves(self.column_exponents)
 
     def values(self, integers: Integers) -> Floats:
         """(rows, columns) what the integers stand for, in steps; exact."""
@@ -46,13 +46,13 @@ class Grid:
     def weights(self, integers: Integers) -> Floats:
         """(rows, columns) integers -> weights."""
         rows, columns = integers.shape
-        return (self.values(integers) * self.row_steps(rows)[:, None]) * self.column_steps(columns)
+        return (self.values(integers) * self.row_steps(rows)[:, None]) * self.column_factors(columns)
 
 
 def octaves(eighths: Integers) -> Floats:
-    whole = eighths.astype(np.int32)
-    steps: Floats = np.ldexp(EIGHTHS[whole % 8], whole // 8).astype(np.float32)
-    return steps
+    exponents = eighths.astype(np.int32)
+    factors: Floats = np.ldexp(EIGHTHS[exponents % 8], exponents // 8).astype(np.float32)
+    return factors
 
 
 def to_eighths(factors: npt.NDArray[np.floating]) -> Integers:

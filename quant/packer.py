@@ -1,8 +1,8 @@
 """A trained model and its data -> the bytes of `model.golf`. No files, no flags: pack and the training's end call it.
 
 packer = Packer(model, resolved_config, dataset)
-packed = packer.pack(QuantConfig(method="rate"))       packed.data is the artifact
-packed = packer.fit(config, cap_bytes)                 the dial or the widths of the least loss under a cap
+packed = packer.pack(QuantConfig(method="rate"))                                 packed.data is the artifact
+packed = packer.pack(QuantConfig(method="rate", cap_bytes=16_000_000), code)     under a cap that counts the code
 """
 
 from collections.abc import Iterator
@@ -16,110 +16,99 @@ from base.errors import BadInput
 from data.dataset import Dataset
 from data.shards import TokenStream
 from model.gpt import GPT, parameter_kind
-from quant.bits import parse_bits
-from quant.budget import Widths, fit, fit_widths
-from quant.coder import encode_zstd
+from quant.budget import Widths, fit_dial, fit_widths, width_options
 from quant.config import QuantConfig
-from quant.format import write_artifact
+from quant.format import PackedTensor, write_artifact
 from quant.hessian import Cost, measure
 from quant.quantize import quantize
-from quant.report import entropy_bits
-from quant.stored import Stored
-from quant.widths import width_options
 
-ROWS = 8  # windows of a calibration batch
+BATCH = 8  # windows of a calibration batch
+
+
+@dataclass(frozen=True)
+class Try:
+    dial: float
+    artifact_bytes: int
 
 
 @dataclass(frozen=True)
 class Packed:
-    quant: QuantConfig  # how
+    quant: QuantConfig  # as chosen
     data: bytes
-    tensors: list[Stored]
+    tensors: list[PackedTensor]
     stream_bytes: dict[str, int]
-    tried: tuple[tuple[float, int], ...] = ()  # dial and bytes of all that were made on the way to a cap
+    tried: tuple[Try, ...] = ()  # everything that was packed on the way to a cap
 
 
 class Packer:
-    """Measures the model once, on training text alone, and packs it as often as asked."""
+    """Measures the model once, on training text alone, and packs it as often as needed."""
 
     def __init__(self, model: GPT, config: dict[str, Any], dataset: Dataset) -> None:
         """`config` is the run's resolved one; it goes into the artifact with the hashes of its data."""
-        self.model, self.dataset = model, dataset
+        self.model = model
+        self.dataset = dataset
         self._seq_len = int(config["train"]["seq_len"])
         self._header = {
             "config": config,
             "data_sha256": dataset.manifest.data_sha256(),
             "tokenizer_sha256": dataset.manifest.tokenizer.sha256,
         }
-        self._costs: tuple[int, dict[str, Cost]] | None = None
+        self._costs = dict[int, dict[str, Cost]]()  # by calibration tokens
 
     @staticmethod
-    def require(model: GPT, quant: QuantConfig, code_size: int) -> None:
+    def require(model: GPT, quant: QuantConfig, counted_bytes: int) -> None:
         """Refuse before a training what could not be packed after it."""
-        parse_bits(quant.bits).require({name: str(parameter_kind(name, p)) for name, p in model.named_parameters()})
-        if quant.cap_bytes and quant.cap_bytes <= code_size:
-            raise BadInput(f"quant.cap_bytes {quant.cap_bytes:,}: the code alone takes {code_size:,}; raise the cap")
+        quant.plan.require({name: str(parameter_kind(name, p)) for name, p in model.named_parameters()})
+        if quant.cap_bytes and quant.cap_bytes <= counted_bytes:
+            raise BadInput(f"a cap of {quant.cap_bytes:,} bytes: the code alone takes {counted_bytes:,}; raise the cap")
 
-    def pack(self, quant: QuantConfig) -> Packed:
-        tensors = quantize(self.model, quant, self._measured(quant) if quant.calibrated else None)
+    def pack(self, quant: QuantConfig, counted_bytes: int = 0) -> Packed:
+        """As `quant` says; under its cap, if it has one, beside the bytes that count as well (the code's)."""
+        self.require(self.model, quant, counted_bytes)
+        return self._fit(quant, quant.cap_bytes - counted_bytes) if quant.cap_bytes else self._pack(quant)
+
+    def _pack(self, quant: QuantConfig) -> Packed:
+        tensors = quantize(self.model, quant, self._measured(quant) if quant.is_calibrated else None)
         written = write_artifact(tensors, self._header, self.dataset.tokenizer.model, quant.codec)
         return Packed(quant, written.data, tensors, written.stream_bytes)
 
-    def packed(self, quant: QuantConfig, code_size: int) -> Packed:
-        """As the config says: under its cap, which counts the code as well, or at its dial."""
-        return self.fit(quant, quant.cap_bytes - code_size) if quant.cap_bytes else self.pack(quant)
-
-    def fit(self, quant: QuantConfig, cap_bytes: int) -> Packed:
+    def _fit(self, quant: QuantConfig, cap_bytes: int) -> Packed:
         """The least loss that fits: by the dial, or by widths of the tensors that `quant.bits` leaves free."""
-        if cap_bytes <= 0:
-            raise BadInput(f"the code alone is {-cap_bytes:,} bytes over the cap")
-        made: dict[QuantConfig, Packed] = {}
+        made = dict[QuantConfig, Packed]()
 
-        def size_of(tried: QuantConfig) -> int:
-            made[tried] = self.pack(tried)
-            return len(made[tried].data)
+        def size_of(candidate: QuantConfig) -> int:
+            if candidate not in made:
+                made[candidate] = self._pack(candidate)
+            return len(made[candidate].data)
+
+        def at(dial: float) -> QuantConfig:
+            return replace(quant, dial=dial)
 
         def with_widths(widths: Widths) -> QuantConfig:
             return replace(quant, bits=",".join([*(f"{name}={bits}" for name, bits in widths.items()), quant.bits]))
 
-        if quant.dialled:
+        if quant.has_dial:
             weights = sum(p.numel() for p in self.model.parameters())
-            found = fit(lambda dial: size_of(replace(quant, dial=dial)), cap_bytes, weights, quant.dial)
-            chosen = made[replace(quant, dial=found.dial)]
+            chosen = at(fit_dial(lambda dial: size_of(at(dial)), cap_bytes, weights, quant.dial))
         else:
             options = width_options(self.model, quant, self._measured(quant))
-            chosen = made[with_widths(fit_widths(options, lambda widths: size_of(with_widths(widths)), cap_bytes))]
-        return replace(chosen, tried=tuple((packed.quant.dial, len(packed.data)) for packed in made.values()))
-
-    def foretold(self, packed: Packed) -> dict[str, float]:
-        """What each tensor's rounding should cost, in nats a token; empty where nothing was measured."""
-        costs, weights = self._costs[1] if self._costs else {}, dict(self.model.named_parameters())
-        return {
-            tensor.name: costs[tensor.name].nats(tensor.weights() - weights[tensor.name].detach().float().cpu().numpy())
-            for tensor in packed.tensors
-            if tensor.name in costs
-        }
+            chosen = with_widths(fit_widths(options, lambda widths: size_of(with_widths(widths)), cap_bytes))
+        tried = tuple(Try(packed.quant.dial, len(packed.data)) for packed in made.values())
+        return replace(made[chosen], tried=tried)
 
     def _measured(self, quant: QuantConfig) -> dict[str, Cost]:
-        wanted = quant.calibration_tokens
-        if self._costs is None or self._costs[0] != wanted:
-            rows = calibration_rows(self.dataset.train, self._seq_len, wanted)
+        tokens = quant.calibration_tokens
+        if tokens not in self._costs:
+            batches = calibration_batches(self.dataset.train, self._seq_len, tokens)
             device = next(self.model.parameters()).device
-            self._costs = (wanted, measure(self.model, (batch.to(device) for batch in rows)))
-        return self._costs[1]
+            self._costs[tokens] = measure(self.model, (batch.to(device) for batch in batches))
+        return self._costs[tokens]
 
 
-def projected_bytes(model: GPT, quant: QuantConfig, tokenizer: bytes) -> int:
-    """About what the artifact would take, for a run's live line: entropies at the configured dial, uncalibrated."""
-    tensors = quantize(model, quant)  # without costs nothing is fed back
-    bits = sum(entropy_bits(t.values) if t.grid is not None else 8 * t.values.nbytes for t in tensors)
-    return int(bits / 8) + len(encode_zstd(tokenizer))
-
-
-def calibration_rows(stream: TokenStream, seq_len: int, tokens: int) -> Iterator[torch.Tensor]:
+def calibration_batches(stream: TokenStream, seq_len: int, tokens: int) -> Iterator[torch.Tensor]:
     """(B, T) batches from all over the training side, evenly spread."""
     windows = min(max(1, tokens // seq_len), max(1, len(stream) // seq_len))
     starts = np.linspace(0, len(stream) - seq_len, windows).astype(np.int64)
-    for first in range(0, windows, ROWS):
-        rows = [stream.read(int(start), seq_len).astype(np.int64) for start in starts[first : first + ROWS]]
+    for first in range(0, windows, BATCH):
+        rows = [stream.read(int(start), seq_len).astype(np.int64) for start in starts[first : first + BATCH]]
         yield torch.from_numpy(np.stack(rows))

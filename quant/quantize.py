@@ -1,93 +1,82 @@
-"""A model -> its tensors as they will be stored: integers on a grid, or floats. What pack and the training's end call.
+"""A model -> its tensors as the artifact stores them: integers on a grid, or floats.
 
-tensors = quantize(model, config, statistics)      list of Stored, in the model's own order
+tensors = quantize(model, config, costs)      list of PackedTensor, in the model's own order
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from base.errors import BadInput
 from model.gpt import GPT, parameter_kind
-from quant.bits import DEFAULT_BITS, parse_bits
 from quant.config import QuantConfig
 from quant.dequant import Floats, Grid, Integers
+from quant.format import PackedTensor
 from quant.hessian import Cost
-from quant.rounding import absmax, clip, feedbacks, nearest, sigma
-from quant.step_sizes import RateParts, Shape, grid_at, shapes
-from quant.stored import Stored
+from quant.rounding import absmax, clip, feedback, nearest, sigma
+from quant.step_sizes import grid_at, plan_steps
 
-SIDE_BY_SIDE = 1 << 25  # numbers of matrices and their Hessians that go through error feedback at once
+SIDE_BY_SIDE = 1 << 25  # numbers in matrices and their Hessians that go through error feedback at once
+
+Costs = Mapping[str, Cost]
 
 
-def quantize(model: GPT, config: QuantConfig, costs: Mapping[str, Cost] | None = None) -> list[Stored]:
+def quantize(model: GPT, config: QuantConfig, costs: Costs | None = None) -> list[PackedTensor]:
     """`costs` as quant.hessian measures them, for the methods that need them."""
     # Copies: a storage that numpy has seen can no longer be resized, as FSDP2 does with gathered weights.
-    parameters = {name: p.detach().float().cpu().clone().numpy() for name, p in model.named_parameters()}
+    weights = {name: p.detach().float().cpu().clone().numpy() for name, p in model.named_parameters()}
     kinds = {name: str(parameter_kind(name, p)) for name, p in model.named_parameters()}
-    for name, weight in parameters.items():
+    for name, weight in weights.items():
         if not np.isfinite(weight).all():
             raise BadInput(f"{name}: holds NaN or infinity; nothing can be packed from it")
-    # An entropy coder behind `rate` makes the width a mere clamp: unless told otherwise, none.
-    plan = parse_bits(
-        config.bits, dict.fromkeys(DEFAULT_BITS, 8) | {"control": 16} if config.method == "rate" else DEFAULT_BITS
-    )
-    plan.require(kinds)
-    bits = {name: plan.bits(name, kinds[name]) for name in parameters}
-    matrices = {name: as_matrix(weight) for name, weight in parameters.items() if bits[name] <= 8}
-    parts = RateParts(config.by_tensor, config.columns, config.rows, config.trellis)
-    forms = shapes(matrices, costs or {}, parts) if config.method == "rate" else {}
-    rounded = _rounded(matrices, bits, forms, costs or {}, config)
-    return [
-        Stored(
-            name,
-            kinds[name],
-            weight.shape,
-            bits[name],
-            *(rounded.get(name) or (_floats(name, weight, bits[name]), None)),
-        )
-        for name, weight in parameters.items()
-    ]
+    config.plan.require(kinds)
+    bits = {name: config.plan.bits(name, kind) for name, kind in kinds.items()}
+    matrices = {name: as_matrix(weight) for name, weight in weights.items() if bits[name] <= 8}
+    on_grid = _round_all(matrices, bits, costs or {}, config)
+    tensors = []
+    for name, weight in weights.items():
+        if name in on_grid:
+            integers, grid = on_grid[name]
+            tensors.append(PackedTensor(name, kinds[name], weight.shape, bits[name], integers, grid))
+        else:
+            values = _to_float(name, weight, bits[name])
+            tensors.append(PackedTensor(name, kinds[name], weight.shape, bits[name], values, None))
+    return tensors
 
 
-def _floats(name: str, weight: Floats, bits: int) -> npt.NDArray[np.floating]:
+def as_matrix(weight: Floats) -> Floats:
+    return weight if weight.ndim == 2 else weight.reshape(1, -1)
+
+
+def _to_float(name: str, weight: Floats, bits: int) -> np.ndarray:
     with np.errstate(over="ignore"):  # refused below, by name
-        values: npt.NDArray[np.floating] = weight.astype(np.float16 if bits == 16 else np.float32)
+        values: np.ndarray = weight.astype(np.float16 if bits == 16 else np.float32)
     if not np.isfinite(values).all():
         raise BadInput(f"{name}: has weights beyond fp16; give it 32 bits (--bits {name}=32)")
     return values
 
 
-def _rounded(
-    matrices: Mapping[str, Floats],
-    bits: Mapping[str, int],
-    forms: Mapping[str, Shape],
-    costs: Mapping[str, Cost],
-    config: QuantConfig,
+def _round_all(
+    matrices: Mapping[str, Floats], bits: Mapping[str, int], costs: Costs, config: QuantConfig
 ) -> dict[str, tuple[Integers, Grid]]:
-    found = dict[str, tuple[Integers, Grid]]()
-    alike = dict[tuple[tuple[int, ...], int, bool], list[str]]()  # what error feedback can take side by side
-    for name, matrix in matrices.items():
-        fed = name in costs and config.calibrated and config.feedback
-        if config.method == "rate":
-            grid = grid_at(forms[name], config.dial, matrix, bits[name])
-            integers = np.empty(matrix.shape, np.int8) if fed else nearest(matrix, grid, bits[name])
-        else:
-            integers, grid = simply(matrix, bits[name], config)
-        found[name] = integers, grid
-        if fed:
-            alike.setdefault((matrix.shape, bits[name], grid.trellis), []).append(name)
-    for ((rows, columns), width, _), names in alike.items():
-        size = max(1, SIDE_BY_SIDE // (columns * (rows + columns)))
-        for some in (names[at : at + size] for at in range(0, len(names), size)):
-            grids = [found[name][1] for name in some]
-            fed_back = feedbacks([matrices[n] for n in some], grids, width, [costs[n].hessian for n in some])
-            found |= {name: (integers, grid) for name, integers, grid in zip(some, fed_back, grids, strict=True)}
-    return found
+    if config.method == "rate":
+        plans = plan_steps(matrices, costs, config)
+        grids = {name: grid_at(plans[name], config.dial, matrix, bits[name]) for name, matrix in matrices.items()}
+    else:
+        grids = {name: row_grid(matrix, bits[name], config) for name, matrix in matrices.items()}
+    integers = dict[str, Integers]()
+    if config.is_calibrated and config.feedback:
+        for names in _alike(matrices, bits, [name for name in matrices if name in costs]):
+            hessians = [costs[name].hessian for name in names]
+            group = [matrices[name] for name in names]
+            rounded = feedback(group, [grids[name] for name in names], bits[names[0]], hessians)
+            integers.update(zip(names, rounded, strict=True))
+    for name in matrices.keys() - integers.keys():
+        integers[name] = nearest(matrices[name], grids[name], bits[name])
+    return {name: (integers[name], grids[name]) for name in matrices}
 
 
-def simply(weight: Floats, bits: int, config: QuantConfig) -> tuple[Integers, Grid]:
+def row_grid(weight: Floats, bits: int, config: QuantConfig) -> Grid:
     if config.method == "clip":
         return clip(weight, bits)
     if config.method == "sigma":
@@ -95,5 +84,12 @@ def simply(weight: Floats, bits: int, config: QuantConfig) -> tuple[Integers, Gr
     return absmax(weight, bits)
 
 
-def as_matrix(weight: Floats) -> Floats:
-    return weight if weight.ndim == 2 else weight.reshape(1, -1)
+def _alike(matrices: Mapping[str, Floats], bits: Mapping[str, int], names: list[str]) -> Iterator[list[str]]:
+    """Groups of one shape and width, small enough to go through error feedback side by side."""
+    groups = dict[tuple[tuple[int, ...], int], list[str]]()
+    for name in names:
+        groups.setdefault((matrices[name].shape, bits[name]), []).append(name)
+    for ((rows, columns), _), group in groups.items():
+        size = max(1, SIDE_BY_SIDE // (columns * (rows + columns)))
+        for at in range(0, len(group), size):
+            yield group[at : at + size]

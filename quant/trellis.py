@@ -1,11 +1,11 @@
-"""Dependent quantization: two staggered grids, and a state that says which of them holds; a third fewer squared errors.
+"""Dependent quantization: two staggered grids and a state that chooses between them; a third fewer squared errors.
 
-Down each column an eight-state machine runs, moved by the parity of every integer. In four of its states the integer k
+An eight-state machine runs down each column, moved by the parity of every integer. In four of its states the integer k
 stands for k steps; in the others for k less half a step towards zero (0 stays 0). Together the two grids are twice as
-fine as the one, at nearly its rate; `search` finds the integers whose weights lie closest (trellis-coded quantization,
-Marcellin and Fischer 1990; the states are those of NNCodec's and ECM's dependent quantization).
-The machine begins anew every SEGMENT rows, so that whole columns and segments can be searched at once, and goes down
-columns, so that a reader knows the states of a row before it decodes it.
+fine as one, at nearly its rate; `search` finds the integers whose values lie closest (trellis-coded quantization,
+Marcellin and Fischer 1990; the states are those of NNCodec's and ECM's dependent quantization). The machine restarts
+every SEGMENT rows, so that all columns and segments are searched at once, and it runs down columns, so that a reader
+knows the states of a row before decoding it.
 """
 
 import numpy as np
@@ -20,15 +20,16 @@ STAGGERED = np.arange(8) % 2 == 1
 # The two ways into each state: where from, and with which parity.
 CAME_FROM = np.array([[s for s in range(8) if t in NEXT[s]] for t in range(8)])  # (8, 2)
 PARITY = np.array([[int(NEXT[s, 1] == t) for s in CAME_FROM[t]] for t in range(8)])
-SUBSET = 2 * STAGGERED[CAME_FROM] + PARITY  # (8, 2) which of the four sets below the way's value is out of
+SUBSET = 2 * STAGGERED[CAME_FROM] + PARITY  # (8, 2) which of the four sets below the value of that way is from
 OFFSET = np.array([[0], [2], [3], [1]], np.float32)  # half steps: 0 4 8 …, 2 6 …, 0 3 7 …, 1 5 …
 
 
 class States:
-    """Of all columns, row by row."""
+    """The states of all columns, advanced row by row."""
 
     def __init__(self, columns: int) -> None:
-        self._states, self._row = np.zeros(columns, np.int64), 0
+        self._states = np.zeros(columns, np.int64)
+        self._row = 0
 
     @property
     def staggered(self) -> Flags:
@@ -42,44 +43,50 @@ class States:
 
 def halves(integers: npt.NDArray[np.integer]) -> Halves:
     """(rows, columns) integers -> what they stand for, in half steps."""
-    states, found = States(integers.shape[1]), 2 * integers.astype(np.float32)
+    states = States(integers.shape[1])
+    values = 2 * integers.astype(np.float32)
     for number, row in enumerate(integers):
-        found[number] -= states.staggered * np.sign(row)
+        values[number] -= states.staggered * np.sign(row)
         states.move(row)
-    return found
+    return values
 
 
 def search(wanted: npt.NDArray[np.floating], largest: int) -> npt.NDArray[np.int64]:
-    """(rows, columns) half steps -> the integers, none beyond `largest`, that stand for the closest (Viterbi 1967)."""
+    """(rows, columns) half steps -> the integers within ±`largest` whose values lie closest (Viterbi 1967)."""
     rows, columns = wanted.shape
     segments = -(-rows // SEGMENT)
     padded = np.zeros((segments, SEGMENT, columns), np.float32)
     padded.reshape(-1, columns)[:rows] = wanted
     runs = padded.transpose(1, 0, 2).reshape(SEGMENT, -1)  # (SEGMENT, N): every run begins in state 0
     integers, errors = _closest(runs, largest)
-    first, other = (errors[:, SUBSET[:, way]] for way in (0, 1))  # (SEGMENT, 8, N) of the two ways into each state
+    first, second = errors[:, SUBSET[:, 0]], errors[:, SUBSET[:, 1]]  # (SEGMENT, 8, N) of the two ways into each state
     total = np.full((8, runs.shape[1]), np.inf, np.float32)
     total[0] = 0
-    turned = np.empty(first.shape, np.bool_)  # the other way is the better
+    took_second = np.empty(first.shape, np.bool_)
     for at in range(SEGMENT):
-        one, two = total[CAME_FROM[:, 0]] + first[at], total[CAME_FROM[:, 1]] + other[at]
-        turned[at], total = two < one, np.minimum(one, two)
-    found, state, every = np.empty(runs.shape, np.int64), total.argmin(0), np.arange(runs.shape[1])
+        by_first = total[CAME_FROM[:, 0]] + first[at]
+        by_second = total[CAME_FROM[:, 1]] + second[at]
+        took_second[at] = by_second < by_first
+        total = np.minimum(by_first, by_second)
+    path = np.empty(runs.shape, np.int64)
+    state = total.argmin(0)
+    every = np.arange(runs.shape[1])
     for at in reversed(range(SEGMENT)):
-        way = turned[at, state, every].astype(np.int64)
-        found[at] = integers[at, SUBSET[state, way], every]
+        way = took_second[at, state, every].astype(np.int64)
+        path[at] = integers[at, SUBSET[state, way], every]
         state = CAME_FROM[state, way]
-    plain: npt.NDArray[np.int64] = found.reshape(SEGMENT, segments, columns).transpose(1, 0, 2).reshape(-1, columns)
-    return plain[:rows]
+    found: npt.NDArray[np.int64] = path.reshape(SEGMENT, segments, columns).transpose(1, 0, 2).reshape(-1, columns)
+    return found[:rows]
 
 
 def _closest(wanted: Halves, largest: int) -> tuple[npt.NDArray[np.int64], Halves]:
-    """(SEGMENT, N) -> (SEGMENT, 4, N) the integer of each subset that is closest, and its squared error."""
-    parity, staggered = np.array([[0], [1], [0], [1]]), np.array([[0], [0], [1], [1]])
+    """(SEGMENT, N) -> (SEGMENT, 4, N) the closest integer of each subset, and its squared error."""
+    parity = np.array([[0], [1], [0], [1]])
+    staggered = np.array([[0], [0], [1], [1]])
     size = np.abs(wanted)[:, None]
     value = 4 * np.rint((size - OFFSET) / 4) + OFFSET
     value[:, 2][size[:, 0] < 1.5] = 0
-    most = largest - (largest - parity) % 2  # of each parity
-    value = np.minimum(value, np.maximum(2 * most - staggered, 0).astype(np.float32))
+    largest_of_parity = largest - (largest - parity) % 2
+    value = np.minimum(value, np.maximum(2 * largest_of_parity - staggered, 0).astype(np.float32))
     integers = (value + staggered * (value > 0)) // 2 * np.where(wanted < 0, -1, 1)[:, None]
     return integers.astype(np.int64), np.square(value - size)

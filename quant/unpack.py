@@ -1,4 +1,4 @@
-"""`model.golf` -> a model and its tokenizer. All that a scorer needs of this folder.
+"""`model.golf` -> a model and its tokenizer: all that a scorer needs of this folder.
 
 artifact = open_artifact("runs/demo/model.golf")
 logits = artifact.model(tokens)
@@ -14,13 +14,12 @@ import torch
 
 from base.errors import BadInput
 from data.tokenizer import Tokenizer, load_tokenizer
-from model.config import ModelConfig
 from model.cost import parameters
 from model.gpt import GPT
-from quant.format import MALFORMED, ArtifactHeader, Contents, read_artifact
-from quant.stored import Stored
+from quant.format import Contents, PackedTensor, read_artifact, refuse_malformed
+from quant.header import ArtifactHeader
 
-MOST_LAYERS = 10_000  # executed ones
+MOST_LAYERS = 10_000  # executed, repeats included
 
 
 @dataclass(frozen=True)
@@ -42,46 +41,40 @@ def open_artifact(path: str | Path) -> Artifact:
 
 def from_bytes(data: bytes) -> Artifact:
     contents = read_artifact(data)
-    try:
-        return _built(data, contents)
-    except MALFORMED as error:
-        raise BadInput(f"the artifact is malformed: {error!r:.200}") from None
-
-
-def _built(data: bytes, contents: Contents) -> Artifact:
-    model = GPT(_config(contents))
-    put_into(model, contents.tensors)
-    tokenizer = load_tokenizer(contents.tokenizer)
+    with refuse_malformed():
+        _require_modest(contents)
+        model = GPT(contents.header.model)
+        load_tensors(model, contents.tensors)
+        tokenizer = load_tokenizer(contents.tokenizer)
     if tokenizer.vocab_size != model.config.vocab_size:
         raise BadInput(f"its tokenizer has {tokenizer.vocab_size} entries, its model {model.config.vocab_size}")
     return Artifact(model.eval(), tokenizer, contents.header, hashlib.sha256(data).hexdigest(), len(data))
 
 
-def _config(contents: Contents) -> ModelConfig:
-    """The model's, once it is sure that building it takes no more than the tensors that are there."""
+def _require_modest(contents: Contents) -> None:
+    """Before the model is built: its config must take no more memory than the tensors that are there."""
     config = contents.header.model
     if config.layers * (1 + config.loop_repeats) > MOST_LAYERS:
         raise BadInput(
             f"its config runs {config.layers} layers {1 + config.loop_repeats} times; more than {MOST_LAYERS:,}"
         )
-    held, wanted = sum(tensor.values.size for tensor in contents.tensors), sum(parameters(config).values())
-    if held != wanted:
-        raise BadInput(f"its config describes {wanted:,} weights and it holds {held:,}")
-    return config
+    described = sum(parameters(config).values())
+    held = sum(tensor.values.size for tensor in contents.tensors)
+    if held != described:
+        raise BadInput(f"its config describes {described:,} weights and it holds {held:,}")
 
 
 @torch.no_grad()
-def put_into(model: torch.nn.Module, tensors: Iterable[Stored]) -> None:
-    """The model as every reader of the artifact has it; the tensors must be exactly its own."""
-    parameters, put = dict(model.named_parameters()), set[str]()
+def load_tensors(model: torch.nn.Module, tensors: Iterable[PackedTensor]) -> None:
+    """Give the model the weights that every reader of the artifact gets; the tensors must be exactly its own."""
+    missing = dict(model.named_parameters())
     for tensor in tensors:
-        own = parameters.get(tensor.name)
-        if own is None or tensor.name in put or tuple(own.shape) != tensor.shape:
+        parameter = missing.pop(tensor.name, None)
+        if parameter is None or tuple(parameter.shape) != tensor.shape:
             raise BadInput(f"tensor {tensor.name!r:.60} of shape {tensor.shape} is not this model's")
         weights = tensor.weights()
         if not np.isfinite(weights).all():
-            raise BadInput(f"tensor {tensor.name!r:.60}: its steps make weights that are no numbers")
-        own.copy_(torch.from_numpy(weights))
-        put.add(tensor.name)
-    if missing := set(parameters) - put:
+            raise BadInput(f"tensor {tensor.name!r:.60}: its steps make weights that are not finite")
+        parameter.copy_(torch.from_numpy(weights))
+    if missing:
         raise BadInput(f"tensor {min(missing)} is missing")

@@ -17,7 +17,6 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from base.cli import OneLineParser, command, run, show_pairs
 from base.config import load, to_yaml
@@ -25,9 +24,7 @@ from base.errors import BadInput
 from base.files import atomic_file, require_folder_of
 from base.packing import PACKED, pack, packed_file, read_sources, strip
 from base.source import hash_of, sources
-
-if TYPE_CHECKING:  # so that who only reads single files needs no torch
-    from train_gpt import RunConfig
+from run_config import DEFAULT, RunConfig
 
 LARGEST_BYTES = 1 << 24  # of the texts in a file that `unbundle` reads; ours have 300,000
 META = ("name", "config.yaml", "sources_sha256")  # what the dict of files holds besides modules
@@ -77,7 +74,7 @@ class BundledFile:
         return {path: _sha256(text) for path, text in self.modules.items()}
 
 
-def bundle(config: "RunConfig", name: str, readable: bool) -> Bundle:
+def bundle(config: RunConfig, name: str, readable: bool) -> Bundle:
     """`name`: of the run's folder."""
     made_of = sources()
     files = dict(zip(META, (name, to_yaml(config), hash_of(made_of)), strict=True))
@@ -145,8 +142,6 @@ class Answer:
 
 
 def act(args: argparse.Namespace) -> Answer:
-    from train_gpt import DEFAULT, RunConfig
-
     require_folder_of(args.output)
     path, *words = args.words if args.words and "=" not in args.words[0] else [DEFAULT, *args.words]
     made = bundle(load(RunConfig, path, words), Path(path).stem, args.readable)

@@ -23,7 +23,7 @@ from base.errors import BadInput
 from base.run_folder import CHECKPOINT, named_or_newest
 from data.manifest import TOKENIZER
 from data.tokenizer import Tokenizer, read_tokenizer
-from engine.checkpoint import load_weights, read_state
+from engine.checkpoint import load_weights, read_state, run_from
 from model.config import ModelConfig
 from model.gpt import GPT
 from quant.format import MAGIC
@@ -120,18 +120,16 @@ def _from_artifact(path: Path, tokenizer: str | None) -> Opened:
 
 def _from_pt(path: Path, tokenizer: str | None) -> Opened:
     state = read_state(path)
-    config, weights, theirs = (state.get(name) for name in ("config", "weights", "model"))
+    config, theirs = state.get("config"), state.get("model")
     beside = path.with_name(TOKENIZER)
     if isinstance(config, dict) and isinstance(theirs, dict):
         shape, seq_len = from_rscalm_config(config, str(path))
         return _built(path, shape, from_rscalm_weights(theirs, shape, str(path)), seq_len, tokenizer, beside)
-    if isinstance(config, dict) and isinstance(weights, dict) and isinstance(config.get("model"), dict):
-        data = config.get("data")
-        if not beside.is_file() and isinstance(data, dict) and isinstance(data.get("path"), str):
-            beside = Path(data["path"]) / TOKENIZER
-        shape = build(ModelConfig, [Layer(str(path), config["model"])])
-        return _built(path, shape, weights, _seq_len(config, path), tokenizer, beside)
-    raise BadInput(f"{path}: holds no config with weights; name the {MODEL} of a finished run")
+    config, weights = run_from(state, path)
+    if not beside.is_file() and isinstance(config["data"].get("path"), str):
+        beside = Path(config["data"]["path"]) / TOKENIZER
+    shape = build(ModelConfig, [Layer(str(path), config["model"])])
+    return _built(path, shape, weights, _seq_len(config, path), tokenizer, beside)
 
 
 def _from_llama(path: Path, tokenizer: str | None) -> Opened:

@@ -22,8 +22,8 @@ from eval.metric import Tally
 from eval.score import document_begins
 from eval.windows import plan_documents
 from model.gpt import GPT
+from quant.config import QuantConfig
 from quant.packer import Packer
-from quant.quantize import QuantConfig
 from quant.unpack import open_artifact
 from tests.conftest import prep
 from train_gpt import RunConfig

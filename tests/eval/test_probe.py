@@ -11,8 +11,8 @@ from data.dataset import Dataset, open_dataset
 from eval.probe import NAMES, act, parser, probe_artifact, show
 from model.config import ModelConfig
 from model.gpt import GPT
+from quant.config import QuantConfig
 from quant.packer import Packer
-from quant.quantize import QuantConfig
 from tests.conftest import make_text, prep
 
 CHEATER = ["--scorer", "tests.eval.cheaters:count_leading_spaces_twice"]

@@ -9,8 +9,7 @@ from base.config import to_dict
 from data.tokenizer import Tokenizer
 from model.config import ModelConfig
 from model.gpt import GPT, parameter_kind
-from quant.format import write_artifact
-from quant.stored import Stored
+from quant.format import PackedTensor, write_artifact
 
 CONTEXT = 16
 
@@ -24,7 +23,7 @@ def tiny_artifact(tokenizer: Tokenizer, seed: int = 0, data_path: str = "") -> b
     tensors = []
     for name, parameter in GPT(config).named_parameters():
         values = (torch.randn(parameter.shape, generator=draw) * 0.5).numpy().astype(np.float32)
-        tensors.append(Stored(name, parameter_kind(name, parameter), values.shape, 32, values, None))
+        tensors.append(PackedTensor(name, parameter_kind(name, parameter), values.shape, 32, values, None))
     run = {"model": to_dict(config), "train": {"seq_len": CONTEXT}, "eval": {"context": 0}, "data": {"path": data_path}}
     return write_artifact(tensors, {"config": run}, tokenizer.model, "zstd").data
 

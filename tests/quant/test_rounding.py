@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from quant.dequant import EIGHTHS, Floats, Grid, octaves, to_eighths
-from quant.rounding import absmax, clip, conditioned, feedback, feedbacks, limits, nearest, sigma
+from quant.dequant import EIGHTHS, Floats, Grid, Integers, octaves, to_eighths
+from quant.rounding import absmax, clip, conditioned, feedback, limits, nearest, sigma
 
 
 def weights(rows: int = 48, columns: int = 64, scale: float = 0.02) -> Floats:
@@ -18,13 +18,14 @@ def squared(a: Floats, b: Floats) -> float:
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
-def test_absmax_uses_the_contests_range_and_errs_by_half_a_step(bits: int) -> None:
+def test_absmax_has_the_range_of_the_contest_and_errs_by_half_a_step(bits: int) -> None:
     weight = weights()
-    integers, grid = absmax(weight, bits)
+    grid = absmax(weight, bits)
+    integers = nearest(weight, grid, bits)
     low, high = limits(bits)
     assert low <= integers.min()
     assert integers.max() <= high
-    assert grid.scales is not None
+    assert grid.row_scales is not None
     steps = grid.row_steps(48).astype(np.float64)[:, None]
     assert (np.abs(grid.weights(integers) - weight) <= steps * 0.502 + 1e-12).all()
     assert np.allclose(steps[:, 0], np.abs(weight).max(1) / high, rtol=1e-3)
@@ -33,7 +34,8 @@ def test_absmax_uses_the_contests_range_and_errs_by_half_a_step(bits: int) -> No
 def test_a_small_row_is_not_coarsened_and_an_empty_one_stays_empty() -> None:
     weight = weights() * np.logspace(-5, 0, 48).astype(np.float32)[:, None]
     weight[7] = 0
-    integers, grid = absmax(weight, 8)
+    grid = absmax(weight, 8)
+    integers = nearest(weight, grid, 8)
     back = grid.weights(integers)
     assert not back[7].any()
     rows = [r for r in range(48) if r != 7]
@@ -44,14 +46,17 @@ def test_a_small_row_is_not_coarsened_and_an_empty_one_stays_empty() -> None:
 def test_the_clip_search_never_errs_more_than_absmax() -> None:
     weight = weights()
     for bits in (3, 4, 5):
-        plain, searched = (grid.weights(q) for q, grid in (absmax(weight, bits), clip(weight, bits)))
+        plain, searched = (
+            grid.weights(nearest(weight, grid, bits)) for grid in (absmax(weight, bits), clip(weight, bits))
+        )
         assert squared(searched, weight) <= squared(plain, weight)
     assert squared(searched, weight) < 0.95 * squared(plain, weight)
 
 
 def test_sigma_clips_at_k_root_mean_squares_of_the_row() -> None:
     weight = weights()
-    integers, grid = sigma(weight, 6, 3.0)
+    grid = sigma(weight, 6, 3.0)
+    integers = nearest(weight, grid, 6)
     assert np.allclose(grid.row_steps(48) * 31, 3 * np.sqrt(np.square(weight).mean(axis=1)), rtol=1e-3)
     assert integers.max() == 31
 
@@ -69,7 +74,7 @@ def test_a_grid_of_rows_and_columns_is_their_product() -> None:
     random = np.random.default_rng(1)
     rows, columns = random.integers(-20, 20, 6).astype(np.int8), random.integers(-20, 20, 5).astype(np.int8)
     integers = random.integers(-9, 9, (6, 5)).astype(np.int8)
-    grid = Grid(step=0.01, rows=rows, columns=columns)
+    grid = Grid(step=0.01, row_exponents=rows, column_exponents=columns)
     exact = integers * 0.01 * 2.0 ** (rows[:, None] / 8.0) * 2.0 ** (columns / 8.0)
     assert np.allclose(grid.weights(integers), exact, rtol=1e-6)
     assert np.array_equal(nearest(grid.weights(integers), grid, 8), integers)
@@ -83,16 +88,21 @@ def hessian(columns: int) -> torch.Tensor:
     return x.mT @ x / 2000
 
 
+def fed_back(weight: Floats, grid: Grid, h: torch.Tensor, bits: int = 8) -> Integers:
+    return feedback([weight], [grid], bits, [h])[0]
+
+
 def output_error(weight: Floats, rounded: Floats, h: torch.Tensor) -> float:
     d = torch.from_numpy(rounded.astype(np.float64) - weight)
     return float((d @ h * d).sum())
 
 
-def test_feedback_errs_far_less_at_the_output_than_nearest_on_the_same_grid() -> None:
+def test_feedback_errs_far_less_at_the_output_than_nearest() -> None:
     weight, h = weights(), hessian(64)
     for bits in (3, 5):
-        integers, grid = absmax(weight, bits)
-        better = feedback(weight, grid, bits, h)
+        grid = absmax(weight, bits)
+        integers = nearest(weight, grid, bits)
+        better = fed_back(weight, grid, h, bits)
         low, high = limits(bits)
         assert low <= better.min()
         assert better.max() <= high
@@ -101,26 +111,27 @@ def test_feedback_errs_far_less_at_the_output_than_nearest_on_the_same_grid() ->
 
 def test_feedback_with_unrelated_inputs_is_nearest() -> None:
     weight = weights()
-    integers, grid = absmax(weight, 5)
-    assert np.array_equal(feedback(weight, grid, 5, torch.eye(64)), integers)
+    grid = absmax(weight, 5)
+    integers = nearest(weight, grid, 5)
+    assert np.array_equal(fed_back(weight, grid, torch.eye(64), 5), integers)
 
 
-def test_matrices_side_by_side_are_rounded_as_one_by_one() -> None:
+def test_matrices_side_by_side_are_rounded_as_they_are_alone() -> None:
     several = [weights(scale=scale) for scale in (0.01, 0.02, 0.05)]
     hessians = [hessian(64) * (n + 1) + torch.diag(torch.arange(64.0) * n) for n in range(3)]
     for trellis in (False, True):
-        grids = [Grid(step=0.01, rows=np.arange(48).astype(np.int8) % 5, trellis=trellis)] * 3
-        together = feedbacks(several, grids, 8, hessians)
+        grids = [Grid(step=0.01, row_exponents=np.arange(48).astype(np.int8) % 5, trellis=trellis)] * 3
+        together = feedback(several, grids, 8, hessians)
         for weight, grid, h, integers in zip(several, grids, hessians, together, strict=True):
-            assert (feedback(weight, grid, 8, h) != integers).mean() < 0.005  # ties within rounding
+            assert (fed_back(weight, grid, h) != integers).mean() < 0.005  # ties within rounding
 
 
 def test_feedback_in_blocks_is_feedback_column_by_column(monkeypatch: pytest.MonkeyPatch) -> None:
     weight, h = weights(), hessian(64)
-    grid = Grid(step=0.01, columns=np.arange(-32, 32).astype(np.int8) // 4)
-    whole = feedback(weight, grid, 8, h)
+    grid = Grid(step=0.01, column_exponents=np.arange(-32, 32).astype(np.int8) // 4)
+    at_once = fed_back(weight, grid, h)
     monkeypatch.setattr("quant.rounding.FEEDBACK_BLOCK", 7)
-    assert (feedback(weight, grid, 8, h) != whole).mean() < 0.005  # ties within rounding
+    assert (fed_back(weight, grid, h) != at_once).mean() < 0.005  # ties within rounding
 
 
 def test_feedback_is_gptq_written_out_in_fp64() -> None:
@@ -135,7 +146,7 @@ def test_feedback_is_gptq_written_out_in_fp64() -> None:
         expected[:, order[c]] = torch.round(left[:, c] / 0.02)
         error = (left[:, c] - expected[:, order[c]] * 0.02) / upper[c, c]
         left[:, c:] -= torch.outer(error, upper[c, c:])
-    assert np.array_equal(feedback(weight, grid, 8, h), expected.numpy())
+    assert np.array_equal(fed_back(weight, grid, h), expected.numpy())
 
 
 def test_conditioned_is_the_upper_factor_of_the_damped_inverse_also_of_an_empty_hessian() -> None:

@@ -13,7 +13,8 @@ from base.errors import BadInput
 from data.dataset import Dataset
 from engine.device import PEAK_FLOPS
 from model.gpt import GPT
-from quant.quantize import QuantConfig, quantize
+from quant.config import QuantConfig
+from quant.quantize import quantize
 from tools.plan import act, parser, show
 from tools.planning.arithmetic import artifact_bytes
 from tools.planning.gpus import gpu_named, known_gpus

@@ -14,7 +14,7 @@ from eval.plot import plot_positions, target_losses
 from eval.protocol import artifact_protocol
 from eval.score import score
 from quant.format import read_artifact
-from quant.treemap import plot_bytes
+from quant.plot import plot_bytes
 from quant.unpack import open_artifact
 from tools.record.runs import Run
 

@@ -142,8 +142,10 @@ class _Reader:
                 if count >= MANY_NUMBERS:
                     what = f"has {count} numbers in one literal: constants made beforehand are for people to judge"
                     yield "code.constants", "flag", node.lineno, what
-            text = _constant(node)
-            if isinstance(text, str | bytes) and node not in self.packed and _is_blob(text):
+            if not isinstance(node, ast.Constant) or node in self.packed:
+                continue
+            text = node.value
+            if isinstance(text, str | bytes) and _is_blob(text):
                 what = f"has a constant of {len(text):,} characters that is no text and does not unpack to Python"
                 yield "code.dynamic", "unverified", node.lineno, what
 

@@ -108,7 +108,7 @@ def measure_seed(
             blocks = np.sort(chance(record, seed.seed).choice(blocks, count, replace=False))
         model = artifact.model.to(device.torch)
         if sample:
-            nats = score_blocks(model, dataset, protocol, device, blocks)
+            nats = score_blocks(model, dataset, protocol, device, blocks.tolist())
         else:
             nats = score(model, dataset, protocol, device).block_nats
         yield compare_blocks(seed, blocks, nats, tolerance(record, device))

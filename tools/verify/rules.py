@@ -316,9 +316,9 @@ def check_lead(record: Record, options: Options) -> Iterator[Finding]:
         return
     margin_nats = track.margin_nats if options.margin_nats is None else options.margin_nats
     margin = margin_nats / nats_per_bpb(ours.evaluation.val_tokens, ours.evaluation.val_bytes)
-    scores = [seeds([result.val_bpb for result in row.seed_results.values()]) for row in (ours, rival)]
+    ours_seeds, rival_seeds = (seeds([result.val_bpb for result in row.seed_results.values()]) for row in (ours, rival))
     for rule in (Rule("written", margin, options.p or track.p), Rule("enforced", 0.0, ENFORCED_P)):
-        found = lead(*scores, rule)
+        found = lead(ours_seeds, rival_seeds, rule)
         p = found.reason if found.p is None else f"p = {found.p:.3g}"
         state = "holds" if found.holds else "not proved"
         message = (

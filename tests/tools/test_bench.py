@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from base.cli import run
-from data.dataset import Dataset
-from tests.eval.tiny import tiny_artifact
 from tools import bench
-from tools.bench import act, parser, run_loss, show
+from tools.bench import act, measure_codec, measure_scoring, measure_training, parser, run_loss, show
 
 
 def test_the_table_has_a_row_per_figure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,17 +31,15 @@ def test_both_losses_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_commands_are_measured_by_running_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dataset: Dataset
-) -> None:
-    (tmp_path / "tiny.yaml").write_text("model: {vocab_size: 400, layers: 1, dim: 32, heads: 2, kv_heads: 1}")
-    artifact = tmp_path / "model.golf"
-    artifact.write_bytes(tiny_artifact(dataset.tokenizer, data_path=str(dataset.path)))
+def test_commands_are_measured_by_running_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text(
+        'model: {vocab_size: 400, layers: 1, dim: 32, heads: 2, kv_heads: 1}\ntrain: {seq_len: 64, compile: "off"}'
+    )
     monkeypatch.setattr(bench, "STEPS", 3)
     monkeypatch.setattr(bench, "SCORED_TOKENS", 100)
-    monkeypatch.setattr(bench, "CODED_TEXT", tmp_path / "tiny.yaml")
-    for part, rows in (("training", 5), ("scoring", 1), ("codec", 2)):
-        args = argparse.Namespace(only=part, config=str(tmp_path / "tiny.yaml"), artifact=str(artifact))
-        found = act(args)["rows"]
-        assert len(found) == rows
-        assert all(row["figure"] > 0 for row in found)
+    monkeypatch.setattr(bench, "CODED_TEXT", config)
+    args = argparse.Namespace(config=str(config), artifact=None)
+    rows = [*measure_training(args, tmp_path), *measure_scoring(args, tmp_path), *measure_codec(args, tmp_path)]
+    assert len(rows) == 8
+    assert all(row.figure > 0 for row in rows)

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 
 from base.cli import run
 from data.dataset import Dataset
@@ -20,7 +18,6 @@ from tests.tools.test_export_llama import MODEL, export, make_model, same, save_
 from tools import generate
 from tools.convert_rscalm import act, parser, show
 from tools.load_model import open_model
-from tools.rscalm import deinterleave, interleave
 
 RSCALM = ModelConfig(
     vocab_size=400, layers=2, dim=32, heads=4, kv_heads=4, hidden=128, norm="rms_weight", rope_base=1e5
@@ -143,15 +140,3 @@ def test_a_broken_checkpoint_of_theirs_is_refused_in_one_line(
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert message in error
-
-
-@given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 4))
-def test_interleaving_pairs_neighbors_and_is_undone(heads: int, pairs: int, columns: int) -> None:
-    rows = torch.randn(heads * 2 * pairs, columns)
-    theirs = interleave(rows, heads)
-    assert torch.equal(deinterleave(theirs, heads), rows)
-    for head in range(heads):
-        at = head * 2 * pairs
-        for pair in range(pairs):
-            assert torch.equal(theirs[at + 2 * pair], rows[at + pair])
-            assert torch.equal(theirs[at + 2 * pair + 1], rows[at + pairs + pair])

@@ -55,7 +55,7 @@ def decode_batch(
     return made
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10**6))
 @torch.no_grad()
 def test_greedy_text_matches_the_full_forward_for_every_feature_in_batches_and_beyond_the_context(seed: int) -> None:
@@ -93,21 +93,6 @@ def test_the_view_moves_by_half_contexts_and_always_fits(length: int, context: i
     assert start == 0 if length <= context else length - context <= start < length
     assert start % max(1, context // 2) == 0
     assert length - start > context - max(1, context // 2) or length <= context  # no more drops out than must
-
-
-def test_no_4gram_comes_twice_where_that_is_forbidden() -> None:
-    config = ModelConfig(vocab_size=6, dim=16, heads=2, kv_heads=2, layers=1, bos_id=BOS)
-    repeats = {0: 0, 4: 0}
-    for size in repeats:
-        for seed in range(8):
-            prompt = [BOS, 3, 4, 5, 3, 4, 5]
-            model = scrambled(config, seed, torch.float64)
-            made = decode_batch(model, [prompt], 64, no_repeat_ngram=size, max_new_tokens=60)[0]
-            text = prompt[1:] + made
-            grams = [tuple(text[at : at + 4]) for at in range(len(text) - 3)]
-            repeats[size] += len(grams) - len(set(grams))
-    assert repeats[0] > 0
-    assert repeats[4] == 0
 
 
 @settings(max_examples=100)
@@ -243,20 +228,15 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     ([*A, "--tokenizer", "bytes.json"], "vocab_size is 400"),
     ([*A, "--tokenizer", "absent"], "no such tokenizer"),
     (["model.golf"], "--prompt"),
-    ([*A, "--prompts", "words.txt"], "not allowed"),
     (["model.golf", "--prompt", ""], "empty"),
     (["model.golf", "--prompt", "a\udc80"], "UTF-8"),
     (["model.golf", "--prompt", "x" * 500], "context 16"),
-    (["model.golf", "--prompts", "absent.txt"], "absent.txt"),
     (["model.golf", "--prompts", "latin.txt"], "not UTF-8 at byte 3"),
     (["model.golf", "--prompts", "gap.txt"], "gap.txt:2"),
-    (["model.golf", "--prompts", "none.txt"], "empty"),
     (["model.golf", "--prompts", "bad.jsonl"], "bad.jsonl:2"),
     (["model.golf", "--prompts", "two.txt", "--stream"], "--stream"),
     ([*A, "--temperature", "-1"], "temperature"),
-    ([*A, "--top-p", "0"], "top_p"),
     ([*A, "--max-new-tokens", "0"], "max_new_tokens"),
-    ([*A, "--seed", str(1 << 80)], "seed"),
     ([*A, "--yarn", "0.5"], "yarn_factor"),
     ([*A, "--yarn-original", "7"], "--yarn FACTOR"),
 ]
@@ -277,7 +257,7 @@ def test_bad_input_is_one_line_that_names_it(
     torch.save({"config": 3}, "other.pt")
     files = {
         "words.txt": b"some words", "half.pt": b"PK\x03\x04 and no more", "bytes.json": ByteTokenizer().model,
-        "latin.txt": b"caf\xe9", "gap.txt": b"one\n\nthree\n", "none.txt": b"", "two.txt": b"one\ntwo\n",
+        "latin.txt": b"caf\xe9", "gap.txt": b"one\n\nthree\n", "two.txt": b"one\ntwo\n",
         "bad.jsonl": b'"fine"\n{"text": 3}\n',
     }  # fmt: skip
     for name, data in files.items():

@@ -35,10 +35,12 @@ COMMANDS: dict[str, list[str]] = {
     "python train_gpt.py configs/albor50m.yaml": SMALL,
     "python -m tools.plan configs/albor350m.yaml --gpu \"rtx 4090\"": [],
     "python train_gpt.py configs/rscalm138m.yaml": SMALL,
-    "python -m tools.generate runs/rscalm138m --prompt \"The sun is\" --mark eos --max-new-tokens 50":
+    "python -m tools.generate runs/rscalm138m --prompt \"The sun is\" --max-new-tokens 50":
         ["--max-new-tokens", "5", "--top-p", "0.9", "--top-k", "50", "--repetition-penalty", "1.3",
          "--no-repeat-ngram", "4"],
-    "python -m tools.export_llama runs/rscalm138m --out old --layout rscalm": [],
+    "python -m tools.convert_rscalm checkpoint runs/rscalm138m --out old": [],
+    "python -m tools.convert_rscalm dataset data/datasets/rscalm138m --out old": [],
+    "python -m tools.generate old/ckpt_last.pt --tokenizer old/tokenizer.model --prompt \"The sun is\" --mark eos": [],
     "python -m tools.export_llama runs/rscalm138m --out RSCaLM-138M-LLaMA": [],
     "python train_gpt.py configs/micro26m.yaml": SMALL,
     "python -m tools.generate runs/micro26m --prompt \"import\" --yarn 16 --yarn-original 2048 --yarn-attention 1.0":
@@ -85,7 +87,7 @@ def test_every_command_of_the_page_works_one_after_the_other(
         show: Callable[..., str] = getattr(module, "show", str)
         code = run(module.parser(), module.act, show, [*words, *small])
         assert code == 0, f"{command}: {capsys.readouterr().err[-2000:]}"
-    assert {"ckpt_last.pt", "pytorch_model.bin", "config.json"} <= {path.name for path in (place / "old").iterdir()}
+    assert {"ckpt_last.pt", "pytorch_model.bin", "train.bin"} <= {path.name for path in (place / "old").iterdir()}
     assert (place / "RSCaLM-138M-LLaMA" / "config.json").is_file()
 
 

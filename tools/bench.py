@@ -1,88 +1,190 @@
-"""Measure what the project promises and print it as the rows of a Markdown table.
+"""Measure the figures that docs/LOG.md and README.md quote, and print them as rows of a Markdown table.
 
-    make bench                                  (python -m tools.bench)
-    python -m tools.bench --corpus FILE.jsonl   (a corpus of one's own)
-    python -m tools.bench --only training       (or data, scoring, loss, memory; memory prepares 1 GB)
-    python -m tools.bench --only codec --artifact runs/cpu10     (not in the whole table: it needs a trained model)
+    make bench                                                   (python -m tools.bench)
+    python -m tools.bench --only training --config configs/cpu10.yaml
+    python -m tools.bench --only codec --artifact runs/cpu10     (or scoring; default: the newest run's artifact)
 
-Figures are for docs/LOG.md, beside the machine's description that is printed above them. Compare them as ratios
-within one run: shared machines are noisy, and a second busy process makes every figure worthless.
+What a command does is measured by running that command. Compare figures as ratios within one run: a second busy process
+makes every figure worthless.
 """
 
 import argparse
+import multiprocessing
 import os
-import platform
+import resource
+import statistics
+import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
 
 from base.cli import Answer, OneLineParser, command, run
-from base.run_folder import named_or_newest
-from data.corpus import open_corpus
-from data.encoding import cores
-from tools.bench_codec import codec_rows
-from tools.bench_data import loader_rows, memory_rows, tokenizer_rows
-from tools.bench_loss import loss_rows
-from tools.bench_row import Row
-from tools.bench_scoring import scoring_rows
-from tools.bench_training import training_rows
+from base.errors import CheckFailed
+from base.files import read_json_object
+from base.run_folder import ARTIFACT, METRICS, named_or_newest, read_metrics
+from data.loader import Loader
+from data.shards import TokenStream
+from model.loss import chunked_loss
 
-PARTS = ("data", "training", "scoring", "loss", "memory", "codec")
-CODEC_TOKENS = 100_000
+ROOT = Path(__file__).parents[1]
+STEPS = 30  # of training
+SCORED_TOKENS = 20_000
+CODED_TEXT = Path(argparse.__file__)  # about 100 kB
+LOADER_BATCHES = 200
+PRODUCT = 2048  # rows and columns of the matrices that the training step is compared with
+LOSS_TOKENS, LOSS_WIDTH, LOSS_VOCAB = 4_096, 512, 32_768
+
+
+class Row(NamedTuple):
+    what: str
+    figure: float
+    unit: str
 
 
 def act(args: argparse.Namespace) -> Answer:
-    texts = [document.text for document in open_corpus(args.corpus).documents(lambda bad: None)]
-    size = sum(len(text.encode()) for text in texts)
     rows: list[Row] = []
-    if args.only in (None, "data"):
-        rows += [*tokenizer_rows(texts, size), *loader_rows()]
-    if args.only in (None, "training"):
-        rows += training_rows(args.config, args.corpus)
-    if args.only in (None, "scoring"):
-        rows += scoring_rows(args.config)
-    if args.only in (None, "loss"):
-        rows += loss_rows()
-    if args.only in (None, "memory"):
-        rows += memory_rows()
-    if args.only == "codec":
-        rows += codec_rows(named_or_newest(args.artifact, "model.golf"), args.tokens)
-    return {
-        "machine": _machine(),
-        "corpus": args.corpus,
-        "corpus_bytes": size,
-        "rows": [{**row._asdict(), "missed": row.missed} for row in rows],
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name, measure in PARTS.items():
+            if args.only in (None, name):
+                rows += measure(args, Path(folder))
+    machine = f"{len(os.sched_getaffinity(0))} cores, torch {torch.__version__} with {torch.get_num_threads()} threads"
+    return {"machine": machine, "rows": [row._asdict() for row in rows]}
+
+
+def measure_encoding(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
+    done = run_command("-m", "data.prep", "stdlib", "--vocab", "1024", "--out", str(folder / "encoded"))
+    size = done["train_bytes"] + done["val_bytes"]
+    yield Row("data.prep stdlib: split, tokenizer, encode and prove", size / done["seconds"] / 1e6, "MB/s")
+
+
+def measure_loader(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
+    stream = TokenStream([np.random.default_rng(0).integers(0, 1024, 20_000_000, np.uint16)])
+    loader = Loader(stream, "shuffled", 1024, 64, seed=1, data_sha256="")
+    loader.next_batch()  # draws the first permutation
+    started = time.perf_counter()
+    tokens = sum(loader.next_batch()[0].numel() for _ in range(LOADER_BATCHES))
+    yield Row("loader, shuffled, seq_len 1,024", tokens / (time.perf_counter() - started) / 1e6, "M tokens/s")
+
+
+def measure_training(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
+    """Compilation and warm-up are not in a step's time. The artifact, packed the quick way, is for the parts below."""
+    words = [str(ROOT / "train_gpt.py"), str(Path(args.config).resolve()), f"data.path={folder}/data"]
+    words += ["data.source=stdlib", f"train.steps={STEPS}", "train.seconds=0", "eval.during=0"]
+    words += ["quant.method=absmax", "quant.codec=zstd", "quant.cap_bytes=0"]
+    sizes = run_command(*words, "--dry-run", cwd=folder)
+    products = [time_product()]
+    done = run_command(*words, "--name", "bench", cwd=folder)
+    products.append(time_product())
+    peak = 2 * PRODUCT**3 / min(products)
+    metrics = read_metrics((Path(done["run"]) / METRICS).read_text(), METRICS)
+    step_s = statistics.median(row["step_s"] for row in metrics if "step_s" in row)
+    speed = sizes["tokens_per_step"] / step_s
+    flops = speed * sizes["flops_per_token"]
+    name = Path(args.config).stem
+    yield Row(f"fp32 product, {PRODUCT:,} x {PRODUCT:,}", peak / 1e9, "GFLOP/s")
+    yield Row(f"{name}: a training step of {sizes['tokens_per_step']:,} tokens", 1000 * step_s, "ms")
+    yield Row(f"{name}: training", speed, "tokens/s")
+    yield Row(f"{name}: training", flops / 1e9, "GFLOP/s")
+    yield Row(f"{name}: training, of the product's rate", 100 * flops / peak, "%")
+
+
+def measure_scoring(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
+    done = run_command("-m", "eval.bpb", find_artifact(args, folder), "--limit", str(SCORED_TOKENS))
+    yield Row(f"eval.bpb, context {done['context']}, stride {done['stride']}", done["tokens_per_second"], "targets/s")
+
+
+def measure_codec(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
+    artifact = find_artifact(args, folder)
+    packed, back = folder / "text.glz", folder / "text"
+    done = run_command("-m", "eval.codec", "compress", artifact, str(CODED_TEXT), str(packed))
+    yield Row("eval.codec compress", done["tokens_per_second"], "tokens/s")
+    done = run_command("-m", "eval.codec", "decompress", artifact, str(packed), str(back))
+    yield Row("eval.codec decompress", done["tokens_per_second"], "tokens/s")
+    if back.read_bytes() != CODED_TEXT.read_bytes():
+        raise CheckFailed(f"{artifact}: {CODED_TEXT} did not come back from the codec")
+
+
+def measure_loss(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
+    for rows, way in ((0, "plain"), (256, "256 rows at a time")):
+        with multiprocessing.get_context("spawn").Pool(1) as pool:  # so that its peak is its own
+            peak_bytes, seconds = pool.apply(run_loss, (rows,))
+        name = f"loss of {LOSS_TOKENS:,} tokens, V {LOSS_VOCAB:,}, D {LOSS_WIDTH}, {way}"
+        yield Row(f"{name}: peak memory", peak_bytes / 1e6, "MB")
+        yield Row(f"{name}: forward and backward", seconds, "s")
+
+
+def run_loss(rows: int) -> tuple[int, float]:
+    """(bytes that the first call added to the process, seconds of the best call); `rows` 0: the plain loss."""
+    torch.manual_seed(0)
+    x = torch.randn(LOSS_TOKENS, LOSS_WIDTH).requires_grad_()
+    weight = (0.02 * torch.randn(LOSS_VOCAB, LOSS_WIDTH)).requires_grad_()
+    targets = torch.randint(LOSS_VOCAB, (LOSS_TOKENS,))
+
+    def run_once(count: int) -> float:
+        started = time.perf_counter()
+        if rows:
+            loss = chunked_loss(x[:count], weight, targets[:count], 0.0, rows)
+        else:
+            loss = nn.functional.cross_entropy(nn.functional.linear(x[:count], weight), targets[:count])
+        torch.autograd.backward(loss)
+        return time.perf_counter() - started
+
+    run_once(2)  # gradients and libraries take their place before the peak counts
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = [run_once(LOSS_TOKENS)]
+    added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    seconds += [run_once(LOSS_TOKENS) for _ in range(4)]
+    return 1024 * added, min(seconds)
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, Path], Iterator[Row]]] = {
+    "encoding": measure_encoding, "loader": measure_loader, "training": measure_training, "scoring": measure_scoring,
+    "codec": measure_codec, "loss": measure_loss,
+}  # fmt: skip
+
+
+def run_command(*words: str, cwd: Path | None = None) -> dict[str, Any]:
+    """The JSON answer of a command of ours."""
+    path = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *words, "--json"], cwd=cwd, env=path, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise CheckFailed(f"{' '.join(words)}: exit code {done.returncode}, for the reason above")
+    return read_json_object(done.stdout, words[0])
+
+
+def find_artifact(args: argparse.Namespace, folder: Path) -> str:
+    made = folder / "runs" / "bench" / ARTIFACT  # by the training part
+    return str(made if args.artifact is None and made.exists() else named_or_newest(args.artifact, ARTIFACT))
+
+
+def time_product() -> float:
+    """Seconds of the best of several: what the machine can do when nothing disturbs it."""
+    a, b = torch.randn(2, PRODUCT, PRODUCT)
+    seconds = []
+    for _ in range(12):
+        started = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
 
 
 def show(answer: Answer) -> str:
-    lines = [
-        f"{answer['machine']}; corpus {answer['corpus']}, {answer['corpus_bytes'] / 1e6:.1f} MB", "",
-        "| what | measured | target |", "|---|---|---|",
-    ]  # fmt: skip
-    for row in answer["rows"]:
-        target = "" if row["target"] is None else f"{row['target']:,g} {row['unit']}{' MISSED' * row['missed']}"
-        lines.append(f"| {row['what']} | {row['figure']:,.4g} {row['unit']} | {target} |")
-    return "\n".join(lines)
-
-
-def _machine() -> str:
-    model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return f"{cores()} cores of {model}, {memory / 2**30:.0f} GiB, Python {platform.python_version()}"
+    lines = [answer["machine"], "", "| what | measured |", "|---|---|"]
+    return "\n".join(lines + [f"| {row['what']} | {row['figure']:,.4g} {row['unit']} |" for row in answer["rows"]])
 
 
 def parser() -> OneLineParser:
     flags = command("tools.bench", __doc__ or "")
-    flags.add_argument("--corpus", default="stdlib", help="SOURCE of the text (default %(default)s)")
-    flags.add_argument(
-        "--config", default="configs/cpu10.yaml", help="of the training and scoring rows (default %(default)s)"
-    )
-    flags.add_argument("--artifact", help="of the codec's rows: a file or a run's folder (default: the newest)")
-    flags.add_argument("--tokens", type=int, default=CODEC_TOKENS, help="of the codec's rows (default %(default)s)")
     flags.add_argument("--only", choices=PARTS, help="one part of the table")
+    flags.add_argument("--config", default=str(ROOT / "configs/cpu10.yaml"), help="of training (default: cpu10.yaml)")
+    flags.add_argument("--artifact", help="of scoring and codec: a file or a run's folder")
     return flags
 
 

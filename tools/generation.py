@@ -1,18 +1,18 @@
-"""A model goes on with prompts, token by token, from a KV cache; and tokens become text, whole characters at a time.
+"""Continue prompts token by token from a KV cache, and decode tokens into text, complete characters at a time.
 
-for row, token in continued(model, prompts, context, sampling, 50, seed, ends): ...
+    for row, token in generate_tokens(model, prompts, settings): ...
 
-All rows of a batch stand at the same position, so there is no padding: what a row's prompt already says there is fed,
-and only a row whose prompt is over is asked for more. So each row gets what it would get alone, to rounding.
+All rows of a batch are at the same position, so there is no padding: a row whose prompt is longer is fed its own next
+token, and only the others sample one. So each row gets what it would get alone, to rounding.
 
-The context's end: once a text is longer than the context, its oldest half context falls out of view, and what is left
-is read anew as if it stood at the beginning (`window_start`). Cached and uncached decoding have the same view.
+Once a text is longer than the context, its oldest half context drops out of view, and what is left is read again as if
+it were the beginning (`window_start`): positions stay those of training. Cached and uncached decoding see the same.
 """
 
 import codecs
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -20,88 +20,104 @@ from base.errors import BadInput
 from data.tokenizer import Tokenizer
 from model.cache import Cache
 from model.gpt import GPT
-from tools.sampling import Sampling, next_token
+from tools.sampling import Sampling, choose_token
 
 
-def healed(ids: Sequence[int], tokenizer: Tokenizer) -> tuple[list[int], torch.Tensor | None]:
-    """A prompt without the blanks that it ends in, and which tokens (V,) may come first: those that begin with them.
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    context: int
+    sampling: Sampling
+    marks: Collection[int] = ()  # tokens between documents: one of them ends a text
+    use_cache: bool = True
 
-    In training the blank before a word is a part of the word's token. A token of blanks alone at the prompt's end says
-    that no word follows, and the model goes on as texts hardly ever do.
+
+@dataclass(frozen=True)
+class Prompt:
+    ids: list[int]  # at least one
+    first: torch.Tensor | None = None  # (V,) which tokens may be the first new one; None: all
+
+
+def trim_prompt(ids: Sequence[int], tokenizer: Tokenizer) -> Prompt:
+    """Drop a last token of blanks; the first new token must begin with them.
+
+    In training the blank before a word is part of the word's token. A token of blanks alone at the prompt's end says
+    that no word follows, and the model continues as texts hardly ever do.
     """
     data = [piece.data for piece in tokenizer.pieces()]
     blanks = data[ids[-1]]
     if len(ids) < 2 or not blanks or blanks.strip():
-        return list(ids), None
-    return list(ids[:-1]), torch.tensor([each.startswith(blanks) for each in data])
+        return Prompt(list(ids))
+    return Prompt(list(ids[:-1]), torch.tensor([each.startswith(blanks) for each in data]))
 
 
 def window_start(length: int, context: int) -> int:
-    """Where the view of a text of `length` tokens begins: 0 while it fits, then moved on by half contexts."""
+    """Where the view of a text of `length` tokens begins: at 0 while it fits, then moved by half contexts."""
     half = max(1, context // 2)
-    return max(0, -(-(length - context) // half) * half)
+    return max(0, math.ceil((length - context) / half) * half)
 
 
 @torch.inference_mode()
-def continued(
-    model: GPT,
-    prompts: Sequence[Sequence[int]],  # each with at least one token, which may be the mark of a new document
-    context: int,
-    sampling: Sampling,
-    most: int,  # new tokens a prompt
-    seed: int,
-    ends: Collection[int],  # tokens that mark where documents begin or end: one of them ends a text
-    cached: bool = True,
-    firsts: Sequence[torch.Tensor | None] = (),  # (V,) a prompt: which tokens may follow it; None, or none given: all
-) -> Iterator[tuple[int, int]]:
-    """(which prompt, its next token) as they are made; every prompt draws as if it were the only one of this seed."""
+def generate_tokens(model: GPT, prompts: Sequence[Prompt], settings: Settings) -> Iterator[tuple[int, int]]:
+    """(index of the prompt, its next token), as they are made."""
     device = next(model.parameters()).device
-    texts = [list(prompt) for prompt in prompts]
-    draws = [torch.Generator().manual_seed(seed) for _ in prompts]
-    living, cache, start = [*range(len(texts))], Cache(), 0
-    while living:
-        known = min(len(texts[row]) for row in living)  # up to here every row says what it is
-        if (begin := window_start(known, context)) != start or not cached:
-            cache, start = Cache(), begin
-        fed = torch.tensor([texts[row][start + cache.length : known] for row in living], device=device)
-        x = model.trunk(fed, cache if cached else None, last=1)
+    texts = [list(prompt.ids) for prompt in prompts]
+    generators = [torch.Generator().manual_seed(settings.sampling.seed) for _ in prompts]
+    active = list(range(len(prompts)))
+    cache = Cache()
+    start = 0
+    while active:
+        known = min(len(texts[row]) for row in active)  # tokens that every active row has
+        begin = window_start(known, settings.context)
+        if begin != start or not settings.use_cache:
+            cache = Cache()
+            start = begin
+        fed = torch.tensor([texts[row][start + cache.length : known] for row in active], device=device)
+        x = model.trunk(fed, cache if settings.use_cache else None, last=1)
         logits = model.logits(x)[:, -1].cpu()
         if not logits.isfinite().all():
-            raise BadInput(f"after {known} tokens the model's logits are no numbers; its weights are beyond fp32")
-        going_on = []
-        for at, row in enumerate(living):
-            text = texts[row]
-            if len(text) == known:
-                seen = [token for token in text if token not in ends]
-                uniform = float(torch.rand((), generator=draws[row], dtype=torch.float64))
-                first = firsts[row] if firsts and len(text) == len(prompts[row]) else None
-                if first is None:
-                    text.append(next_token(logits[at], seen, sampling, uniform))
-                else:  # of few tokens a rule against repetition might leave none
-                    z = logits[at].masked_fill(~first, -math.inf)
-                    text.append(next_token(z, seen, replace(sampling, no_repeat_ngram=0), uniform))
-                yield row, text[-1]
-                if text[-1] in ends or len(text) == len(prompts[row]) + most:
+            raise BadInput(f"after {known} tokens the model's logits are not finite; its weights are beyond fp32")
+        kept = []
+        for at, row in enumerate(active):
+            if len(texts[row]) == known:  # it has no more of its prompt to feed
+                token = next_token(logits[at], texts[row], prompts[row], settings, generators[row])
+                texts[row].append(token)
+                yield row, token
+                if (
+                    token in settings.marks
+                    or len(texts[row]) == len(prompts[row].ids) + settings.sampling.max_new_tokens
+                ):
                     continue
-            going_on.append(at)
-        if len(going_on) < len(living):
-            cache, living = (
-                cache.select(torch.tensor(going_on, dtype=torch.long, device=device)),
-                [living[at] for at in going_on],
-            )
+            kept.append(at)
+        if len(kept) < len(active):
+            cache = cache.select(torch.tensor(kept, dtype=torch.long, device=device))
+            active = [active[at] for at in kept]
 
 
-class Speech:
-    """Tokens in, text out: bytes wait until they make a whole character; what never does is U+FFFD."""
+def next_token(
+    logits: torch.Tensor, text: list[int], prompt: Prompt, settings: Settings, generator: torch.Generator
+) -> int:
+    seen = [token for token in text if token not in settings.marks]
+    uniform = float(torch.rand((), generator=generator, dtype=torch.float64))
+    if prompt.first is None or len(text) > len(prompt.ids):
+        return choose_token(logits, seen, settings.sampling, uniform)
+    # Few tokens are possible, and a rule against repetition might leave none.
+    sampling = replace(settings.sampling, no_repeat_ngram=0)
+    return choose_token(logits.masked_fill(~prompt.first, -math.inf), seen, sampling, uniform)
 
-    def __init__(self, tokenizer: Tokenizer, said: int = 0) -> None:
-        """`said`: so many bytes of the first token are known already."""
-        self._data, self._said = [piece.data for piece in tokenizer.pieces()], said
+
+class TextDecoder:
+    """Tokens in, text out: bytes wait for the rest of their character; what never becomes one is U+FFFD."""
+
+    def __init__(self, tokenizer: Tokenizer, skip_bytes: int = 0) -> None:
+        """`skip_bytes`: of the first token."""
+        self._data = [piece.data for piece in tokenizer.pieces()]
+        self._skip_bytes = skip_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def say(self, token: int) -> str:
-        data, self._said = self._data[token][self._said :], 0
+    def decode(self, token: int) -> str:
+        data = self._data[token][self._skip_bytes :]
+        self._skip_bytes = 0
         return self._decoder.decode(data)
 
-    def end(self) -> str:
+    def finish(self) -> str:
         return self._decoder.decode(b"", final=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from base.config import Layer, build
 from base.errors import BadInput
-from tools.sampling import Sampling, drawn, next_token, penalised, top_k, top_p, without_repeats
+from tools.sampling import Sampling, choose_token, draw, forbid_repeats, keep_top_k, keep_top_p, penalize
 
 LOGITS = st.lists(st.integers(-12, 12).map(lambda n: n / 4), min_size=1, max_size=12)
 SEEN = st.lists(st.integers(0, 3), max_size=14)
@@ -26,20 +26,18 @@ def softmax(values: list[float]) -> list[float]:
 
 
 @given(LOGITS, SEEN, st.floats(0.2, 5))
-def test_the_penalty_makes_each_seen_token_less_likely_once(
-    values: list[float], seen: list[int], penalty: float
-) -> None:
+def test_the_penalty_applies_once_to_each_seen_token(values: list[float], seen: list[int], penalty: float) -> None:
     seen = [token % len(values) for token in seen]
     expected = list(values)
     for token in range(len(values)):
         if token in seen:
             expected[token] = values[token] / penalty if values[token] > 0 else values[token] * penalty
-    assert penalised(as_row(values), seen, penalty).tolist() == pytest.approx(expected)
+    assert penalize(as_row(values), seen, penalty).tolist() == pytest.approx(expected)
 
 
 @given(SEEN, st.integers(0, 5))
 def test_a_token_is_forbidden_exactly_if_it_would_repeat_an_ngram(seen: list[int], size: int) -> None:
-    out = without_repeats(torch.zeros(4), seen, size).tolist()
+    out = forbid_repeats(torch.zeros(4), seen, size).tolist()
     grams = {tuple(seen[at : at + size]) for at in range(len(seen) - size + 1)} if size else set()
     for token in range(4):
         after = [*seen, token]
@@ -48,8 +46,8 @@ def test_a_token_is_forbidden_exactly_if_it_would_repeat_an_ngram(seen: list[int
 
 
 @given(LOGITS, st.integers(0, 14))
-def test_top_k_keeps_what_fewer_than_k_tokens_surpass(values: list[float], count: int) -> None:
-    out = top_k(as_row(values), count).tolist()
+def test_top_k_keeps_tokens_that_fewer_than_k_surpass(values: list[float], count: int) -> None:
+    out = keep_top_k(as_row(values), count).tolist()
     for value, kept in zip(values, out, strict=True):
         surpassing = sum(other > value for other in values)
         assert kept == (value if count == 0 or surpassing < count else -math.inf)
@@ -57,7 +55,7 @@ def test_top_k_keeps_what_fewer_than_k_tokens_surpass(values: list[float], count
 
 @given(LOGITS, st.floats(0.01, 1))
 def test_top_p_keeps_the_fewest_likeliest_tokens_that_reach_the_share(values: list[float], share: float) -> None:
-    out = top_p(as_row(values), share).tolist()
+    out = keep_top_p(as_row(values), share).tolist()
     probabilities = softmax(values)
     kept = [token for token, value in enumerate(out) if value > -math.inf]
     dropped = [token for token in range(len(values)) if token not in kept]
@@ -70,29 +68,29 @@ def test_top_p_keeps_the_fewest_likeliest_tokens_that_reach_the_share(values: li
 
 
 @given(LOGITS, st.floats(0, 1, exclude_max=True))
-def test_the_draw_walks_through_the_probabilities(values: list[float], uniform: float) -> None:
+def test_the_draw_follows_the_cumulated_probabilities(values: list[float], uniform: float) -> None:
     probabilities = softmax(values)
     passed = 0.0
     for token, probability in enumerate(probabilities):
         passed += probability
         if uniform < passed - 1e-9:
-            assert drawn(as_row(probabilities), uniform) == token
+            assert draw(as_row(probabilities), uniform) == token
             return
         if uniform < passed + 1e-9:
-            return  # on a border: rounding decides
+            return  # on an edge: rounding decides
 
 
-def test_the_draw_never_takes_what_is_impossible() -> None:
+def test_the_draw_never_takes_an_impossible_token() -> None:
     probabilities = torch.tensor([0.0, 0.5, 0.0, 0.5, 0.0], dtype=torch.float64)
-    assert drawn(probabilities, 0.0) == 1
-    assert drawn(probabilities, math.nextafter(1, 0)) == 3
-    assert drawn(probabilities, 0.5) == 3
+    assert draw(probabilities, 0.0) == 1
+    assert draw(probabilities, math.nextafter(1, 0)) == 3
+    assert draw(probabilities, 0.5) == 3
 
 
 def test_draws_follow_the_tempered_distribution() -> None:
     values, rng = [1.0, 0.0, -1.0, 2.0], random.Random(0)
     sampling = Sampling(temperature=0.5, top_k=3, top_p=1)
-    tokens = [next_token(as_row(values), [], sampling, rng.random()) for _ in range(4000)]
+    tokens = [choose_token(as_row(values), [], sampling, rng.random()) for _ in range(4000)]
     expected = softmax([value / 0.5 for value in (1.0, 0.0, 2.0)])
     for token, share in zip((0, 1, 3), expected, strict=True):
         assert tokens.count(token) / 4000 == pytest.approx(share, abs=0.03)
@@ -100,7 +98,7 @@ def test_draws_follow_the_tempered_distribution() -> None:
 
 
 @given(LOGITS, SEEN, st.floats(0, 1, exclude_max=True), st.integers(0, 10**6))
-def test_whatever_is_asked_for_one_of_the_possible_tokens_comes(
+def test_only_possible_tokens_are_chosen_under_any_settings(
     values: list[float], seen: list[int], uniform: float, seed: int
 ) -> None:
     rng = random.Random(seed)
@@ -110,17 +108,18 @@ def test_whatever_is_asked_for_one_of_the_possible_tokens_comes(
     )  # fmt: skip
     values = [*values, 0.5]  # a mark: never seen, so never forbidden
     seen = [token % (len(values) - 1) for token in seen]
-    token = next_token(as_row(values), seen, sampling, uniform)
-    assert without_repeats(as_row(values), seen, sampling.no_repeat_ngram)[token] > -math.inf
+    token = choose_token(as_row(values), seen, sampling, uniform)
+    assert forbid_repeats(as_row(values), seen, sampling.no_repeat_ngram)[token] > -math.inf
     if sampling.temperature == 0 and sampling.repetition_penalty == 1 and not sampling.no_repeat_ngram:
         assert values[token] == max(values)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("temperature", -0.1), ("temperature", math.nan), ("temperature", math.inf), ("top_k", -1), ("top_p", 0.0),
-     ("top_p", 1.5), ("repetition_penalty", 0.0), ("no_repeat_ngram", -1)],
-)  # fmt: skip
-def test_a_setting_out_of_range_is_refused_by_name(name: str, value: float) -> None:
-    with pytest.raises(BadInput, match=name):
-        build(Sampling, [Layer("the command line", {name: value})])
+def test_a_setting_out_of_range_is_refused_by_name() -> None:
+    values = {
+        "temperature": (-0.1, math.nan, math.inf), "top_k": (-1,), "top_p": (0.0, 1.5), "repetition_penalty": (0.0,),
+        "no_repeat_ngram": (-1,), "max_new_tokens": (0,), "seed": (1 << 63,),
+    }  # fmt: skip
+    for name, refused in values.items():
+        for value in refused:
+            with pytest.raises(BadInput, match=name):
+                build(Sampling, [Layer("the command line", {name: value})])

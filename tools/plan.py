@@ -56,8 +56,8 @@ class Setting:
 class Shards(NamedTuple):
     """Training data as it is cut: seed 004's, unless the run's own dataset exists."""
 
-    count: int = 1822
-    tokens: float = 250e6 / 4.8  # per shard: 250 million characters, 4.8 per token
+    available: int = 1822
+    tokens_each: float = 250e6 / 4.8  # per shard: 250 million characters, 4.8 per token
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def plan_run(config: RunConfig, gpu: Gpu, setting: Setting, shards: Shards) -> P
     hours = tokens / tokens_per_second / 3600
     layouts = [measure(config, trainer, rows, gpu) for trainer in trainers(config, gpus)]
     usd_per_hour = setting.rate or gpu.usd_per_hour
-    needed = tokens / shards.tokens
+    needed = tokens / shards.tokens_each
     return Plan(
         params=params,
         params_tied=params - counts["head"],
@@ -141,8 +141,8 @@ def plan_run(config: RunConfig, gpu: Gpu, setting: Setting, shards: Shards) -> P
         max_batch=layouts[0].max_batch,
         layouts=layouts,
         shards=math.ceil(needed),
-        shards_available=shards.count,
-        epochs=needed / shards.count,
+        shards_available=shards.available,
+        epochs=needed / shards.available,
         cache_bytes_per_token=cache_bytes_per_token(config.model),
         artifact_bytes=artifact_bytes(counts, config.quant.bits),
         warnings=list_warnings(config, layouts, gpu, rows * micro_batches),
@@ -283,12 +283,12 @@ def show(plan: Plan) -> str:
         _row("layout", [part[:9] for part in plan.layouts[0].memory_by_part], "peak", "fits", "max rows"),
     ]
     for number, layout in enumerate(plan.layouts):
-        name = "run" if number == 0 else layout.trainer.shard
-        name += ", ckpt" if layout.trainer.checkpointing else ""
-        name += ", chunk" if layout.trainer.loss_chunk else ""
+        words: list[str] = ["run" if number == 0 else layout.trainer.shard]
+        words += ["ckpt"] if layout.trainer.checkpointing else []
+        words += ["chunk"] if layout.trainer.loss_chunk else []
         sizes = [f"{size / 1e9:.2f}" for size in layout.memory_by_part.values()]
         fits = "yes" if layout.fits else "no"
-        lines.append(_row(name, sizes, f"{layout.memory_bytes / 1e9:.1f}", fits, f"{layout.max_batch:,}"))
+        lines.append(_row(", ".join(words), sizes, f"{layout.memory_bytes / 1e9:.1f}", fits, f"{layout.max_batch:,}"))
     return "\n".join([*lines, *[f"\n! {warning}" for warning in plan.warnings]])
 
 

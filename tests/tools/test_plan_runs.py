@@ -1,4 +1,4 @@
-"""configs/runs: the large runs as scripts, whose commands can be read, and hold, without running them."""
+"""configs/runs: the scripts of the large runs; their commands are checked without running them."""
 
 import shlex
 import subprocess
@@ -32,8 +32,8 @@ def test_a_dry_run_prints_every_command_and_runs_none(name: str, config: str) ->
     ]  # fmt: skip
     plan, training = commands[0], commands[2]
     answer = act(parser().parse_intermixed_args([*plan[3:3], str(ROOT / plan[3]), *plan[4:]]))
-    assert answer["fits"]
-    assert answer["steps"] == 100
+    assert answer.fits
+    assert answer.steps == 100
     assert config in training[-6]
     assert training[-5:] == plan[-5:]
 

@@ -1,7 +1,11 @@
-"""The command in one process: with a quick stand-in for training, and once for real."""
+"""The command: with an instant stand-in for training, in one process and in several; and once for real."""
 
 import json
+import signal
+import subprocess
+import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,92 +14,154 @@ import torch
 from base.cli import run
 from base.config import load
 from engine.device import Device
-from tests.tools.sweep_work import SMALL, begun, in_process, orders, set_up, sheet
-from tools import sweep
-from tools.sweep.worker import loss_curve
-from train_gpt import RunConfig, whole_run
+from run_config import RunConfig
+from tests.conftest import prep
+from tests.tools.sweep_work import KEYS, ROOT, SMALL, begun, ledger, orders, sheet, started
+from tools.sweep import __main__ as sweep
+from tools.sweep.worker import loss_curve, work
+from train_gpt import whole_run
 
 
 @pytest.fixture(autouse=True)
-def work(jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_up(jsonl, tmp_path, monkeypatch)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(sweep, "work", partial(work, script=ROOT / "tests/tools/sweep_script.py"))
+    sheet()
+    orders()
 
 
-def test_a_trial_that_crashes_or_diverges_hurts_no_other_and_only_the_crash_is_tried_again(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def call(*words: str) -> int:
+    return run(sweep.parser(), sweep.act, sweep.show, ["try.yaml", *words])
+
+
+def test_a_crash_is_tried_again_by_the_next_call_and_a_divergence_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     orders(exits={"b": 70, "c": 1})
-    assert in_process(monkeypatch, "--json") == 1
+    assert call("--json") == 1
     out, err = capsys.readouterr()
     answer = json.loads(out)
     assert [trial["state"] for trial in answer["trials"]] == ["complete", "crashed", "diverged"] * 2
-    assert "crashed with 70: b-s1: as ordered" in err
-    assert "sweep: crashed: b seed 1, b seed 2; see runs/sweeps/try/logs" in err.splitlines()[-1]
-    orders(exits={"c": 1})
-    assert in_process(monkeypatch) == 0
-    assert begun() == Counter({"a-s1": 1, "b-s1": 2, "c-s1": 1, "a-s2": 1, "b-s2": 2, "c-s2": 1})
-
-
-def test_a_child_that_could_not_even_begin_has_not_diverged(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    orders(exits={"b": 1}, says="SyntaxError: invalid syntax")
-    assert in_process(monkeypatch) == 1
-    assert "crashed with 1: b-s1: SyntaxError" in capsys.readouterr().err
+    assert set(answer["trials"][0]) >= {"variant", "seed", "params", "bpb", "seconds"}
+    assert answer["trials"][0]["bpb"] == 2.11  # the artifact's score
+    assert "crashed with 70: train_gpt.py: b-s1: as ordered" in err
+    assert "crashed: b-s1, b-s2; see runs/sweeps/try/logs" in err.splitlines()[-1]
+    orders(broken=["b"])  # exit code 1 as well, but of a program that could not start
+    assert call() == 1
     orders()
-    assert in_process(monkeypatch) == 0
+    assert call() == 0
+    assert begun() == Counter({"a-s1": 1, "b-s1": 3, "c-s1": 1, "a-s2": 1, "b-s2": 3, "c-s2": 1})
+    assert {path.name for path in Path("runs/sweeps/try").iterdir()} >= {"table.md", "answer.json", "plot.png"}
 
 
-def test_a_file_with_more_extends_the_study_and_one_that_changes_a_variant_is_refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert in_process(monkeypatch) == 0
-    sheet(seeds=[1, 2, 3], variants={"a": {}, "b": {"train.steps": 5}, "d": {"train.steps": 7}})
-    assert in_process(monkeypatch, "--json") == 0
-    assert begun() == Counter(f"{variant}-s{seed}" for variant, seed in
-                              [(v, s) for s in (1, 2) for v in "abcd"] + [("a", 3), ("b", 3), ("d", 3)])  # fmt: skip
-    sheet(variants={"a": {}, "b": {"train.steps": 50, "optim.clip": 2.0}})
-    assert in_process(monkeypatch) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert "variant b is another one in the study try: train.steps, optim.clip changed" in said
+def test_more_variants_or_seeds_extend_a_study_and_a_changed_variant_is_trained_again() -> None:
+    assert call() == 0
+    sheet(seeds=[1, 2, 3], variants={"a": {}, "b": {"train.steps": 50}, "d": {"train.steps": 7}})
+    assert call("--json") == 0
+    again = {"a-s1": 1, "a-s2": 1, "a-s3": 1, "b-s1": 2, "b-s2": 2, "b-s3": 1, "c-s1": 1, "c-s2": 1}
+    assert begun() == Counter({**again, "d-s1": 1, "d-s2": 1, "d-s3": 1})
 
 
-def test_what_is_wrong_is_refused_before_anything_is_made(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sheet(variants={"a": {}, "b": {"model.poss": "none"}})
-    assert in_process(monkeypatch) == 2
-    assert "try.yaml: variant b: unknown key model.poss; nearest: model.pos" in capsys.readouterr().err
-    sheet()
-    assert in_process(monkeypatch, "--report") == 2
-    assert "no study is there to report on" in capsys.readouterr().err
-    assert in_process(monkeypatch, "--workers", "0") == 2
-    assert not Path("runs").exists()
-    sheet(variants={"a": {}, "b": {"model.vocab_size": 512}})
-    assert in_process(monkeypatch) == 2
-    assert "variant b: data: its tokenizer's vocab_size is 400; model.vocab_size is 512" in capsys.readouterr().err
+def test_trials_on_different_data_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call() == 0
+    orders(data="two")
+    sheet(seeds=[1, 2, 3])
+    assert call() == 2
+    assert "data: trials used different data; copy one dataset to every machine" in capsys.readouterr().err
+
+
+def test_bad_input_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for storage in (
+        "postgresql://nobody@localhost:1/x",
+        "what://ever",
+        "sqlite:////no/where/x.db",
+        "sqlite:///try.yaml",
+    ):
+        assert call("--storage", storage) == 2
+        assert f"--storage {storage}: " in capsys.readouterr().err.splitlines()[-1]
+    assert call("--grace-s", "0") == 2
     assert not begun()
 
 
-def test_a_real_sweep_scores_what_the_training_command_scores(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    sheet(seeds=[3], variants={"a": {}})
-    assert run(sweep.parser(), sweep.act, sweep.show, ["try.yaml", "--json", "--out", "out"]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    (trial,) = answer["trials"]
-    words = [f"{key}={value}" for key, value in SMALL.items()]
-    alone = whole_run(load(RunConfig, None, [*words, "seed=3"]), "alone", Device(torch.device("cpu")))
-    assert trial["bpb"] == pytest.approx(alone["val_bpb"], abs=1e-9)
-    assert (trial["params"], trial["steps"], answer["study"]) == (alone["params"], 4, "try")
-    made = {"table.md", "table.csv", "claims.csv", "trials.csv", "answer.json", "plot.png"}
-    assert {path.name for path in Path("out").iterdir()} == made
-    assert len(loss_curve(Path("runs/sweeps/try/a-s3"))) == 4
-    assert (Path("runs/sweeps/try") / "a-s3" / "result.json").exists()
-
-
 def test_a_loss_curve_has_few_points_of_the_losses_alone() -> None:
-    told = [{"step": n, "loss": float(n)} for n in range(1, 121)]
-    Path("metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*told, {"step": 120, "val_bpb": 1.0}]))
-    assert loss_curve(Path()) == [(n, n - 0.5) for n in range(2, 121, 2)]
+    rows = [{"step": n, "loss": float(n)} for n in range(1, 121)]
+    Path("metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"step": 120, "val_bpb": 1.0}]))
+    assert loss_curve(Path("metrics.jsonl")) == [(n, n - 0.5) for n in range(2, 121, 2)]
+
+
+@pytest.mark.slow
+def test_a_real_trial_scores_what_the_training_command_scores(
+    jsonl: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "work", work)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    prep(jsonl, "--vocab", 400, "--val-fraction", 0.2, "--out", Path("data"), "--workers", 1)
+    sheet(seeds=[3], variants={"a": {}})
+    assert call("--json") == 0
+    (trial,) = json.loads(capsys.readouterr().out)["trials"]
+    words = [*(f"{key}={value}" for key, value in SMALL.items()), "seed=3"]
+    alone = whole_run(load(RunConfig, None, words), "alone", Device(torch.device("cpu")))
+    result = json.loads(Path("runs/alone/result.json").read_text())
+    assert alone
+    assert trial["bpb"] == pytest.approx(result["val_bpb"], abs=1e-9)
+    assert trial["params"] == result["params"]
+
+
+# -- workers as processes of their own ------------------------------------------------------------------------------
+
+
+def running_trial(process: subprocess.Popen[str]) -> tuple[str, int]:
+    """(key, process) of the trial that this worker has begun and not ended."""
+    while True:
+        assert process.poll() is None
+        ended = {pid for _, pid, _ in ledger("end")}
+        for key, pid, parent in ledger("begin"):
+            if int(parent) == process.pid and pid not in ended:
+                return key, int(pid)
+        time.sleep(0.01)
+
+
+def has_ended(pid: int, within_s: float = 10) -> bool:
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        state = Path(f"/proc/{pid}/stat")
+        if not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.slow
+def test_a_killed_workers_trial_runs_again_and_no_other_trial_does() -> None:
+    orders(seconds=1)
+    one, two = started("--grace-s", "3"), started("--grace-s", "3")
+    running_trial(two)
+    lost, child = running_trial(one)
+    one.kill()
+    one.communicate()
+    assert has_ended(child)  # nothing trains on in that folder
+    out, err = two.communicate(timeout=60)
+    assert two.returncode == 0, err
+    answer = json.loads(out)
+    assert [f"{trial['variant']}-s{trial['seed']}" for trial in answer["trials"]] == KEYS
+    assert all(trial["state"] == "complete" for trial in answer["trials"])
+    assert begun() == Counter([*KEYS, lost])
+    assert Counter(key for key, *_ in ledger("end")) == Counter(KEYS)
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_gives_its_trial_back_at_once() -> None:
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        Path("ledger.txt").unlink(missing_ok=True)
+        storage = ("--storage", f"sqlite:///{stop.name}.db")
+        orders(seconds=60)
+        worker = started(*storage)
+        key, child = running_trial(worker)
+        worker.send_signal(stop)
+        _, err = worker.communicate(timeout=30)
+        assert worker.returncode == 130, err
+        assert has_ended(child)
+        orders()
+        began_s = time.monotonic()
+        assert call(*storage) == 0
+        assert time.monotonic() - began_s < 30  # without waiting for a grace period
+        assert begun() == Counter([key, *KEYS])

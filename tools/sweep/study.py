@@ -1,231 +1,138 @@
-"""The study: trials (variant x seed) that any number of workers on any number of machines take from one Optuna storage.
+"""The study: trials that any number of workers, on any number of machines, take from one Optuna database.
 
-Optuna's own heartbeat works with databases only, and not with trials that are taken by hand; so a lease is kept in the
-trial itself, which every storage can do. Whoever runs a trial counts up its `beat`; whoever has nothing else to do
-watches the counters, by his own clock (machines' clocks differ), and fails a trial whose counter has stood still
-for a lease. Its key is then queued again.
+    study = SharedStudy("micro26m", "sqlite:///runs/sweeps/micro26m/study.db")
+    study.queue(sweep.keys)
+    trial = study.take(sweep.keys)       then heartbeat(trial) while it runs, and finish(trial, ...) or fail(trial, ...)
 
-What keeps a key from running twice:
-    a trial is taken by WAITING -> RUNNING and given up by RUNNING -> FAIL; of several who try, the storage lets one;
-    anyone may queue a key that has no live trial, and two may at once: of a key's live trials the lowest number counts,
-    and whoever takes another one drops it;
-    a worker whose lease ran out while it slept finds its trial finished: it stops its child and its result is void.
+Optuna keeps the queue, the heartbeats and the retries. A trial is taken by WAITING -> RUNNING, which a database allows
+one worker alone; a trial whose heartbeat is older than the grace period is failed and queued again by whoever notices.
 """
 
 import fcntl
-import sys
-import threading
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from optuna import create_study, logging
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
 
 from base.errors import BadInput
+from tools.sweep.spec import Key
 
-LEASE_S = 60.0
-Key = tuple[str, int]  # variant, seed
-LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE)
-FINAL = "diverged"  # a failure that is a finding; any other may be tried again
 SQLITE = "sqlite:///"
-
-logging.set_verbosity(logging.WARNING)
-
-
-class Taken(NamedTuple):
-    """A trial that this worker runs."""
-
-    id: int
-    key: Key
-    config: dict[str, Any]
-
-
-class Lost(Exception):
-    """The lease ran out and somebody else has the trial's key now."""
-
-
-def open_storage(where: str) -> BaseStorage:
-    """A URL of a database (sqlite:///FILE, postgresql://…, mysql://…), else a journal's file."""
-    try:
-        if "://" in where:
-            return RDBStorage(where)
-        Path(where).parent.mkdir(parents=True, exist_ok=True)
-        lock = JournalFileSymlinkLock(where)
-        _end_cleanly(Path(where), lock)
-        return JournalStorage(JournalFileBackend(where, lock))
-    except OSError:
-        raise
-    except Exception as error:
-        raise _unusable(where, error) from None
-
-
-def _unusable(where: str, error: Exception) -> BadInput:
-    """Drivers that are missing, servers that do not answer, files of something else."""
-    said = " ".join(str(error).split())
-    return BadInput(f"--storage {where}: {said:.300}; give a database's URL, or a file for a journal")
-
-
-def _end_cleanly(journal: Path, lock: JournalFileSymlinkLock) -> None:
-    """A line that a full disk or a power cut left unfinished goes, or the next one would be glued to it."""
-    if not journal.is_file() or journal.read_bytes()[-1:] in (b"", b"\n"):
-        return
-    lock.acquire()
-    try:
-        with journal.open("r+b") as stream:
-            stream.truncate(stream.read().rfind(b"\n") + 1)
-    finally:
-        lock.release()
+GRACE_S = 60
+UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
+DIVERGED = "diverged"  # a failure that is a result; any other may be tried again
 
 
 class SharedStudy:
-    def __init__(self, name: str, where: str, lease_s: float = LEASE_S) -> None:
-        self.name, self.lease_s = name, lease_s
-        self._lock_file = Path(where.removeprefix(SQLITE) + ".lock") if where.startswith(SQLITE) else None
-        self._thread_lock, self._locked = threading.RLock(), False
-        if self._lock_file is not None and not self._lock_file.parent.is_dir():
-            raise BadInput(f"--storage {where}: no such folder; give a database's URL, or a file for a journal")
-        with self._alone():  # two would make the same tables
-            self._storage = open_storage(where)
-            try:
+    def __init__(self, name: str, url: str, grace_s: int = GRACE_S) -> None:
+        self.heartbeat_s = max(1, grace_s // 6)
+        self._lock_file = Path(url.removeprefix(SQLITE) + ".lock") if url.startswith(SQLITE) else None
+        self._requeue = RetryHeartbeatStaleTrialCallback()
+        logging.set_verbosity(logging.WARNING)
+        warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats have been "experimental" since 2.9
+        try:
+            with self._alone():  # two workers would create the same tables
+                self._storage = RDBStorage(
+                    url,
+                    {"connect_args": {"timeout": 60}} if self._lock_file else None,
+                    heartbeat_interval=self.heartbeat_s,
+                    grace_period=grace_s,
+                    heartbeat_stale_trial_callback=self._requeue,
+                )
                 self._study = create_study(storage=self._storage, study_name=name, load_if_exists=True)
-            except (ValueError, KeyError, StorageInternalError) as error:
-                raise _unusable(where, error) from None
-        self._id = self._storage.get_study_id_from_name(name)
-        self._beats: dict[int, tuple[int, float]] = {}  # trial -> counter, and since when it stands there
+        except (OSError, ImportError, ValueError, SQLAlchemyError, StorageInternalError) as error:
+            raise BadInput(f"--storage {url}: {error!s:.300}; use a database's URL, such as sqlite:///FILE") from None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """SQLite does not lock what it reads, so two could take one trial there; its file has a lock beside it."""
-        with self._thread_lock:
-            if self._lock_file is None or self._locked:
-                yield
-                return
-            with self._lock_file.open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                self._locked = True
-                try:
-                    yield
-                finally:
-                    self._locked = False
-
-    # -- what the study is about ------------------------------------------------------------------------------------
-
-    def remember(self, name: str, value: Mapping[str, Any], differs: Callable[[Any], str]) -> None:
-        """Note a fact of the study, or refuse one that is not what was noted; `differs(noted)` says how, or ""."""
-        with self._alone():
-            noted = self._study.user_attrs
-            if name not in noted:
-                self._study.set_user_attr(name, dict(value))
-            elif why := differs(noted[name]):
-                raise BadInput(why)
-
-    # -- the queue --------------------------------------------------------------------------------------------------
+        """SQLite does not lock what it reads, so two workers could take one trial; a lock beside its file does."""
+        if self._lock_file is None:
+            yield
+            return
+        with self._lock_file.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
-    def queue(self, keys: Iterable[Key], again: bool = False) -> None:
-        """Queue every key that nobody runs, has run or has queued; crashed ones only when asked to try `again`."""
-        with self._alone():
-            trials = self.trials()
-            settled = {key_of(trial) for trial in trials if trial.state in LIVE or why(trial) == FINAL}
-            if not again:
-                settled |= {key_of(trial) for trial in trials if why(trial).startswith("crashed")}
-            for variant, seed in keys:
-                if (variant, seed) not in settled:
-                    attrs = {"variant": variant, "seed": seed}
-                    self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=attrs))
+    def unfinished(self, keys: Collection[Key]) -> int:
+        return sum(trial.state in UNFINISHED and key_of(trial) in keys for trial in self.trials())
 
-    def take(self, keys: Collection[Key]) -> Taken | None:
-        """The next waiting trial of these, now ours; None: none waits."""
+    def queue(self, keys: Iterable[Key]) -> None:
+        """Queue every key without a result that neither waits nor runs."""
+        settled = {key_of(trial) for trial in self.trials() if is_live(trial) or outcome(trial) == DIVERGED}
+        for key in keys:
+            if key not in settled:
+                self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=key._asdict()))
+
+    def take(self, keys: Collection[Key]) -> FrozenTrial | None:
+        """The next waiting trial of these keys, now running here; None: none waits."""
         with self._alone():
+            fail_stale_trials(self._study)
             trials = self.trials()
             for trial in trials:
                 if trial.state != TrialState.WAITING or key_of(trial) not in keys:
                     continue
-                key, number = key_of(trial), self._trial_id(trial)
-                if any(key_of(other) == key and other.state in LIVE for other in trials[: trial.number]):
-                    self._fail(number, "queued twice")
-                elif self._won(number):
-                    return Taken(number, key, self._study.user_attrs[f"variant {key[0]}"])
-            return None
+                if any(is_live(other) and key_of(other) == key_of(trial) for other in trials[: trial.number]):
+                    self.fail(trial, "queued twice")  # by two workers at the same moment
+                    continue
+                self._storage.record_heartbeat(trial._trial_id)  # first, so that what runs always has one
+                if self._set_state(trial, TrialState.RUNNING):
+                    return trial
+        return None
 
-    def _won(self, trial: int) -> bool:
+    def heartbeat(self, trial: FrozenTrial) -> bool:
+        """Whether the trial is still this worker's: one that slept through the grace period has lost it."""
+        self._storage.record_heartbeat(trial._trial_id)
+        return self._storage.get_trial(trial._trial_id).state == TrialState.RUNNING
+
+    def finish(self, trial: FrozenTrial, bpb: float, result: dict[str, Any]) -> None:
+        self._set_state(trial, TrialState.COMPLETE, [bpb], {"result": result})
+
+    def fail(self, trial: FrozenTrial, why: str) -> None:
+        self._set_state(trial, TrialState.FAIL, notes={"why": why})
+
+    def give_back(self, trial: FrozenTrial) -> None:
+        """Let another worker, or the next call, run it."""
+        if self._set_state(trial, TrialState.FAIL):
+            self._requeue(self._study, trial)
+
+    def _set_state(
+        self,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: list[float] | None = None,
+        notes: dict[str, Any] | None = None,
+    ) -> bool:
+        """False: another worker has or had the trial, and what this one found is void."""
         try:
-            return self._storage.set_trial_state_values(trial, TrialState.RUNNING)
+            for name, note in (notes or {}).items():
+                self._storage.set_trial_user_attr(trial._trial_id, name, note)
+            return self._storage.set_trial_state_values(trial._trial_id, state, values)
         except UpdateFinishedTrialError:
             return False
 
-    def reap(self, now: Callable[[], float] = time.monotonic) -> list[Key]:
-        """Give up the trials whose workers have not been heard of for a lease, and queue their keys again."""
-        lost = []
-        for trial in self.trials():
-            if trial.state != TrialState.RUNNING:
-                continue
-            beat, number = int(trial.user_attrs.get("beat", 0)), self._trial_id(trial)
-            before, since = self._beats.setdefault(number, (beat, now()))
-            if beat != before:
-                self._beats[number] = (beat, now())
-            elif now() - since > self.lease_s and self._fail(number, "lost"):
-                lost.append(key_of(trial))
-        if lost:
-            self.queue(lost)
-        return lost
-
-    def unsettled(self, keys: Collection[Key]) -> int:
-        """How many of these wait or run."""
-        live = (TrialState.WAITING, TrialState.RUNNING)
-        return sum(trial.state in live and key_of(trial) in keys for trial in self.trials())
-
-    # -- a trial that is ours ---------------------------------------------------------------------------------------
-
-    def beat(self, taken: Taken, count: int) -> None:
-        self._note(taken, "beat", count)
-
-    def finish(self, taken: Taken, bpb: float, result: Mapping[str, Any]) -> None:
-        self._note(taken, "result", dict(result))
-        with self._alone():
-            try:
-                self._storage.set_trial_state_values(taken.id, TrialState.COMPLETE, [bpb])
-            except UpdateFinishedTrialError:
-                raise Lost from None
-
-    def give_up(self, taken: Taken, reason: str) -> None:
-        self._fail(taken.id, reason)
-
-    def _note(self, taken: Taken, name: str, value: Any) -> None:
-        with self._alone():
-            try:
-                self._storage.set_trial_user_attr(taken.id, name, value)
-            except UpdateFinishedTrialError:
-                raise Lost from None
-
-    def _fail(self, trial: int, reason: str) -> bool:
-        with self._alone():
-            try:
-                self._storage.set_trial_user_attr(trial, "why", reason)
-                return self._storage.set_trial_state_values(trial, TrialState.FAIL)
-            except UpdateFinishedTrialError:  # its worker, or another watcher, was first
-                return False
-
-    def _trial_id(self, trial: FrozenTrial) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._id, trial.number)
-
 
 def key_of(trial: FrozenTrial) -> Key:
-    return trial.user_attrs["variant"], trial.user_attrs["seed"]
+    return Key(*(trial.user_attrs[name] for name in Key._fields))
 
 
-def why(trial: FrozenTrial) -> str:
-    """Why a trial failed; "" where it did not."""
-    return str(trial.user_attrs.get("why", "")) if trial.state == TrialState.FAIL else ""
+def is_live(trial: FrozenTrial) -> bool:
+    return trial.state in (*UNFINISHED, TrialState.COMPLETE)
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def outcome(trial: FrozenTrial) -> str:
+    """waiting, running, complete, diverged, crashed, or fail: stopped or lost, and queued again."""
+    return (
+        str(trial.user_attrs.get("why", "fail")).split()[0]
+        if trial.state == TrialState.FAIL
+        else trial.state.name.lower()
+    )

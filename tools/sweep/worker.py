@@ -1,152 +1,126 @@
 """A worker: takes trials from a study one by one and runs each as a child process of the training command.
 
-A child, so that a trial that crashes, runs out of memory or is killed takes nothing with it. What it says goes to
-`logs/`, its run to `runs/sweeps/STUDY/VARIANT-sSEED`: a trial that another worker of the same machine had begun goes on
-from that one's checkpoint. Knows the training command only as `SCRIPT CONFIG --name NAME --json`.
+A child, so that a trial that crashes or runs out of memory takes nothing with it. Its stderr is in `logs/`, its run in
+`runs/sweeps/STUDY/VARIANT-sSEED`, where a trial that another worker of this machine began is resumed. It dies with its
+worker: otherwise it would train on in a folder where another worker runs the trial again.
 """
 
+import ctypes
 import json
-import os
-import socket
+import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
+import time
 from pathlib import Path
-from typing import Any
 
-from base.config import Layer, build, to_yaml
-from base.files import atomic_file
-from base.run_folder import METRICS, RUNS
-from data.encoding import cores
-from engine.checkpoint import DIVERGED
-from run_config import RunConfig
-from tools.sweep.study import FINAL, Key, Lost, SharedStudy, Taken, say
+from optuna.trial import FrozenTrial
+
+from base.run_folder import METRICS, RESULT, RUNS, read_metrics, read_result
+from tools.sweep.spec import Sweep
+from tools.sweep.study import DIVERGED, SharedStudy, key_of
 
 SCRIPT = Path(__file__).parents[2] / "train_gpt.py"
 CURVE_POINTS = 60  # of a loss curve, as the study keeps it
-BEATS_A_LEASE = 6
-ENDING_S = 15.0  # for a child to save and end in
+IDLE_S = 2.0  # between looks at a study whose last trials run elsewhere
+ENDING_S = 15.0  # for a child to save and end
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def work(study: SharedStudy, sweep: Sweep, script: Path = SCRIPT) -> None:
+    """Until no trial of the sweep waits or runs, here or elsewhere."""
+    while unfinished := study.unfinished(sweep.keys):
+        trial = study.take(sweep.keys)
+        if trial is None:
+            time.sleep(IDLE_S)
+            continue
+        say(f"{name_of(trial)}: begins; {unfinished} trials of the sweep are not finished")
+        try:
+            run_trial(study, sweep, trial, script)
+        except KeyboardInterrupt:
+            study.give_back(trial)
+            raise
+
+
+def run_trial(study: SharedStudy, sweep: Sweep, trial: FrozenTrial, script: Path) -> None:
+    key = key_of(trial)
+    name = name_of(trial)
+    log = sweep_folder(sweep.name) / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = [*sweep.words(key.variant), f"seed={key.seed}", "--name", f"sweeps/{sweep.name}/{name}", "--json"]
+    with log.open("wb") as errors:
+        child = subprocess.Popen(
+            [sys.executable, script, *words],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,  # Ctrl-C is for the worker, which lets the child save
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 (one thread)
+        )
+    try:
+        is_ours = wait(child, study, trial)
+    finally:
+        answer = end(child)
+    code = child.returncode
+    last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"])[-1]
+    if not is_ours:
+        say(f"{name}: this worker sent no heartbeat for too long; another has the trial now")
+    elif code == 0:
+        run = Path(json.loads(answer)["run"])
+        found = read_result(run / RESULT)
+        result = {"seconds": found.train_seconds, "data_sha256": found.data_sha256, "curve": loss_curve(run / METRICS)}
+        study.finish(trial, found.val_bpb, result)
+        say(f"{name}: {found.val_bpb:.4f} bpb after {found.train_seconds:.1f} s of training")
+    elif code == 1 and last.startswith(f"{SCRIPT.name}: "):  # a failed check; Python that cannot even start has 1 too
+        study.fail(trial, DIVERGED)
+        say(f"{name}: {last}")
+    else:
+        study.fail(trial, f"crashed with {code}: {last:.300}")
+        say(f"{name}: crashed with {code}: {last:.300} (log: {log}); the next call tries it again")
+
+
+def wait(child: subprocess.Popen[bytes], study: SharedStudy, trial: FrozenTrial) -> bool:
+    """Send heartbeats until the child ends; False: the trial is no longer this worker's."""
+    while True:
+        try:
+            child.wait(study.heartbeat_s)
+        except subprocess.TimeoutExpired:
+            if study.heartbeat(trial):
+                continue
+            return False
+        return True
+
+
+def end(child: subprocess.Popen[bytes]) -> bytes:
+    """Let it save and end, then kill it; what it wrote to stdout."""
+    if child.poll() is None:
+        child.terminate()
+    try:
+        return child.communicate(timeout=ENDING_S)[0]
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.communicate()[0]
+
+
+def loss_curve(metrics: Path) -> list[tuple[int, float]]:
+    """(step, mean training loss since the previous point), few enough to keep in a study."""
+    rows = read_metrics(metrics.read_text(encoding="utf-8"), str(metrics))
+    losses = [(int(row["step"]), row["loss"]) for row in rows if "loss" in row]
+    size = max(1, -(-len(losses) // CURVE_POINTS))
+    parts = [losses[at : at + size] for at in range(0, len(losses) - size + 1, size)]
+    return [(part[-1][0], sum(loss for _, loss in part) / len(part)) for part in parts]
 
 
 def sweep_folder(study: str) -> Path:
     return RUNS / "sweeps" / study
 
 
-class Worker:
-    def __init__(self, study: SharedStudy, keys: Sequence[Key], workers: int, script: Path = SCRIPT) -> None:
-        self._study, self._keys, self._script = study, keys, script
-        self._threads = str(max(1, cores() // workers))
-        self._stopped = threading.Event()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def work(self) -> None:
-        """Until nothing of the study waits or runs, here or elsewhere."""
-        while not self._stopped.is_set():
-            for variant, seed in self._study.reap():
-                say(f"{variant} seed {seed}: its worker was not heard of for {self._study.lease_s:g} s; queued again")
-            self._study.queue(self._keys)
-            if (taken := self._study.take(self._keys)) is not None:
-                self._run(taken)
-            elif self._study.unsettled(self._keys):
-                self._stopped.wait(min(2.0, self._study.lease_s / BEATS_A_LEASE))
-            else:
-                return
-
-    def _run(self, taken: Taken) -> None:
-        variant, seed = taken.key
-        name = f"{variant} seed {seed}"
-        folder = sweep_folder(self._study.name) / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
-        stem = folder / f"{variant}-s{seed}"
-        config = build(RunConfig, [Layer(f"the study's {variant}", {**taken.config, "seed": seed})])
-        atomic_file(stem.with_name(f"{stem.name}.yaml"), to_yaml(config).encode())
-        said, answered = stem.with_name(f"{stem.name}.log"), stem.with_name(f"{stem.name}.json")
-        say(f"{name}: begins ({self._study.unsettled(self._keys)} of the sweep not done)")
-        try:
-            code = self._child(taken, stem, said, answered)
-        except Lost:
-            say(f"{name}: this worker was silent for more than {self._study.lease_s:g} s; another has the trial now")
-            return
-        last = (said.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["said nothing"])[-1]
-        if self._stopped.is_set() and code:
-            self._study.give_up(taken, "stopped")
-        elif code == 1 and DIVERGED in last:  # 1 is also how Python ends where it cannot even begin
-            self._study.give_up(taken, FINAL)
-            say(f"{name}: {last}")
-        elif code:
-            self._study.give_up(taken, f"crashed with {code}: {last:.300}")
-            say(f"{name}: crashed with {code}: {last:.300} (all of it: {said}); the next call tries it again")
-        else:
-            self._finish(taken, json.loads(answered.read_text(encoding="utf-8")))
-
-    def _finish(self, taken: Taken, answer: dict[str, Any]) -> None:
-        variant, seed = taken.key
-        result = {
-            "params": answer["params"], "steps": answer["steps"], "seconds": answer["train_seconds"],
-            "packed_bpb": answer["packed_bpb"], "artifact_bytes": answer["artifact_bytes"],
-            "curve": loss_curve(Path(answer["run"])), "run": answer["run"], "host": socket.gethostname(),
-        }  # fmt: skip
-        try:
-            self._study.finish(taken, answer["val_bpb"], result)
-        except Lost:
-            say(f"{variant} seed {seed}: finished after its lease ran out; another has the trial now")
-            return
-        say(f"{variant} seed {seed}: {answer['val_bpb']:.4f} bpb in {answer['train_seconds']:.1f} s of training")
-
-    def _child(self, taken: Taken, stem: Path, said: Path, answered: Path) -> int:
-        """Run it, counting up its beat; the exit code."""
-        variant, seed = taken.key
-        name = f"sweeps/{self._study.name}/{variant}-s{seed}"
-        command = [
-            sys.executable, "-m", "tools.sweep.leash", str(self._script), f"{stem}.yaml", "--name", name, "--json",
-        ]  # fmt: skip
-        roots = os.pathsep.join(filter(None, [str(SCRIPT.parent), os.environ.get("PYTHONPATH")]))
-        environment = {"OMP_NUM_THREADS": self._threads, **os.environ, "PYTHONPATH": roots}
-        with said.open("wb") as errors, answered.open("wb") as output:
-            child = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=output, stderr=errors, env=environment, start_new_session=True
-            )  # a session of its own: Ctrl-C is this worker's to hear, not the child's
-            try:
-                count = 0
-                while (code := self._wait(child)) is None:
-                    count += 1
-                    self._study.beat(taken, count)
-                return code
-            finally:
-                end(child)
-
-    def _wait(self, child: subprocess.Popen[bytes]) -> int | None:
-        """The exit code, or None when a beat is due; a stop that was asked for ends the child."""
-        ticks = 20
-        for _ in range(ticks):
-            try:
-                return child.wait(self._study.lease_s / BEATS_A_LEASE / ticks)
-            except subprocess.TimeoutExpired:
-                if self._stopped.is_set():
-                    return end(child)
-        return None
+def name_of(trial: FrozenTrial) -> str:
+    return f"{trial.user_attrs['variant']}-s{trial.user_attrs['seed']}"
 
 
-def end(child: subprocess.Popen[bytes]) -> int:
-    """Ask it to save and end; then end it."""
-    if child.poll() is None:
-        child.terminate()
-        try:
-            child.wait(ENDING_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-    if child.stdin is not None:
-        child.stdin.close()
-    return child.wait()
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
-def loss_curve(run: Path) -> list[tuple[int, float]]:
-    """(step, mean training loss since the point before), few enough to keep in a study."""
-    rows = [json.loads(line) for line in (run / METRICS).read_text(encoding="utf-8").splitlines()]
-    losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
-    size = max(1, -(-len(losses) // CURVE_POINTS))
-    parts = [losses[at : at + size] for at in range(0, len(losses) - size + 1, size)]
-    return [(part[-1][0], sum(loss for _, loss in part) / len(part)) for part in parts]
+def _die_with_parent() -> None:
+    """In the child, before it becomes the training command: the kernel will kill it when its worker ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,1 +1,0 @@
-"""The parts of tools.plan: devices, and the arithmetic of a run on them."""

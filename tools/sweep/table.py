@@ -8,7 +8,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.stats import seeds
+from eval.stats import Rule, seeds
+from eval.stats import lead as test_lead
 from tools.sweep.spec import Claim, Sweep
 
 P = 0.05

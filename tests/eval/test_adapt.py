@@ -41,14 +41,14 @@ def test_every_way_to_adapt_is_tested_here() -> None:
 
 @pytest.mark.parametrize("how", SMALL)
 def test_targets_come_once_in_order_and_cost_what_their_distributions_show(model: GPT, how: str) -> None:
-    asked = [150, 0, 31, 32, len(TOKENS) - 2]
-    scored = scorer(model, how).score(TOKENS, asked)
+    wanted = [150, 0, 31, 32, len(TOKENS) - 2]
+    scored = scorer(model, how).score(TOKENS, wanted)
     assert scored.targets.tolist() == list(range(len(TOKENS) - 1))
     assert scored.nats.tolist() == scorer(model, how).score(TOKENS).nats.tolist()
     assert scored.size_bytes == int(ByteTable(ByteTokenizer()).exact_bytes(TOKENS[1:]).sum())
     np.testing.assert_allclose(scored.shown.sum(-1), 1.0, rtol=1e-6)
-    own = scored.shown[np.arange(len(asked)), TOKENS[1:][asked]]
-    np.testing.assert_allclose(-np.log(own), scored.nats[asked], atol=1e-6)
+    own = scored.shown[np.arange(len(wanted)), TOKENS[1:][wanted]]
+    np.testing.assert_allclose(-np.log(own), scored.nats[wanted], atol=1e-6)
     assert scorer(model, how).score(TOKENS).shown.shape == (0, 260)
 
 

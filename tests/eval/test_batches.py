@@ -57,8 +57,8 @@ def test_losses_and_distributions_are_the_plain_ones_in_the_order_of_the_text(
             np.testing.assert_allclose(nats, cost[first:at], rtol=1e-10)
             np.testing.assert_allclose(found, expected[first:at], rtol=1e-10)
         assert at == TARGETS
-    asked = [0, TARGETS - 1, 1, 7, 49, 50, 56, 57, 64, 64]
-    np.testing.assert_allclose(distributions(model, TOKENS, asked, context, stride), np.exp(expected[asked]), rtol=1e-9)
+    some = [0, TARGETS - 1, 1, 7, 49, 50, 56, 57, 64, 64]
+    np.testing.assert_allclose(distributions(model, TOKENS, some, context, stride), np.exp(expected[some]), rtol=1e-9)
 
 
 def test_documents_of_many_lengths_are_scored_as_if_each_were_alone(model: GPT) -> None:

@@ -48,12 +48,12 @@ def test_predicting_changes_nothing() -> None:
     tokens = np.concatenate([[1], BYTES.encode("again and " * 6)])
     mixture = Mixture(BYTES, SMALL)
     mixture.begin(1)
-    asked = []
+    found = []
     for number, (row, token) in enumerate(zip(given, tokens[1:].tolist(), strict=True)):
         for other in range(number % 3):
             mixture.predict(given[other])
-        asked.append(mixture.cost(row, token))
-    assert asked == costs(BYTES, tokens, given).tolist()
+        found.append(mixture.cost(row, token))
+    assert found == costs(BYTES, tokens, given).tolist()
 
 
 @settings(max_examples=15, deadline=None)

@@ -38,14 +38,14 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 def ranks(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[Device], object]) -> list[object]:
     """The same work on several ranks, as threads that meet in `gather`."""
-    told: list[object] = [None] * count
+    values: list[object] = [None] * count
     answers: list[object] = [None] * count
     barrier = Barrier(count)
 
     def gather(value: object, device: Device) -> list[object]:
-        told[device.rank] = value
+        values[device.rank] = value
         barrier.wait()
-        found = list(told)
+        found = list(values)
         barrier.wait()
         return found
 

@@ -24,12 +24,7 @@ from eval.probes.codec import check_codec
 from eval.probes.fresh import Bigram, check_fresh
 from eval.score import losses
 from eval.scorer import Floats, Scored, Tokens
-from tests.eval.cheaters import BigramScorer, World, make_world, tiny_gpt
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return make_world()
+from tests.eval.cheaters import BigramScorer, World, tiny_gpt
 
 
 class Noisy(BigramScorer):

@@ -19,14 +19,11 @@ from eval.probes.canary import (
 )
 from eval.scorer import Scorer
 from tests.eval import cheaters
-from tests.eval.cheaters import World, make_world
+from tests.eval.cheaters import World
+from tests.eval.test_cheaters import CHEATERS
 
 RUNS = 200
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return make_world()
+LEAKS = [cheater for cheater, probes in CHEATERS.items() if "coins" in probes]
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +75,7 @@ def test_in_200_runs_an_honest_scorer_gains_little_and_rarely(
         assert (bits >= b).mean() <= chance + 4 * np.sqrt(chance * (1 - chance) / RUNS)
 
 
-@pytest.mark.parametrize(
-    "cheater",
-    [
-        cheaters.TargetKeyedCache,
-        cheaters.TwoPasses,
-        cheaters.Slot,
-        cheaters.SlotOnGPT,
-        cheaters.PeeksOneAhead,
-        cheaters.PeeksInSecret,
-        cheaters.SpreadsOverBytes,
-    ],
-)
+@pytest.mark.parametrize("cheater", LEAKS, ids=lambda cheater: cheater.__name__)
 def test_a_leak_gains_more_than_thirty_bits_for_any_coins(cheater: type[cheaters.BigramScorer], world: World) -> None:
     scorer = cheater(world)
     assert min(_bits(scorer, world, seed, coins=256) for seed in range(3)) > LIMIT_BITS

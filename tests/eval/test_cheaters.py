@@ -22,7 +22,7 @@ from eval.probes.codec import check_codec
 from eval.probes.fresh import check_fresh
 from eval.scorer import Scorer
 from tests.eval import cheaters
-from tests.eval.cheaters import World, make_world
+from tests.eval.cheaters import World
 
 CHEATERS: dict[type[cheaters.BigramScorer], set[str]] = {
     cheaters.TargetKeyedCache: {"normalised", "flip", "coins"},
@@ -46,11 +46,6 @@ HONEST: list[Callable[[World], Scorer]] = [
     cheaters.MixesWhatItHasScored,
     cheaters.CountsAsItGoes,
 ]
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return make_world()
 
 
 def probe(scorer: Scorer, world: World) -> dict[str, Finding]:

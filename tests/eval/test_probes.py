@@ -26,12 +26,7 @@ from eval.probes.fresh import Bigram, check_fresh
 from eval.protocol import Protocol
 from eval.scorer import Floats, Scored, Tokens
 from eval.windows import plan_windows
-from tests.eval.cheaters import BigramScorer, World, make_world, tiny_gpt
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return make_world()
+from tests.eval.cheaters import BigramScorer, World, tiny_gpt
 
 
 class Noisy(BigramScorer):

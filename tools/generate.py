@@ -61,15 +61,14 @@ def act(args: argparse.Namespace) -> Generated:
         require_text(prompt, f"{args.prompts}:{number}: the prompt" if args.prompts else "--prompt")
     if args.stream and len(prompts) > 1:
         raise BadInput(f"--stream writes one text, and there are {len(prompts)} prompts; leave it out")
+    write = stream_writer(args.json) if args.stream else (lambda text: None)
     opened = stretch_positions(open_model(args.model, ARTIFACT, args.tokenizer), args)
     marks = {"bos": opened.tokenizer.bos_id, "eos": opened.tokenizer.eos_id}
     settings = Settings(
         context=opened.context, sampling=sampling, marks=set(marks.values()), use_cache=not args.no_cache
     )
     started = time.perf_counter()
-    texts = generate_texts(
-        opened, prompts, marks[args.mark], settings, stream_writer(args.json) if args.stream else ignore
-    )
+    texts = generate_texts(opened, prompts, marks[args.mark], settings, write)
     seconds = time.perf_counter() - started
     tokens = sum(len(text.tokens) for text in texts)
     return Generated(
@@ -90,12 +89,9 @@ def generate_texts(
                 f"prompt {number} has {len(each)} tokens with its mark, and the context {opened.context}; "
                 "shorten it, or stretch the context with --yarn FACTOR"
             )
-    trimmed = [trim_prompt(each, tokenizer) for each in ids]
-    pieces = tokenizer.pieces()
-    decoders = [
-        TextDecoder(tokenizer, 0 if prompt.first is None else len(pieces[each[-1]].data))
-        for each, prompt in zip(ids, trimmed, strict=True)
-    ]
+    spellings = [piece.data for piece in tokenizer.pieces()]
+    trimmed = [trim_prompt(each, spellings) for each in ids]
+    decoders = [TextDecoder(spellings, len(prompt.blanks)) for prompt in trimmed]
     model = opened.model.to("cuda" if torch.cuda.is_available() else "cpu")
     texts = [Text(prompt) for prompt in prompts]
     write(prompts[0])
@@ -126,10 +122,6 @@ def stream_writer(as_json: bool) -> Callable[[str], None]:
         out.flush()
 
     return write
-
-
-def ignore(text: str) -> None:
-    pass
 
 
 def read_prompts(path: Path) -> list[str]:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from base.errors import BadInput
-from data.tokenizer import Tokenizer
 from model.cache import Cache
 from model.gpt import GPT
 from tools.sampling import Sampling, choose_token
@@ -34,20 +33,20 @@ class Settings:
 @dataclass(frozen=True)
 class Prompt:
     ids: list[int]  # at least one
-    first: torch.Tensor | None = None  # (V,) which tokens may be the first new one; None: all
+    blanks: bytes = b""  # trimmed from its end
+    is_first: torch.Tensor | None = None  # (V,) which tokens may be the first new one; None: all
 
 
-def trim_prompt(ids: Sequence[int], tokenizer: Tokenizer) -> Prompt:
+def trim_prompt(ids: Sequence[int], spellings: Sequence[bytes]) -> Prompt:
     """Drop a last token of blanks; the first new token must begin with them.
 
     In training the blank before a word is part of the word's token. A token of blanks alone at the prompt's end says
     that no word follows, and the model continues as texts hardly ever do.
     """
-    data = [piece.data for piece in tokenizer.pieces()]
-    blanks = data[ids[-1]]
+    blanks = spellings[ids[-1]]
     if len(ids) < 2 or not blanks or blanks.strip():
         return Prompt(list(ids))
-    return Prompt(list(ids[:-1]), torch.tensor([each.startswith(blanks) for each in data]))
+    return Prompt(list(ids[:-1]), blanks, torch.tensor([data.startswith(blanks) for data in spellings]))
 
 
 def window_start(length: int, context: int) -> int:
@@ -98,24 +97,24 @@ def next_token(
 ) -> int:
     seen = [token for token in text if token not in settings.marks]
     uniform = float(torch.rand((), generator=generator, dtype=torch.float64))
-    if prompt.first is None or len(text) > len(prompt.ids):
+    if prompt.is_first is None or len(text) > len(prompt.ids):
         return choose_token(logits, seen, settings.sampling, uniform)
     # Few tokens are possible, and a rule against repetition might leave none.
     sampling = replace(settings.sampling, no_repeat_ngram=0)
-    return choose_token(logits.masked_fill(~prompt.first, -math.inf), seen, sampling, uniform)
+    return choose_token(logits.masked_fill(~prompt.is_first, -math.inf), seen, sampling, uniform)
 
 
 class TextDecoder:
     """Tokens in, text out: bytes wait for the rest of their character; what never becomes one is U+FFFD."""
 
-    def __init__(self, tokenizer: Tokenizer, skip_bytes: int = 0) -> None:
-        """`skip_bytes`: of the first token."""
-        self._data = [piece.data for piece in tokenizer.pieces()]
+    def __init__(self, spellings: Sequence[bytes], skip_bytes: int = 0) -> None:
+        """`spellings`: each token's bytes; `skip_bytes`: of the first token."""
+        self._spellings = spellings
         self._skip_bytes = skip_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def decode(self, token: int) -> str:
-        data = self._data[token][self._skip_bytes :]
+        data = self._spellings[token][self._skip_bytes :]
         self._skip_bytes = 0
         return self._decoder.decode(data)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from base.cli import run
 from base.config import load
-from data.tokenizer import ByteTokenizer, SentencePieceTokenizer
+from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
 from model.config import ModelConfig
 from model.gpt import GPT
 from tests.eval.tiny import CONTEXT, written
@@ -95,17 +95,21 @@ def test_the_view_moves_by_half_contexts_and_always_fits(length: int, context: i
     assert length - start > context - max(1, context // 2) or length <= context  # no more drops out than must
 
 
+def spell_tokens(tokenizer: Tokenizer) -> list[bytes]:
+    return [piece.data for piece in tokenizer.pieces()]
+
+
 @settings(max_examples=100)
 @given(text=st.text(max_size=30), cut=st.integers(0, 3))
 def test_decoded_text_is_complete_characters_that_add_up(
     tokenizer: SentencePieceTokenizer, text: str, cut: int
 ) -> None:
     for each in (tokenizer, ByteTokenizer()):
-        decoder = TextDecoder(each)
+        decoder = TextDecoder(spell_tokens(each))
         parts = [decoder.decode(int(token)) for token in each.encode(text)]
         assert "".join(parts) + decoder.finish() == text
         assert "\ufffd" not in "".join(parts) or "\ufffd" in text
-    decoder = TextDecoder(ByteTokenizer())
+    decoder = TextDecoder(spell_tokens(ByteTokenizer()))
     half = "".join(decoder.decode(int(token)) for token in ByteTokenizer().encode("🙂")[:cut])
     assert half + decoder.finish() == ("\ufffd" if cut else "")
 
@@ -140,7 +144,7 @@ def test_an_artifact_a_run_and_its_checkpoint_open_alike(
 def test_a_prompt_that_ends_in_a_blank_continues_with_a_token_that_begins_with_it(
     artifact: Path, tokenizer: SentencePieceTokenizer
 ) -> None:
-    data = [piece.data for piece in tokenizer.pieces()]
+    data = spell_tokens(tokenizer)
     for flags in ((), ("--temperature", 0, "--no-repeat-ngram", 1), ("--no-cache",)):
         for prompt in ("the model ", "the", " "):
             for seed in range(4):
@@ -151,7 +155,7 @@ def test_a_prompt_that_ends_in_a_blank_continues_with_a_token_that_begins_with_i
                     assert spelled.startswith(b" ")
                     spelled = spelled[1:]
                 assert text.text == spelled.decode(errors="replace")
-    assert trim_prompt(tokenizer.encode("a model").tolist(), tokenizer).first is None
+    assert trim_prompt(tokenizer.encode("a model").tolist(), data).is_first is None
 
 
 def test_a_file_of_prompts_gives_what_each_gives_alone(artifact: Path, tmp_path: Path) -> None:

@@ -62,7 +62,8 @@ def act(args: argparse.Namespace) -> Answer:
     folder = Folder(Path(args.folder) if args.folder else newest_record())
     tier, findings = "fast", list[Finding]()
     if is_contest(folder):
-        findings += contest_findings(folder)
+        findings += contest_findings(folder, args.fast, args.data)
+        tier = "whole" if any(finding.rule == "score.measured" for finding in findings) else "fast"
     else:
         record = open_record(folder.path)
         findings += static_findings(record, options)

@@ -1,8 +1,10 @@
-"""What reading a program finds in it: the house's own code nothing, hidden and reaching code its place."""
+"""What reading a program finds in it: our own code hides nothing; code that reaches out or hides is named."""
 
 import ast
 import base64
+import bz2
 import lzma
+import time
 import zlib
 from pathlib import Path
 
@@ -13,22 +15,46 @@ from hypothesis import strategies as st
 
 from base.source import sources
 from tools.verify import unpacking
-from tools.verify.code import code_findings
+from tools.verify.code import code_findings, module_findings
 from tools.verify.unpacking import unpacked
 
 ROOT = Path(__file__).parents[2]
 FILLER = "".join(f"value_{n} = {n * n * n % 9973}\n" for n in range(600))
 
 
-def named(source: str, requirements: str | None = None) -> dict[str, str]:
+def named(source: str | bytes, requirements: str | None = None) -> dict[str, str]:
     """Rule -> level."""
-    return {f.rule: f.level for f in code_findings("x.py", source.encode(), requirements) if f.level != "note"}
+    data = source if isinstance(source, bytes) else source.encode()
+    return {f.rule: f.level for f in code_findings("x.py", data, requirements) if f.level != "note"}
 
 
-def test_the_houses_own_code_hides_nothing() -> None:
-    for name in sources():
-        found = [f for f in code_findings(name, (ROOT / name).read_bytes(), None) if f.level != "note"]
-        assert [f for f in found if f.rule != "code.process"] == [], name
+def programs(source: str) -> list[str]:
+    return [program.text for program in unpacked(ast.parse(source))]
+
+
+def test_our_own_modules_hide_nothing_and_need_no_requirement_for_each_other() -> None:
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in sources()}
+    requirements = (ROOT / "requirements.txt").read_text()
+    assert [f for f in module_findings(texts, requirements) if f.level != "note"] == []
+    alone = {f.rule for f in code_findings("train_gpt.py", texts["train_gpt.py"].encode(), requirements)}
+    assert "code.requirements" in alone
+
+
+def test_a_fault_in_one_of_several_modules_is_named_there() -> None:
+    found = list(
+        module_findings({"model/gpt.py": "import base.errors\n", "base.errors": "import socket\nimport foo"}, "")
+    )
+    assert [(f.rule, f.evidence["file"], f.evidence["line"]) for f in found] == [
+        ("code.network", "base.errors", 1),
+        ("code.requirements", "base.errors", 2),
+    ]
+
+
+def test_a_committed_record_of_the_old_packed_format_reads_as_a_packed_program() -> None:
+    folder = ROOT / "records" / "track_cpu_10min_1mb" / "2026-11-21_cpu10"
+    source = (folder / "train_gpt.py").read_bytes()
+    findings = list(code_findings("train_gpt.py", source, (folder / "requirements.txt").read_text()))
+    assert [(finding.rule, finding.level) for finding in findings] == [("code.packed", "note")]
 
 
 @pytest.mark.parametrize(
@@ -57,10 +83,13 @@ def test_the_houses_own_code_hides_nothing() -> None:
         ("open('/data/val.bin')", "code.path"),
         ("eval('1')", "code.dynamic"),
         ("exec(compile('1', 'x', 'exec'))", "code.dynamic"),
+        ("import builtins as b\nb.exec('1')", "code.dynamic"),
+        ("def f():\n    from re import compile as exec\nexec('1')", "code.dynamic"),  # a decoy
         (f"x = {[n / 7 for n in range(100)]}", "code.constants"),
         (f"x = {'a9Z!' * 1000!r}", "code.dynamic"),
         ("def f(:", "code.syntax"),
         ("x = " + "(" * 500 + ")" * 500, "code.syntax"),
+        ("x = " + "-" * 100_000 + "1", "code.syntax"),
         ("\0", "code.syntax"),
     ],
 )
@@ -79,7 +108,7 @@ def test_what_reaches_out_or_hides_is_named(source: str, rule: str) -> None:
         "x = [8.1, -22.4, 15.8]",
     ],
 )
-def test_what_is_plain_is_not_accused(source: str) -> None:
+def test_plain_code_is_not_accused(source: str) -> None:
     assert named(source) == {}
 
 
@@ -95,23 +124,37 @@ def test_imports_are_looked_up_in_the_requirements(source: str, accused: bool) -
     assert ("code.requirements" in named(source, "torch==2.13.0\nPyYAML==6.0.3  # base\n")) == accused
 
 
+# -- packed programs ------------------------------------------------------------------------------------------------
+
+
 def raw(data: bytes) -> bytes:
     return lzma.compress(data, lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20}])
 
 
-@pytest.mark.parametrize("compress", [lzma.compress, raw, zlib.compress, zstandard.ZstdCompressor().compress])
-@pytest.mark.parametrize("spell", [base64.b85encode, base64.a85encode, base64.b64encode, bytes])
-@pytest.mark.parametrize("text", [True, False])
-def test_a_packed_program_is_unpacked_without_running_it(compress: object, spell: object, text: bool) -> None:
-    data = spell(compress((FILLER + "import socket\n").encode()))  # type: ignore[operator]
-    literal = repr(data.decode("latin-1")) if text else repr(data)
-    source = f"import lzma, base64\nexec(lzma.decompress(base64.b85decode({literal})))\n"  # of whichever spelling
-    assert [program.text for program in unpacked(ast.parse(source))] == [FILLER + "import socket\n"]
-    assert named(source) == {"code.network": "flag"}
+def packed(source: str) -> str:
+    return base64.b85encode(lzma.compress(source.encode())).decode()
+
+
+def test_a_packed_program_is_unpacked_without_running_it() -> None:
+    program = FILLER + "import socket\n"
+    for compress in (lzma.compress, raw, zlib.compress, bz2.compress, zstandard.ZstdCompressor().compress):
+        for spell in (base64.b85encode, base64.a85encode, base64.b64encode, bytes):
+            data = spell(compress(program.encode()))
+            for literal in (repr(data.decode("latin-1")), repr(data)):
+                # the text around it is the same, whichever the coding
+                source = f"import lzma, base64\nexec(lzma.decompress(base64.b85decode({literal})))\n"
+                assert programs(source) == [program]
+                assert named(source) == {"code.network": "flag"}
+
+
+def test_a_program_packed_twice_is_read() -> None:
+    inner = f"{FILLER}import socket\nx = 1\n"
+    middle = f"exec({packed(inner)!r})\n{FILLER}"
+    assert programs(f"exec({packed(middle)!r})") == [middle, inner]
 
 
 def test_a_loader_that_does_more_is_named() -> None:
-    blob = base64.b85encode(lzma.compress(FILLER.encode())).decode()
+    blob = packed(FILLER)
     assert named(f"import socket\nexec({blob!r})") == {"code.network": "flag"}
     assert named(f"x = {'k7Q!' * 1000!r}\nexec({blob!r})") == {"code.dynamic": "unverified"}
 
@@ -121,6 +164,9 @@ def test_a_loader_that_does_more_is_named() -> None:
     [
         "exec(open('README.md').read())",
         "exec('import this; x = 1')",
+        "exec('import this')",
+        "f = __import__\nf('this')",
+        "exec(f'{D}')",
         "import marshal\nexec(marshal.loads(b'x'))",
         "import builtins as lzma\nexec(lzma.decompress(D))",
         "for D in open('README.md'):\n    exec(D)",
@@ -130,30 +176,34 @@ def test_a_loader_that_does_more_is_named() -> None:
     ],
 )
 def test_a_loader_is_excused_only_for_what_it_holds(runs: str) -> None:
-    blob = base64.b85encode(lzma.compress(FILLER.encode())).decode()
-    honest = f"import base64\nimport lzma\nD = lzma.decompress(base64.b85decode({blob!r}))\n"
+    honest = f"import base64\nimport lzma\nD = lzma.decompress(base64.b85decode({packed(FILLER)!r}))\n"
     assert named(f"{honest}exec(D)") == {}
-    assert named(honest + runs)["code.dynamic"] == "unverified"
+    assert named(honest + runs + "\nexec(D)")["code.dynamic"] == "unverified"
 
 
-def test_many_packed_programs_are_read_up_to_a_bound_over_all() -> None:
-    packed = base64.b85encode(zlib.compress(random_names(8_000).encode(), 9)).decode()
-    source = "\n".join(f"x{n} = {packed!r}" for n in range(20))
-    assert 1 <= len(unpacked(ast.parse(source))) <= 3
+@pytest.mark.parametrize(
+    "data",
+    [bytes(4_000), raw(b"x = 1\n") + bytes(range(256)) * 16, zlib.compress(b"x = 1\n") + bytes(range(256)) * 16],
+)
+def test_data_behind_a_small_program_is_no_program(data: bytes) -> None:
+    """Raw LZMA takes a zero byte for its end: so any data that begins with one would unpack to nothing."""
+    assert named(f"x = {base64.b64encode(data).decode()!r}") == {"code.dynamic": "unverified"}
 
 
-def random_names(count: int) -> str:
-    return "".join(f"v{n * n * n % 99_991} = 1\n" for n in range(count))
-
-
-def test_a_bomb_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_packs_are_read_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = time.monotonic()
+    names = "".join(f"v{n * n * n % 99_991} = 1\n" for n in range(8_000))
+    many = base64.b85encode(zlib.compress(names.encode(), 9)).decode()
+    assert 1 <= len(programs("\n".join(f"x{n} = {many!r}" for n in range(20)))) <= 3
     monkeypatch.setattr(unpacking, "UNPACKED_BYTES", 1 << 16)
-    for compress in (lzma.compress, zlib.compress, zstandard.ZstdCompressor().compress):
-        blob = base64.b85encode(compress(b"# " + bytes(1 << 24) + FILLER.encode())).decode()
-        assert unpacked(ast.parse(f"x = {blob + ' ' * 1000!r}")) == []
+    for compress in (lzma.compress, zlib.compress, bz2.compress, zstandard.ZstdCompressor().compress):
+        bomb = base64.b85encode(compress(b"# " + bytes(1 << 24) + FILLER.encode())).decode()
+        assert programs(f"x = {bomb + ' ' * 1000!r}") == []
+        assert programs(f"x = {bomb * 1!r}") == []
+    assert time.monotonic() - started < 20
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     list(code_findings("x.py", data, ""))

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
 from tools.verify.unpacking import NOT_PARSED, is_loader, unpacked
 from tools.verify.verdict import Finding, Level
@@ -89,7 +89,7 @@ def code_findings(
 class _Reader:
     """`packed`: constants that unpack to programs, which are read as well. `is_stub`: it does nothing but run those."""
 
-    def __init__(self, tree: ast.Module, packed: Collection[ast.Constant], is_stub: bool) -> None:
+    def __init__(self, tree: ast.Module, packed: Collection[ast.AST], is_stub: bool) -> None:
         self.tree = tree
         self.packed = packed
         self.is_stub = is_stub
@@ -117,13 +117,15 @@ class _Reader:
             for rule, pattern in CALLS:
                 if pattern.match(name):
                     yield rule, "flag", call.lineno, f"calls {name}"
-            path = _constant(call.args[0]) if call.args else None
-            if name.split(".")[-1] in OPENS and isinstance(path, str) and ABSOLUTE.match(path):
-                yield "code.path", "flag", call.lineno, f"opens {path!r:.80}, whatever the config says"
-        for key, line in self._variables():
-            if key not in TORCHRUN:
-                what = f"reads the environment variable {key:.60}, which the log does not hold"
-                yield "code.environment", "flag", line, what
+            first = _constant(call.args[0]) if call.args else None
+            if name.split(".")[-1] in OPENS and isinstance(first, str) and ABSOLUTE.match(first):
+                yield "code.path", "flag", call.lineno, f"opens {first!r:.80}, whatever the config says"
+            if name in ("os.environ.get", "os.getenv"):
+                yield from _variable(call.lineno, first)
+        for node in self.nodes:
+            match node:
+                case ast.Subscript(value=value, slice=key, ctx=ast.Load()) if self._named(value) == "os.environ":
+                    yield from _variable(node.lineno, _constant(key))
 
     def hidden(self) -> Iterator[Seen]:
         """What makes code, is made beforehand, or cannot be read."""
@@ -171,18 +173,6 @@ class _Reader:
                     if self._named(node.func) in ("importlib.import_module", "__import__"):
                         yield module, node.lineno
 
-    def _variables(self) -> Iterator[tuple[str, int]]:
-        for node in self.nodes:
-            key: Any = None
-            match node:
-                case ast.Call(func=func) if self._named(func) in ("os.environ.get", "os.getenv"):
-                    key = _constant(node.args[0]) if node.args else None
-                case ast.Subscript(value=value, slice=slice, ctx=ast.Load()) if self._named(value) == "os.environ":
-                    key = _constant(slice)
-                case _:
-                    continue
-            yield key if isinstance(key, str) else "(computed)", node.lineno
-
     @cached_property
     def _starts_only_python(self) -> bool:
         """And neither to install something nor to run a text."""
@@ -204,13 +194,21 @@ class _Reader:
         return ".".join([self.aliases.get(first, first), *reversed(parts)]).removeprefix("builtins.")
 
 
+def _variable(line: int, key: Any) -> Iterator[Seen]:
+    if key not in TORCHRUN:
+        name = key if isinstance(key, str) else "(computed)"
+        yield "code.environment", "flag", line, f"reads the variable {name:.60}, which the log does not hold"
+
+
 def _constant(node: ast.AST) -> Any:
     return node.value if isinstance(node, ast.Constant) else None
 
 
-def _is_blob(text: str | bytes) -> bool:
-    text = text if isinstance(text, str) else text.decode("latin-1")
-    return len(text) >= LONG_TEXT and 40 * (text.count(" ") + text.count("\n")) < len(text)
+def _is_blob(value: Any) -> TypeGuard[str | bytes]:
+    if not isinstance(value, str | bytes) or len(value) < LONG_TEXT:
+        return False
+    text = value if isinstance(value, str) else value.decode("latin-1")
+    return 40 * (text.count(" ") + text.count("\n")) < len(text)
 
 
 def _distribution(name: str) -> str:

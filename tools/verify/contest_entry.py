@@ -83,10 +83,12 @@ class Log:
 class Entry:
     folder: Folder
     claim: dict[str, Any] = field(default_factory=dict)  # {}: none that can be read
-    texts: dict[str, str] = field(default_factory=dict)  # all but claim and README
+    readme: str = ""
+    texts: dict[str, str] = field(default_factory=dict)  # all others
     logs: list[Log] = field(default_factory=list)  # those with a score, one for each text
     copies: dict[str, str] = field(default_factory=dict)  # a log's name -> an earlier one with the same text
-    troubles: list[Finding] = field(default_factory=list)  # claim and texts that cannot be read
+    troubles: list[Finding] = field(default_factory=list)
+    has_unread_texts: bool = False
 
     @property
     def is_ten_minutes(self) -> bool:
@@ -125,23 +127,19 @@ class Entry:
         return {}
 
     @property
-    def is_all_read(self) -> bool:
-        return not any(trouble.rule == "log.readable" for trouble in self.troubles)
-
-    @property
     def has_all_logs(self) -> bool:
         """Whether every run behind the claim has its log here, as far as anybody can see."""
-        if not self.is_all_read:
+        if self.has_unread_texts:
             return False
         if self.seeds:
             return len(self.logs) >= self.seeds
-        readme = self.folder.text(README) if README in self.folder else ""
-        return not re.search(r"seeds|mean|±|std", f"{readme} {' '.join(self.claim)}", re.I)
+        return not re.search(r"seeds|mean|±|std", f"{self.readme} {' '.join(self.claim)}", re.I)
 
     def lacks(self, bpb: float) -> bool:
         """Whether every text could be read and none but claim and README has such a number, on whatever line."""
-        at = bisect_left(self._decimals, bpb - tolerance(bpb, NEAR))
-        return self.is_all_read and not any(x <= bpb + tolerance(bpb, NEAR) for x in self._decimals[at : at + 1])
+        near = tolerance(bpb, NEAR)
+        next_above = self._decimals[bisect_left(self._decimals, bpb - near) :][:1]
+        return not self.has_unread_texts and all(decimal > bpb + near for decimal in next_above)
 
     @cached_property
     def _decimals(self) -> list[float]:
@@ -166,8 +164,10 @@ def open_entry(folder: Folder) -> Entry:
             text = folder.text(name)
         except BadInput as bad:
             entry.troubles.append(Finding("log.readable", "unverified", str(bad), {"file": name}))
+            entry.has_unread_texts = True
             continue
         if name == README:
+            entry.readme = text
             continue
         entry.texts[name] = text
         is_log = plain.endswith(LOG_ENDS) and LOG_NAME.search(plain)

@@ -21,7 +21,6 @@ import zstandard
 
 SHORTEST = 1_000  # characters of a constant that may be a program
 UNPACKED_BYTES = 1 << 18  # of all programs together: a few KB can hold gigabytes, and a syntax tree takes more
-DEEPEST = 3  # packs within packs
 NOT_PARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 RAW_LZMA = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 26}]
@@ -59,38 +58,31 @@ WORD = re.compile(r"[\w.<>-]{0,16}")  # the name of a coding or of a file, which
 class Program:
     text: str
     tree: ast.Module
-    constant: ast.Constant  # that held it
+    constant: ast.AST  # that held it
 
 
 def unpacked(tree: ast.Module) -> list[Program]:
-    """All programs inside, the outermost first."""
+    """The programs inside, and those inside them."""
     found: list[Program] = []
-    waiting = [(tree, 0)]
     left_bytes = UNPACKED_BYTES
-    while waiting:
-        tree, depth = waiting.pop()
-        for constant, data in _long_constants(tree):
-            for text in _texts(data, left_bytes):
-                left_bytes -= len(text)
-                with suppress(*NOT_PARSED):
-                    program = Program(text, ast.parse(text), constant)
-                    found.append(program)
-                    if depth + 1 < DEEPEST:
-                        waiting.append((program.tree, depth + 1))
-                    break
+    nodes = list(ast.walk(tree))
+    for node in nodes:  # grows by what is found
+        for text in _texts(node, left_bytes):
+            left_bytes -= len(text)
+            with suppress(*NOT_PARSED):
+                found.append(Program(text, ast.parse(text), node))
+                nodes += ast.walk(found[-1].tree)
+                break
     return found
 
 
-def _long_constants(tree: ast.Module) -> Iterator[tuple[ast.Constant, bytes]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and len(node.value) >= SHORTEST:
-            value = node.value
-            with suppress(UnicodeEncodeError):  # a text that holds bytes has one character for each
-                yield node, value if isinstance(value, bytes) else value.encode("latin-1")
-
-
-def _texts(data: bytes, most: int) -> Iterator[str]:
-    """Whatever the constant unpacks to under `most` bytes. More than one coder may accept it."""
+def _texts(node: ast.AST, most: int) -> Iterator[str]:
+    """Whatever a long constant unpacks to under `most` bytes. More than one coder may accept it."""
+    value = node.value if isinstance(node, ast.Constant) else None
+    if not isinstance(value, str | bytes) or len(value) < SHORTEST:
+        return
+    # A text that holds bytes has one character for each; another character stands for nothing that unpacks.
+    data = value if isinstance(value, bytes) else value.encode("latin-1", "replace")
     for decode in DECODERS:
         with suppress(ValueError):
             packed = decode(data)
@@ -116,7 +108,7 @@ def _expanded(packed: bytes, most: int) -> Iterator[bytes]:
             yield zstd.decompress(packed, max_output_size=most, allow_extra_data=False)
 
 
-def is_loader(tree: ast.Module, packed: Collection[ast.Constant]) -> bool:
+def is_loader(tree: ast.Module, packed: Collection[ast.AST]) -> bool:
     """Whether it does nothing but run its own constants, so that all it runs is in `packed`.
 
     A list of what is allowed: anything else cannot be told from a way to run something that is elsewhere.

@@ -148,12 +148,12 @@ def train_on_sample(corpus: Corpus, recipe: Recipe, scan: Scan, labels: Labels) 
 
     def sample() -> Iterator[str]:
         with byte_progress("tokenizer", int(taken.sum())) as advance:
-            for limit, size, document in zip(taken.tolist(), scan.sizes.tolist(), read_again(corpus), strict=False):
+            for limit, size, document in zip(taken, scan.sizes, read_again(corpus), strict=False):
                 if limit == size:
                     yield document.text
                 elif limit:  # the one document that crosses the limit
                     yield document.text.encode()[:limit].decode(errors="ignore")
-                advance(limit)
+                advance(int(limit))
 
     return train_tokenizer(sample(), recipe.vocab)
 
@@ -198,7 +198,7 @@ def _batches(corpus: Corpus, labels: Labels) -> Iterator[tuple[int, list[Documen
     """The kept documents in reading order, each side for itself, in batches worth a thread's while."""
     waiting: dict[int, list[Document]] = {TRAIN: [], VAL: []}
     chars = Counter[int]()
-    for label, document in zip(labels.tolist(), read_again(corpus), strict=False):
+    for label, document in zip(map(int, labels), read_again(corpus), strict=False):
         if label == DROPPED:
             continue
         waiting[label].append(document)

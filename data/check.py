@@ -95,14 +95,12 @@ def count_tokens(dataset: Dataset, *sides: SplitName) -> None:
     """Compare the manifest's totals with the tokens, by the byte table: quick, and no proof of the text."""
     for side in sides or SIDES:
         claimed = dataset.manifest.side(side)
-        documents, exact, contest = dataset.side(side).count(dataset.table, dataset.mark)
-        for name, counted, claim in (
-            ("documents", documents, claimed.documents),
-            ("bytes", exact, claimed.bytes),
-            ("contest bytes", contest, claimed.contest_bytes),
-        ):
-            if counted != claim:
-                raise CheckFailed(f"{dataset.path}: {side} holds {counted:,} {name}; the manifest claims {claim:,}")
+        counted = dataset.side(side).totals(dataset.table, dataset.mark)
+        for name in ("documents", "tokens", "bytes", "contest_bytes"):
+            found = getattr(counted, name)
+            claim = getattr(claimed, name)
+            if found != claim:
+                raise CheckFailed(f"{dataset.path}: {side} holds {found:,} {name}; the manifest claims {claim:,}")
 
 
 def parser() -> OneLineParser:

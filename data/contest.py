@@ -18,7 +18,6 @@ from pathlib import Path
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.errors import BadInput
-from base.files import file_sha256
 from base.progress import byte_progress
 from data.bytes import ByteTable
 from data.check import prove_side
@@ -26,7 +25,7 @@ from data.dataset import assemble
 from data.hub import HubFile, fetch, list_files, matches, pinned
 from data.manifest import TOKENIZER, Manifest, ShardEntry, SplitEntry, SplitName, describe_tokenizer, write_manifest
 from data.overlap import find_overlap
-from data.shards import TokenStream, open_shard
+from data.shards import TokenStream, describe_shard, open_shard
 from data.tokenizer import Tokenizer, read_tokenizer
 
 REPO = "willdepueoai/parameter-golf"
@@ -110,46 +109,34 @@ def download(variant: str, train_shards: int, root: Path) -> tuple[Path, str]:
 
 def describe_export(folder: Path, train_shards: int | None, tokenizer: Tokenizer, source: str) -> Manifest:
     """A manifest of the export's shards as they are: every count is taken from the tokens themselves."""
-    val, val_shards = _describe_side(folder, "val", None, tokenizer)
-    train, shards = _describe_side(folder, "train", train_shards, tokenizer)
-    if not val_shards:
+    table = ByteTable(tokenizer)
+    shards: list[ShardEntry] = []
+    totals: dict[SplitName, SplitEntry] = {}
+    limits: dict[SplitName, int | None] = {"val": None, "train": train_shards}
+    for split, limit in limits.items():
+        paths = find_shards(folder, split)[:limit]
+        shards += [describe_shard(path, split) for path in paths]
+        totals[split] = TokenStream([open_shard(path) for path in paths]).totals(table, tokenizer.bos_id)
+    if not totals["val"].tokens:
         raise BadInput(f"{folder}: no fineweb_val_000000.bin; download it: python -m data.contest")
     return Manifest(
         source=source,
-        split=f"the export's own: its first {val.documents:,} documents are validation",
+        split=f"the export's own: its first {totals['val'].documents:,} documents are validation",
         tokenizer=describe_tokenizer(tokenizer),
-        train=train,
-        val=val,
-        shards=(*val_shards, *shards),
+        shards=tuple(shards),
+        train=totals["train"],
+        val=totals["val"],
     )
 
 
-def _describe_side(
-    folder: Path, split: SplitName, most: int | None, tokenizer: Tokenizer
-) -> tuple[SplitEntry, list[ShardEntry]]:
-    """The shards by number, from 0 without a gap; byte sidecars and other neighbours are not shards."""
-    paths = sorted(folder.glob(f"fineweb_{split}_{NUMBER}.bin"))[:most]
-    entries = []
+def find_shards(folder: Path, split: SplitName) -> list[Path]:
+    """One side's shards by number, from 0 without a gap; byte sidecars and other neighbours are not shards."""
+    paths = sorted(folder.glob(f"fineweb_{split}_{NUMBER}.bin"))
     for number, path in enumerate(paths):
         expected = f"fineweb_{split}_{number:06d}.bin"
         if path.name != expected:
             raise BadInput(f"{folder}: has {path.name} where {expected} should come first")
-        tokens = len(open_shard(path))
-        size = path.stat().st_size
-        entries.append(
-            ShardEntry(file=path.name, split=split, tokens=tokens, size_bytes=size, sha256=file_sha256(path))
-        )
-    stream = TokenStream([open_shard(path) for path in paths])
-    documents, exact, contest = stream.count(ByteTable(tokenizer), tokenizer.bos_id)
-    side = SplitEntry(
-        documents=documents,
-        tokens=len(stream),
-        bytes=exact,
-        contest_bytes=contest,
-        raw_bytes=None,
-        documents_sha256=None,
-    )
-    return side, entries
+    return paths
 
 
 def refuse_reissue(variant: str, manifest: Manifest) -> None:

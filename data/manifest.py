@@ -43,8 +43,8 @@ class SplitEntry:
     tokens: int  # BOS included
     bytes: int
     contest_bytes: int
-    raw_bytes: int | None  # of the source text; differs from `bytes` only under a tokenizer that normalises
-    documents_sha256: str | None  # over the documents' hashes, in order
+    raw_bytes: int | None = None  # of the source text; not `bytes` only under a tokenizer that normalises
+    documents_sha256: str | None = None  # over the documents' hashes, in order
 
 
 @dataclass(frozen=True, kw_only=True)

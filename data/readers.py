@@ -4,7 +4,6 @@ No policy here: a document that cannot be read is yielded as `Bad` with its reas
 A damaged or truncated file is an error, never a shorter corpus.
 """
 
-import codecs
 import io
 import json
 import lzma
@@ -53,76 +52,56 @@ def read_documents(path: Path, name: str, kind: Kind, field: str) -> Iterator[Do
     """Documents of one file; `name` is how messages call it, `field` the text's key in .jsonl and .parquet."""
     try:
         with _open(path, name, seekable=kind == "parquet") as stream:
-            if kind == "jsonl":
-                yield from _jsonl(stream, name, field)
-            elif kind == "parquet":
-                yield from _parquet(stream, name, field)
-            elif kind == "line":
-                yield from _lines(stream, name)
-            else:
-                yield _decode(name, stream.read())
+            for where, record in _records(stream, name, kind, field):
+                text, reason = _text_of(record, kind, field)
+                yield Bad(where, reason) if reason else Document(where, text)
     except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
         raise BadInput(f"{name}: damaged or truncated: {error}") from None
 
 
-def _decode(name: str, raw: bytes) -> Document | Bad:
+def _records(stream: IO[bytes], name: str, kind: Kind, field: str) -> Iterator[tuple[str, Any]]:
+    """Where each document is, and what holds it: a file's or a line's bytes, or a cell."""
+    if kind == "file":
+        yield name, stream.read()
+        return
+    rows = _cells(stream, name, field) if kind == "parquet" else stream
+    for number, row in enumerate(rows, start=1):
+        yield f"{name}:{number}", row
+
+
+def _text_of(record: Any, kind: Kind, field: str) -> tuple[str, str]:
+    """The document's text (of an empty line, none), and the reason if it cannot be read."""
     try:
-        return Document(name, raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return Bad(name, f"not UTF-8 at byte {error.start}")
-
-
-def _lines(stream: IO[bytes], name: str) -> Iterator[Document | Bad]:
-    for number, line in enumerate(stream, start=1):
-        text = line.removesuffix(b"\n").removesuffix(b"\r")
-        if text:
-            yield _decode(f"{name}:{number}", text)
-
-
-def _jsonl(stream: IO[bytes], name: str, field: str) -> Iterator[Document | Bad]:
-    for number, line in enumerate(stream, start=1):
-        if line.isspace():
-            continue
-        decoded = _decode(f"{name}:{number}", line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
-        if isinstance(decoded, Bad):
-            yield decoded
-            continue
-        try:
-            row = json.loads(decoded.text)
-        except (ValueError, RecursionError) as error:
-            yield Bad(decoded.name, f"not JSON: {error}")
-            continue
-        yield _checked(decoded.name, row.get(field) if isinstance(row, dict) else None, field)
-
-
-def _checked(where: str, text: Any, field: str) -> Document | Bad:
-    if not isinstance(text, str):
-        return Bad(where, f"no text in field '{field}' (name another: --field)")
-    try:
+        if kind == "file":
+            return record.decode("utf-8"), ""
+        if kind == "line":
+            return record.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8"), ""
+        if kind == "jsonl" and record.isspace():
+            return "", ""
+        row = {field: record.as_py()} if kind == "parquet" else json.loads(record.decode("utf-8-sig"))
+        text = row.get(field) if isinstance(row, dict) else None
+        if not isinstance(text, str):
+            return "", f"no text in field '{field}' (name another: --field)"
         text.encode("utf-8")
+    except UnicodeDecodeError as error:
+        return "", f"not UTF-8 at byte {error.start}"
     except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair
-        return Bad(where, f"not UTF-8: lone surrogate at character {error.start}")
-    return Document(where, text)
+        return "", f"not UTF-8: lone surrogate at character {error.start}"
+    except (ValueError, RecursionError) as error:
+        return "", f"not JSON: {error}"
+    return text, ""
 
 
-def _parquet(stream: IO[bytes], name: str, field: str) -> Iterator[Document | Bad]:
+def _cells(stream: IO[bytes], name: str, field: str) -> Iterator[Any]:
     import pyarrow as pa  # half a second to import, and most corpora are not parquet
     import pyarrow.parquet as pq
 
-    number = 0
     try:
         table = pq.ParquetFile(stream, pre_buffer=False, page_checksum_verification=True)  # a page at a time
         if field not in table.schema_arrow.names:
             raise BadInput(f"{name}: no column '{field}'; it has {', '.join(table.schema_arrow.names)} (--field)")
         for batch in table.iter_batches(batch_size=256, columns=[field]):
-            for cell in batch.column(0):
-                number += 1
-                try:
-                    text = cell.as_py()
-                except UnicodeDecodeError as error:
-                    yield Bad(f"{name}:{number}", f"not UTF-8 at byte {error.start}")
-                    continue
-                yield _checked(f"{name}:{number}", text, field)
+            yield from batch.column(0)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise BadInput(f"{name}: damaged or truncated: {error}") from None
 

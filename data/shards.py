@@ -16,7 +16,7 @@ import numpy.typing as npt
 from base.errors import BadInput
 from base.files import file_sha256
 from data.bytes import ByteTable
-from data.manifest import ShardEntry, SplitName
+from data.manifest import ShardEntry, SplitEntry, SplitName
 
 SHARD_MAGIC, SHARD_VERSION = 20240520, 1
 HEADER_INTS = 256
@@ -54,6 +54,12 @@ def open_shard(path: Path) -> Tokens:
     if count == 0:
         return np.empty(0, UINT16)
     return np.memmap(path, UINT16, "r", HEADER_BYTES)
+
+
+def describe_shard(path: Path, split: SplitName) -> ShardEntry:
+    tokens = len(open_shard(path))
+    size = path.stat().st_size
+    return ShardEntry(file=path.name, split=split, tokens=tokens, size_bytes=size, sha256=file_sha256(path))
 
 
 class TokenStream:
@@ -94,8 +100,8 @@ class TokenStream:
                 yield shard[start : start + BLOCK_TOKENS]
                 _release_pages(shard)
 
-    def count(self, table: ByteTable, bos_id: int) -> tuple[int, int, int]:
-        """(documents, exact bytes, contest bytes) of the stream, by its BOS tokens and the byte table alone."""
+    def totals(self, table: ByteTable, bos_id: int) -> SplitEntry:
+        """What its BOS tokens and the byte table alone show: nothing of the source text."""
         documents = exact = contest = 0
         before = bos_id
         for tokens in self.blocks():
@@ -104,7 +110,7 @@ class TokenStream:
             exact += block_exact
             contest += block_contest
             before = int(tokens[-1])
-        return documents, exact, contest
+        return SplitEntry(documents=documents, tokens=len(self), bytes=exact, contest_bytes=contest)
 
     def documents(self, bos_id: int) -> Iterator[Tokens]:
         """Each document's tokens without its BOS, however blocks and shards cut it."""
@@ -179,11 +185,4 @@ class ShardWriter:
         self._stream.seek(0)
         self._stream.write(header(self._tokens))
         self._stream.close()
-        entry = ShardEntry(
-            file=self._path.name,
-            split=self._split,
-            tokens=self._tokens,
-            size_bytes=self._path.stat().st_size,
-            sha256=file_sha256(self._path),
-        )
-        self.entries.append(entry)
+        self.entries.append(describe_shard(self._path, self._split))

@@ -68,16 +68,6 @@ def test_the_export_lands_in_datasets_and_tokenizers_proved_and_opens(tmp_path: 
     assert (tmp_path / "data" / "tokenizers" / Path(answer["tokenizer"]).name).read_bytes() == dataset.tokenizer.model
 
 
-def test_files_that_are_there_are_described_without_a_hub(tmp_path: Path, hub: Hub) -> None:
-    for path, content in hub.files.items():
-        target = tmp_path / "data" / path.removeprefix("datasets/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-    code, answer, error = contest("http://127.0.0.1:9", tmp_path, "--local", "--reissued")
-    assert code == 0, error
-    assert answer["train_docs"] == 60
-
-
 def test_what_cannot_be_had_is_one_clear_line(tmp_path: Path, hub: Hub) -> None:
     with serve(hub) as endpoint:
         for words, expected in (
@@ -128,12 +118,3 @@ def test_a_gap_in_the_shards_is_refused(tmp_path: Path, hub: Hub) -> None:
     code, _, error = contest("http://127.0.0.1:9", tmp_path, "--local", "--reissued")
     assert code == 2
     assert "has fineweb_train_000002.bin where fineweb_train_000001.bin should come first" in error
-
-
-def test_a_damaged_shard_is_refused(tmp_path: Path, hub: Hub) -> None:
-    name = "datasets/datasets/fineweb10B_sp1024/fineweb_val_000000.bin"
-    hub.files[name] = hub.files[name][:-3]
-    with serve(hub) as endpoint:
-        code, _, error = contest(endpoint, tmp_path, "--train-shards", 1, "--reissued")
-    assert code == 2
-    assert "header counts" in error

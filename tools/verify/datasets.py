@@ -17,10 +17,10 @@ import numpy as np
 
 from base.errors import BadInput
 from data.dataset import Dataset, open_dataset
-from data.manifest import MANIFEST, TOKENIZER, SplitEntry, read_manifest, write_manifest
+from data.manifest import MANIFEST, TOKENIZER, read_manifest, write_manifest
 from data.overlap import find_overlap
 from data.prep import act, parser
-from data.shards import ShardWriter, Tokens
+from data.shards import ShardWriter, Tokens, TokenStream, open_shard
 from tools.record.describe import STDLIB
 from tools.record.schema import Data, Submission
 from tools.verify.verdict import Finding
@@ -103,18 +103,10 @@ def withhold_validation(dataset: Dataset, folder: Path) -> Path:
             break
         documents.append(np.concatenate([mark, document]))
         tokens += len(documents[-1])
-    stream = np.concatenate(documents)
     with ShardWriter(folder, "val", max(tokens, 1)) as writer:
         writer.write(documents)
-    exact, contest = dataset.table.totals(stream, dataset.mark)
-    side = SplitEntry(
-        documents=len(documents),
-        tokens=tokens,
-        bytes=exact,
-        contest_bytes=contest,
-        raw_bytes=None,
-        documents_sha256=None,
-    )
+    stream = TokenStream([open_shard(folder / entry.file) for entry in writer.entries])
+    side = stream.totals(dataset.table, dataset.mark)
     train = tuple(entry for entry in manifest.shards if entry.split == "train")
     for name in (TOKENIZER, *(entry.file for entry in train)):
         try:

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.test_verify_tampers import checked
+from tests.records import check
 from tools.leaderboard import act, parser
 
-RECORDS = Path(__file__).parents[1] / "records"
+RECORDS = Path(__file__).parents[2] / "records"
 FOLDERS = sorted(path.parent for path in RECORDS.glob("track_*/*/submission.json"))
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_a_committed_record_passes_the_first_tier(folder: Path) -> None:
-    answer = checked(folder)
-    assert answer["verdict"] == "valid", answer["findings"]
+    answer = check(folder)
+    assert answer.verdict == "valid", answer.findings
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -1,4 +1,4 @@
-"""A hostile folder: whatever is in it, the first tier gives a verdict, in time, and touches nothing outside."""
+"""A hostile folder: whatever is in it, the first tier gives a verdict and touches nothing outside."""
 
 import bz2
 import gzip
@@ -6,7 +6,6 @@ import io
 import json
 import lzma
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,17 +17,10 @@ from hypothesis import strategies as st
 from base.cli import run
 from base.errors import BadInput
 from base.files import is_inside
-from data.tokenizer import SentencePieceTokenizer
-from tests.tools.records_fixture import TRACK, copied, edit_json, make_record
-from tests.tools.test_verify_tampers import checked
+from tests.records import TRACK, check, copied, edit_json
 from tools.verify import folder as reader
 from tools.verify.__main__ import act, newest_record, parser, show
 from tools.verify.folder import Folder
-
-
-@pytest.fixture(scope="module")
-def record(tokenizer: SentencePieceTokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_record(tmp_path_factory.mktemp("records") / TRACK / "2026-11-21_tiny", tokenizer)
 
 
 def holds(text: str | bytes) -> Callable[[Path], object]:
@@ -49,36 +41,33 @@ def spans(size_bytes: int) -> Callable[[Path], object]:
 UNMEANT_JSON = (
     "[" * 200_000, '{"a":' * 50_000, "{}", "[]", "null", "", '{"schema": NaN}', '{"seeds": [' + "9" * 5000 + "]}",
     "\ud800", '{"val_bpb": 1e999}', '{"a": 1, "a": 2}', '{"seed_results": {"\u0661": {}}}',
-    '{"schema": "bitgolf-record-1"}',
+    '{"schema": "bitgolf-record-1"}', '{"files": {"a": 1}}',
 )  # fmt: skip
-CONFIG_BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 30))
+JSON_FILES = ("submission.json", "manifest.json", "evidence.json", "result_seed42.json")
 HOSTILE = [
-    *((name, holds(text)) for text in UNMEANT_JSON for name in ("submission.json", "manifest.json")),
+    *((name, holds(text)) for text in UNMEANT_JSON for name in JSON_FILES),
     *((name, spans(2 << 30)) for name in ("submission.json", "manifest.json", "model.golf", "README.md")),
-    *((name, spans(2 << 30)) for name in ("train_gpt.py", "requirements.txt", "train_seed42.log")),
-    ("train_seed42.log", holds(b"\xff\xfe" * 1000)),
-    ("train_seed42.log", holds(f"{CONFIG_BOMB}python\n")),
-    ("train_seed42.log", holds("a: [" + "[" * 10_000 + "\n")),
+    *((name, spans(2 << 30)) for name in ("train_gpt.py", "requirements.txt", "train_seed42.log", "nats_seed42.npy")),
+    ("evidence.json", holds(b"\xff\xfe" * 1000)),
+    ("nats_seed42.npy", holds(b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'shape': (9999999999999,), }" + b" " * 60)),
     ("metrics_seed42.jsonl", holds('{"step": 1}\n' * 250_000)),
     ("train_gpt.py", holds("x=1\n" * 200_000)),
     ("train_gpt.py", holds("x = " + "[" * 50_000)),
 ]
 
 
-def test_a_hostile_file_gets_a_verdict_in_time(record: Path, tmp_path: Path) -> None:
+def test_a_hostile_file_gets_a_verdict(record: Path, tmp_path: Path) -> None:
     for number, (name, write) in enumerate(HOSTILE):
         folder = copied(record, tmp_path / str(number))
         write(folder / name)
-        began = time.monotonic()
-        assert checked(folder)["verdict"] in ("invalid", "unverified"), (number, name)
-        assert time.monotonic() - began < 10, (number, name)
+        assert check(folder).verdict in ("invalid", "unverified"), (number, name)
 
 
 def test_nothing_in_the_folder_is_run(record: Path, tmp_path: Path) -> None:
     folder, mark = copied(record, tmp_path), tmp_path / "mark"
     for name in ("train_gpt.py", "conftest.py", "sitecustomize.py", "torch.py", "__init__.py"):
         (folder / name).write_text(f"open({str(mark)!r}, 'w')\n")
-    checked(folder)
+    check(folder)
     assert not mark.exists()
 
 

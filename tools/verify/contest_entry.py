@@ -72,7 +72,7 @@ class Scored:
 @dataclass
 class Log:
     name: str
-    scores: list[Scored] = field(default_factory=list)  # in order, as all that follow
+    scores: list[Scored] = field(default_factory=list)  # in the order of the lines, as all of the numbers
     numbers: dict[str, list[float]] = field(default_factory=lambda: {key: [] for key in NUMBERS})
 
     def last(self, key: str) -> float:
@@ -84,7 +84,7 @@ class Entry:
     folder: Folder
     claim: dict[str, Any] = field(default_factory=dict)  # {}: none that can be read
     readme: str = ""
-    texts: dict[str, str] = field(default_factory=dict)  # all others
+    texts: dict[str, str] = field(default_factory=dict)  # all but claim and README
     logs: list[Log] = field(default_factory=list)  # those with a score, one for each text
     copies: dict[str, str] = field(default_factory=dict)  # a log's name -> an earlier one with the same text
     troubles: list[Finding] = field(default_factory=list)
@@ -138,8 +138,9 @@ class Entry:
     def lacks(self, bpb: float) -> bool:
         """Whether every text could be read and none but claim and README has such a number, on whatever line."""
         near = tolerance(bpb, NEAR)
-        next_above = self._decimals[bisect_left(self._decimals, bpb - near) :][:1]
-        return not self.has_unread_texts and all(decimal > bpb + near for decimal in next_above)
+        at = bisect_left(self._decimals, bpb - near)
+        is_there = at < len(self._decimals) and self._decimals[at] <= bpb + near
+        return not is_there and not self.has_unread_texts
 
     @cached_property
     def _decimals(self) -> list[float]:

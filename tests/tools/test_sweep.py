@@ -3,32 +3,72 @@
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from base.cli import run
 from base.config import load
 from engine.device import Device
 from run_config import RunConfig
 from tests.conftest import prep
-from tests.tools.sweep_work import KEYS, ROOT, SMALL, begun, ledger, orders, sheet, started
 from tools.sweep import __main__ as sweep
 from tools.sweep.worker import loss_curve, work
 from train_gpt import whole_run
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).with_name("sweep_script.py")
+SMALL: dict[str, Any] = {
+    "model.vocab_size": 400, "model.layers": 1, "model.dim": 16, "model.heads": 2, "model.kv_heads": 1,
+    "train.seconds": 0, "train.steps": 4, "train.seq_len": 32, "train.batch_tokens": 64, "eval.stride": 32,
+    "data.path": "data",
+}  # fmt: skip
+KEYS = [f"{variant}-s{seed}" for seed in (1, 2) for variant in "abc"]
+DRIVER = """
+import signal, sys
+from functools import partial
+from base.cli import run
+from tools.sweep import __main__ as sweep
+sweep.work = partial(sweep.work, script=sys.argv[1])
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+sys.exit(run(sweep.parser(), sweep.act, sweep.show, sys.argv[2:]))
+"""
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(sweep, "work", partial(work, script=ROOT / "tests/tools/sweep_script.py"))
+    monkeypatch.setattr(sweep, "work", partial(work, script=SCRIPT))
+    Path("none.yaml").write_text("")
     sheet()
     orders()
+
+
+def sheet(**changed: Any) -> None:
+    variants = {"a": {}, "b": {"train.steps": 5}, "c": {"train.steps": 6}}
+    plan = {"base": "none.yaml", "common": SMALL, "seeds": [1, 2], "variants": variants}
+    Path("try.yaml").write_text(yaml.safe_dump({**plan, **changed}, sort_keys=False))
+
+
+def orders(**given: Any) -> None:
+    Path("orders.json").write_text(json.dumps(given))
+
+
+def ledger(what: str) -> list[list[str]]:
+    lines = Path("ledger.txt").read_text().splitlines() if Path("ledger.txt").exists() else []
+    return [line.split()[1:] for line in lines if line.startswith(what)]
+
+
+def begun() -> Counter[str]:
+    return Counter(key for key, *_ in ledger("begin"))
 
 
 def call(*words: str) -> int:
@@ -36,50 +76,42 @@ def call(*words: str) -> int:
 
 
 def test_a_crash_is_tried_again_by_the_next_call_and_a_divergence_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    sheet(seeds=[1])
     orders(exits={"b": 70, "c": 1})
     assert call("--json") == 1
     out, err = capsys.readouterr()
     answer = json.loads(out)
-    assert [trial["state"] for trial in answer["trials"]] == ["complete", "crashed", "diverged"] * 2
-    assert set(answer["trials"][0]) >= {"variant", "seed", "params", "bpb", "seconds"}
-    assert answer["trials"][0]["bpb"] == 2.11  # the artifact's score
-    assert "crashed with 70: train_gpt.py: b-s1: as ordered" in err
-    assert "crashed: b-s1, b-s2; see runs/sweeps/try/logs" in err.splitlines()[-1]
-    orders(broken=["b"])  # exit code 1 as well, but of a program that could not start
+    assert [trial["state"] for trial in answer["trials"]] == ["complete", "crashed", "diverged"]
+    first = {name: answer["trials"][0][name] for name in ("variant", "seed", "params", "bpb", "seconds")}
+    assert first == {"variant": "a", "seed": 1, "params": 10_240, "bpb": 2.01, "seconds": 0.5}
+    assert "b-s1: crashed with 70: train_gpt.py: b-s1: as ordered" in err
+    assert "crashed: b-s1; see runs/sweeps/try/logs" in err.splitlines()[-1]
+    orders(exits={"b": 1}, program="SyntaxError")  # the same exit code, but of a program that could not start
     assert call() == 1
     orders()
     assert call() == 0
-    assert begun() == Counter({"a-s1": 1, "b-s1": 3, "c-s1": 1, "a-s2": 1, "b-s2": 3, "c-s2": 1})
+    assert begun() == Counter({"a-s1": 1, "b-s1": 3, "c-s1": 1})
     assert {path.name for path in Path("runs/sweeps/try").iterdir()} >= {"table.md", "answer.json", "plot.png"}
 
 
-def test_more_variants_or_seeds_extend_a_study_and_a_changed_variant_is_trained_again() -> None:
+def test_a_study_is_extended_by_variants_and_seeds_and_a_changed_variant_is_trained_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sheet(seeds=[1], variants={"a": {}, "b": {"train.steps": 5}})
     assert call() == 0
-    sheet(seeds=[1, 2, 3], variants={"a": {}, "b": {"train.steps": 50}, "d": {"train.steps": 7}})
-    assert call("--json") == 0
-    again = {"a-s1": 1, "a-s2": 1, "a-s3": 1, "b-s1": 2, "b-s2": 2, "b-s3": 1, "c-s1": 1, "c-s2": 1}
-    assert begun() == Counter({**again, "d-s1": 1, "d-s2": 1, "d-s3": 1})
-
-
-def test_trials_on_different_data_are_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    sheet(variants={"a": {}, "b": {"train.steps": 50}})
     assert call() == 0
+    assert begun() == Counter({"a-s1": 1, "a-s2": 1, "b-s1": 2, "b-s2": 1})
+    sheet(seeds=[1, 3], variants={"a": {}})
     orders(data="two")
-    sheet(seeds=[1, 2, 3])
     assert call() == 2
     assert "data: trials used different data; copy one dataset to every machine" in capsys.readouterr().err
 
 
-def test_bad_input_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    for storage in (
-        "postgresql://nobody@localhost:1/x",
-        "what://ever",
-        "sqlite:////no/where/x.db",
-        "sqlite:///try.yaml",
-    ):
-        assert call("--storage", storage) == 2
-        assert f"--storage {storage}: " in capsys.readouterr().err.splitlines()[-1]
-    assert call("--grace-s", "0") == 2
-    assert not begun()
+def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for url in ("postgresql://nobody@localhost:1/x", "what://ever", "sqlite:////no/where/x.db", "sqlite:///try.yaml"):
+        assert call("--storage", url) == 2
+        assert f"--storage {url}: " in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_loss_curve_has_few_points_of_the_losses_alone() -> None:
@@ -99,14 +131,17 @@ def test_a_real_trial_scores_what_the_training_command_scores(
     assert call("--json") == 0
     (trial,) = json.loads(capsys.readouterr().out)["trials"]
     words = [*(f"{key}={value}" for key, value in SMALL.items()), "seed=3"]
-    alone = whole_run(load(RunConfig, None, words), "alone", Device(torch.device("cpu")))
+    whole_run(load(RunConfig, None, words), "alone", Device(torch.device("cpu")))
     result = json.loads(Path("runs/alone/result.json").read_text())
-    assert alone
-    assert trial["bpb"] == pytest.approx(result["val_bpb"], abs=1e-9)
-    assert trial["params"] == result["params"]
+    assert (trial["bpb"], trial["params"]) == (pytest.approx(result["val_bpb"], abs=1e-9), result["params"])
 
 
 # -- workers as processes of their own ------------------------------------------------------------------------------
+
+
+def started(*words: str) -> subprocess.Popen[str]:
+    line = [sys.executable, "-c", DRIVER, str(SCRIPT), "try.yaml", "--json", *words]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def running_trial(process: subprocess.Popen[str]) -> tuple[str, int]:

@@ -39,15 +39,7 @@ def test_a_variant_is_the_base_with_the_common_values_and_its_own(tmp_path: Path
     assert [config.model.dim for config in sweep.configs.values()] == [64, 64]
     assert differences(*sweep.configs.values()) == {"model.pos"}
     assert sweep.params("rope") == 6400 * 64 + 8 * (2 * 64 * 64 + 2 * 64 * 16) + 8 * 3 * 64 * 176 + 17 * 64
-    base, *words = sweep.words("nope")
-    assert load(RunConfig, base, words) == sweep.configs["nope"]
-
-
-def test_a_key_changes_with_the_config_and_with_nothing_else(tmp_path: Path) -> None:
-    before = read_sweep(sheet(tmp_path)).keys
-    assert read_sweep(sheet(tmp_path, groups={"all": ["rope"]})).keys == before
-    after = read_sweep(sheet(tmp_path, variants={"rope": {}, "nope": {"model.pos": "none", "model.xsa": 1}})).keys
-    assert [key in before for key in after] == [True, False, True, False]
+    assert load(RunConfig, sweep.sheet.base, sweep.sheet.overrides("nope")) == sweep.configs["nope"]
 
 
 def test_a_wrong_file_is_refused_with_the_way_out(tmp_path: Path) -> None:

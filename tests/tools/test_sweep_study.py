@@ -72,28 +72,3 @@ def test_a_trial_without_heartbeats_is_taken_again_and_its_old_workers_result_is
     alive.finish(kept, 2.0, {})
     assert Counter(outcome(trial) for trial in alive.trials()) == {"complete": 2, "fail": 1}
     assert {trial.value for trial in alive.trials()} == {None, 2.0}
-
-
-def test_a_divergence_is_final_and_a_crash_is_queued_again(url: str) -> None:
-    study = SharedStudy("s", url)
-    study.queue(KEYS[:3])
-    for why in ("diverged", "crashed with 70: boom"):
-        trial = study.take(KEYS)
-        assert trial is not None
-        study.fail(trial, why)
-    trial = study.take(KEYS)
-    assert trial is not None
-    study.give_back(trial)
-    assert [key_of(t) for t in study.trials() if t.state == TrialState.WAITING] == [KEYS[2]]
-    study.queue(KEYS[:3])
-    assert [key_of(t) for t in study.trials() if t.state == TrialState.WAITING] == [KEYS[2], KEYS[1]]
-
-
-def test_a_worker_takes_the_keys_of_its_own_file_alone(url: str) -> None:
-    study = SharedStudy("s", url)
-    study.queue(KEYS[:3])
-    assert study.unfinished(KEYS[2:3]) == 1
-    trial = study.take(KEYS[2:3])
-    assert trial is not None
-    assert key_of(trial) == KEYS[2]
-    assert study.take(KEYS[2:3]) is None

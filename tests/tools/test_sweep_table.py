@@ -16,7 +16,7 @@ from tools.sweep.table import Trial, as_markdown, judge, tabulate
 ROOT = Path(__file__).parents[2]
 CLAIM = Claim(says="one | is better", source="a source", better="one", worse="two")
 SHEET = Sheet(base="x", seeds=(1, 2, 3), variants={"one": {}, "two": {}}, claims=(CLAIM,))
-SWEEP = Sweep("try", SHEET, {"one": RunConfig(), "two": RunConfig()})
+SWEEP = Sweep("try", SHEET, {"one": RunConfig(), "two": RunConfig()}, [])
 
 
 def trials(variant: str, scores: Sequence[float | None]) -> list[Trial]:

@@ -14,8 +14,6 @@ import argparse
 import fcntl
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,8 +38,6 @@ class Report:
 
 
 def act(args: argparse.Namespace) -> Report:
-    if args.grace_s < 1:
-        raise BadInput(f"--grace-s {args.grace_s}: use 1 or more")
     sweep = read_sweep(Path(args.sweep))
     folder = sweep_folder(sweep.name)
     storage = args.storage or f"{SQLITE}{folder}/study.db"
@@ -50,8 +46,7 @@ def act(args: argparse.Namespace) -> Report:
     if not args.report:
         prepare(sweep, folder)
         study.queue(sweep.keys)
-        with sigterm_as_interrupt():
-            work(study, sweep)
+        work(study, sweep)
     report = write_report(study, sweep, Path(args.out or folder))
     crashed = [f"{trial.variant}-s{trial.seed}" for trial in report.trials if trial.state == "crashed"]
     if crashed:
@@ -66,15 +61,6 @@ def prepare(sweep: Sweep, folder: Path) -> None:
         for config in sweep.configs.values():
             if config.data.source:
                 ensure_dataset(config.data.source, config.model.vocab_size, Path(config.data.path))
-
-
-@contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def collect(study: SharedStudy, sweep: Sweep) -> tuple[list[Trial], Curves]:
@@ -130,4 +116,5 @@ def parser() -> OneLineParser:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # gives the running trial back, as Ctrl-C does
     sys.exit(run(parser(), act, show))

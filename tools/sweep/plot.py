@@ -20,12 +20,13 @@ def picture(
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second to import, once, at the end
     from matplotlib.figure import Figure
 
-    lines = -(-len(groups) // COLUMNS)
+    columns = min(COLUMNS, len(groups))
+    lines = -(-len(groups) // columns)
     figure = Figure(figsize=(15, max(3.0, 0.32 * len(rows) + 1.2, 2.9 * lines)), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 1.7)).flat
     _plot_scores(left.add_subplot(), rows, trials)
-    panels = right.subplots(lines, COLUMNS, squeeze=False).flat
+    panels = right.subplots(lines, columns, squeeze=False).flat
     for axes, (group, names) in zip(panels, groups.items(), strict=False):
         _plot_curves(axes, group.replace("$", r"\$"), names, curves)  # a bare $ would begin a formula
     for axes in panels[len(groups) :]:
@@ -46,6 +47,7 @@ def _plot_scores(axes: Any, rows: Sequence[Row], trials: Sequence[Trial]) -> Non
             axes.errorbar(row.mean, height, xerr=row.std, fmt="D", color="tab:blue", markersize=5, capsize=3)
     axes.set_yticks(range(len(rows)), [row.variant if row.complete else f"{row.variant} (no result)" for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("bits per byte: seeds, mean, standard deviation; dashed: the first variant")
     axes.grid(alpha=0.25)
 

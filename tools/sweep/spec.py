@@ -1,17 +1,6 @@
-"""The sweep file: variants of one base config, seeds, and the claims that they test; checked before any training.
+"""The sweep file (docs/sweeps.md): variants of one base config, seeds, and the claims that they test.
 
-    base: configs/micro26m.yaml          # from the working directory, as data.path is
-    common: {model.dim: 64, train.seconds: 0, train.steps: 200}
-    seeds: [1, 2, 3]
-    variants:                            # the first is the one that the others are compared with
-      rope: {}
-      nope: {model.pos: none}
-    groups: {positions: [rope, nope]}    # optional: one panel of loss curves each
-    claims:                              # optional
-      - {says: RoPE converges lower, source: seed 002, better: rope, worse: nope}
-
-A claim is that the mean of `better` is below that of `worse` by more than `by_bpb` (default 0; negative: that it is
-worse by less than that). A trial is a command line: train_gpt.py with the base and `section.key=value` words.
+It is checked before any training. A trial is a command line: train_gpt.py, the base, and `section.key=value` words.
 """
 
 import hashlib
@@ -34,6 +23,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # of a study or variant: 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
+    """The mean of `better` is below that of `worse` by more than `by_bpb` (negative: above it by less than that)."""
+
     says: str
     source: str
     better: str
@@ -53,7 +44,7 @@ class Sheet:
     claims: tuple[Claim, ...] = ()
 
     def overrides(self, variant: str) -> list[str]:
-        """`section.key=value` words; JSON is YAML."""
+        """`section.key=value` for train_gpt.py, all but the seed; JSON is YAML."""
         return [f"{key}={json.dumps(value)}" for key, value in {**self.common, **self.variants[variant]}.items()]
 
 
@@ -69,16 +60,7 @@ class Sweep(NamedTuple):
     name: str  # of the study
     sheet: Sheet
     configs: dict[str, RunConfig]  # by variant; each trial's seed replaces the config's own
-
-    @property
-    def keys(self) -> list[Key]:
-        """Seed by seed, so that a sweep cut short has results for every variant."""
-        digests = {name: hashlib.sha256(to_yaml(config).encode()).hexdigest() for name, config in self.configs.items()}
-        return [Key(variant, seed, digest) for seed in self.sheet.seeds for variant, digest in digests.items()]
-
-    def words(self, variant: str) -> list[str]:
-        """The config of a trial, but for its seed, as train_gpt.py takes it."""
-        return [self.sheet.base, *self.sheet.overrides(variant)]
+    keys: list[Key]  # seed by seed, so that a sweep cut short has results for every variant
 
     def params(self, variant: str) -> int:
         return sum(parameters(self.configs[variant].model).values())
@@ -104,7 +86,9 @@ def read_sweep(path: Path) -> Sweep:
             if config == known:
                 raise BadInput(f"{path}: variants {other} and {name} are the same config; remove one")
         configs[name] = config
-    return Sweep(path.stem, sheet, configs)
+    hashes = {name: hashlib.sha256(to_yaml(config).encode()).hexdigest() for name, config in configs.items()}
+    keys = [Key(variant, seed, digest) for seed in sheet.seeds for variant, digest in hashes.items()]
+    return Sweep(path.stem, sheet, configs, keys)
 
 
 def load_variant(path: Path, sheet: Sheet, variant: str) -> RunConfig:

@@ -34,9 +34,9 @@ class SharedStudy:
     def __init__(self, name: str, url: str, grace_s: int = GRACE_S) -> None:
         self.heartbeat_s = max(1, grace_s // 6)
         self._lock_file = Path(url.removeprefix(SQLITE) + ".lock") if url.startswith(SQLITE) else None
-        self._requeue = RetryHeartbeatStaleTrialCallback()
         logging.set_verbosity(logging.WARNING)
         warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats have been "experimental" since 2.9
+        self._requeue = RetryHeartbeatStaleTrialCallback()
         try:
             with self._alone():  # two workers would create the same tables
                 self._storage = RDBStorage(

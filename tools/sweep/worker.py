@@ -33,71 +33,67 @@ def work(study: SharedStudy, sweep: Sweep, script: Path = SCRIPT) -> None:
         if trial is None:
             time.sleep(IDLE_S)
             continue
-        say(f"{name_of(trial)}: begins; {unfinished} trials of the sweep are not finished")
+        print(f"{name_of(trial)} begins; {unfinished} trials of the sweep are not finished", flush=True)
         try:
-            run_trial(study, sweep, trial, script)
+            print(f"{name_of(trial)}: {run_trial(study, sweep, trial, script)}", flush=True)
         except KeyboardInterrupt:
             study.give_back(trial)
             raise
 
 
-def run_trial(study: SharedStudy, sweep: Sweep, trial: FrozenTrial, script: Path) -> None:
-    key = key_of(trial)
-    name = name_of(trial)
-    log = sweep_folder(sweep.name) / "logs" / f"{name}.log"
+def run_trial(study: SharedStudy, sweep: Sweep, trial: FrozenTrial, script: Path) -> str:
+    """Run it and note its result in the study; returns the result in words."""
+    variant, seed, _ = key_of(trial)
+    log = sweep_folder(sweep.name) / "logs" / f"{name_of(trial)}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    words = [*sweep.words(key.variant), f"seed={key.seed}", "--name", f"sweeps/{sweep.name}/{name}", "--json"]
+    config = [sweep.sheet.base, *sweep.sheet.overrides(variant), f"seed={seed}"]
     with log.open("wb") as errors:
         child = subprocess.Popen(
-            [sys.executable, script, *words],
+            [sys.executable, script, *config, "--name", f"sweeps/{sweep.name}/{name_of(trial)}", "--json"],
             stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,  # Ctrl-C is for the worker, which lets the child save
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 (one thread)
         )
     try:
-        is_ours = wait(child, study, trial)
+        answer = wait(child, study, trial)
     finally:
-        answer = end(child)
-    code = child.returncode
+        stop(child)
     last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"])[-1]
-    if not is_ours:
-        say(f"{name}: this worker sent no heartbeat for too long; another has the trial now")
-    elif code == 0:
+    if answer is None:
+        return "sent no heartbeat for too long; another worker has it now"
+    if child.returncode == 0:
         run = Path(json.loads(answer)["run"])
         found = read_result(run / RESULT)
         result = {"seconds": found.train_seconds, "data_sha256": found.data_sha256, "curve": loss_curve(run / METRICS)}
         study.finish(trial, found.val_bpb, result)
-        say(f"{name}: {found.val_bpb:.4f} bpb after {found.train_seconds:.1f} s of training")
-    elif code == 1 and last.startswith(f"{SCRIPT.name}: "):  # a failed check; Python that cannot even start has 1 too
+        return f"{found.val_bpb:.4f} bpb after {found.train_seconds:.1f} s of training"
+    # A failed check exits with 1 and its one line; so does Python where it cannot even start, but with other words.
+    if child.returncode == 1 and last.startswith(f"{SCRIPT.name}: "):
         study.fail(trial, DIVERGED)
-        say(f"{name}: {last}")
-    else:
-        study.fail(trial, f"crashed with {code}: {last:.300}")
-        say(f"{name}: crashed with {code}: {last:.300} (log: {log}); the next call tries it again")
+        return last
+    study.fail(trial, f"crashed with {child.returncode}: {last:.300}")
+    return f"crashed with {child.returncode}: {last:.300} (log: {log}); the next call tries it again"
 
 
-def wait(child: subprocess.Popen[bytes], study: SharedStudy, trial: FrozenTrial) -> bool:
-    """Send heartbeats until the child ends; False: the trial is no longer this worker's."""
+def wait(child: subprocess.Popen[bytes], study: SharedStudy, trial: FrozenTrial) -> bytes | None:
+    """Send heartbeats until the child ends; its stdout, or None if the trial is no longer this worker's."""
     while True:
         try:
-            child.wait(study.heartbeat_s)
+            return child.communicate(timeout=study.heartbeat_s)[0]
         except subprocess.TimeoutExpired:
-            if study.heartbeat(trial):
-                continue
-            return False
-        return True
+            if not study.heartbeat(trial):
+                return None
 
 
-def end(child: subprocess.Popen[bytes]) -> bytes:
-    """Let it save and end, then kill it; what it wrote to stdout."""
-    if child.poll() is None:
-        child.terminate()
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """Let it save and end, then kill it; nothing if it has ended."""
+    child.terminate()
     try:
-        return child.communicate(timeout=ENDING_S)[0]
+        child.wait(ENDING_S)
     except subprocess.TimeoutExpired:
         child.kill()
-        return child.communicate()[0]
+        child.wait()
 
 
 def loss_curve(metrics: Path) -> list[tuple[int, float]]:
@@ -115,10 +111,6 @@ def sweep_folder(study: str) -> Path:
 
 def name_of(trial: FrozenTrial) -> str:
     return f"{trial.user_attrs['variant']}-s{trial.user_attrs['seed']}"
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _die_with_parent() -> None:

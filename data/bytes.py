@@ -1,11 +1,11 @@
-"""The byte oracle: the exact bytes of every token id. Every bits-per-byte in this project divides by its sums.
+"""The byte oracle: the exact bytes of every token id. Every bits-per-byte figure in this project divides by its sums.
 
 Two conventions, by name:
   exact    the bytes a token adds to the decoded text. Byte pieces count 1, specials 0, a space is a space.
   contest  what Parameter Golf's script counts: a piece's spelling less its leading ▁, and one byte for that ▁ unless
            the token before is a boundary (BOS, …). So a space that begins a document is not counted, and a ▁ inside a
            piece counts three bytes. The contest's own vocabularies have no such piece; ours do (indentation), where
-           this number is too large and a score made with it too good. It is there to be compared, never to score by.
+           this number is too large and a score made with it too good. It is for comparison, never for scoring.
 
 `decode([id])` is never used to count: it turns half a character into U+FFFD.
 """
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from base.errors import CheckFailed
 from data.tokenizer import Ids, Tokenizer
 
-COUNTED_BLOCK = 1 << 20  # tokens at a time: a book in one document must not need its size many times over
+COUNTED_BLOCK = 1 << 20  # tokens at a time, so that a book in one document does not take many times its size
 
 
 def bits_per_byte(nats: float, size_bytes: int) -> float:
@@ -31,7 +31,7 @@ def bits_per_byte(nats: float, size_bytes: int) -> float:
 
 
 class ByteTable:
-    """`exact[id]` bytes for each id of one tokenizer, and the means to prove them against decoded text."""
+    """`exact[id]` bytes for each id of one tokenizer, and `join` to prove them against decoded text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         pieces = tokenizer.pieces()
@@ -54,7 +54,7 @@ class ByteTable:
         return exact, contest
 
     def join(self, ids: Sequence[int] | Ids) -> bytes:
-        """The bytes these tokens stand for: what `exact` counts, there to be compared with the text itself."""
+        """The bytes that `exact` counts, to be compared with the text itself."""
         array = np.asarray(ids)
         blocks = (array[start : start + COUNTED_BLOCK].tolist() for start in range(0, len(array), COUNTED_BLOCK))
         return b"".join(b"".join(map(self._data.__getitem__, block)) for block in blocks)
@@ -65,7 +65,7 @@ class ByteTable:
         return counted
 
     def contest_bytes(self, previous: npt.ArrayLike, targets: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Bytes of each target under the contest's rule, which needs to know the token before it."""
+        """Bytes of each target under the contest's rule, which depends on the token before it."""
         target = self._checked(targets)
         uncounted: npt.NDArray[np.bool_] = self._leading_space[target] & self._boundary[self._checked(previous)]
         counted: npt.NDArray[np.int64] = self._contest[target] - uncounted

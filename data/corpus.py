@@ -71,28 +71,16 @@ def open_corpus(spec: str, field: str = "text", txt: TxtUnit | None = None) -> C
         spec = pinned(spec, found[0].commit) if found else spec
     else:
         listed = _local_files(spec)
-    files = []
-    for name, where in listed:
-        kind = _kind(spec, name, txt)
-        if kind:
-            files.append(Source(name, where, kind))
+    kinds: dict[str | None, Kind] = {".jsonl": "jsonl", ".parquet": "parquet"}
+    if txt:
+        kinds[".txt"] = txt
+    elif any(format_of(name) == ".txt" for name, _ in listed):
+        raise BadInput(f"{spec}: define what a document is in .txt: --txt line or --txt file")
+    files = [Source(name, where, kinds[format_of(name)]) for name, where in listed if format_of(name) in kinds]
     if not files:
         holds = f"; it holds {', '.join(name for name, _ in listed[:3])}" if listed else ""
         raise BadInput(f"{spec}: no .txt, .jsonl or .parquet file (nor one as .gz, .xz, .zst){holds}")
     return Corpus(spec, tuple(files), len(listed) - len(files), field)
-
-
-def _kind(spec: str, name: str, txt: TxtUnit | None) -> Kind | None:
-    match format_of(name):
-        case ".jsonl":
-            return "jsonl"
-        case ".parquet":
-            return "parquet"
-        case ".txt" if txt is None:
-            raise BadInput(f"{spec}: define what a document is in .txt: --txt line or --txt file")
-        case ".txt":
-            return txt
-    return None
 
 
 def _local_files(spec: str) -> list[tuple[str, Path | HubFile]]:

@@ -1,8 +1,8 @@
 """The embedded corpus: the interpreter's own standard library, so that a first run needs no download.
 
 Left out is what differs between distributions of one Python version: installed packages, test suites, caches,
-build records, and the parts that Debian, Fedora or Alpine ship apart or not at all. What stays is read in the order
-of its names. The corpus's hash is printed by `data.prep`; another Python version is another corpus.
+build records, and the parts that Debian, Fedora or Alpine ship separately or not at all. The rest is read in the order
+of its names. `data.prep` prints the corpus's hash; another Python version is another corpus.
 """
 
 import sys

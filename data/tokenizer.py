@@ -71,7 +71,7 @@ class ByteTokenizer:
 
 
 class SentencePieceTokenizer:
-    """A SentencePiece model: ours is lossless, the contest's (nmt_nfkc) normalises and says so."""
+    """A SentencePiece model: ours is lossless; the contest's (nmt_nfkc) normalises, and `lossless` is false."""
 
     def __init__(self, model: bytes, name: str = "tokenizer") -> None:
         self.model = model

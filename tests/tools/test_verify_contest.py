@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from data.dataset import Dataset
-from tests.tools.measured_record import make_artifact, make_dataset, run_config, true_bpb
-from tests.tools.test_verify_tampers import checked
+from base.run_folder import read_result
+from data.dataset import Dataset, open_dataset
+from tests.records import accusations, check
 from tools.verify.contest import contest_findings
 from tools.verify.folder import Folder
 
@@ -101,10 +101,10 @@ def folders(tmp_path: Path) -> Folders:
 
 
 def test_a_merged_record_is_accused_of_nothing_and_unverified_without_a_model(folders: Folders) -> None:
-    answer = checked(folders.make(MEAN, three()))
-    assert answer["verdict"] == "unverified"
-    assert {f["rule"] for f in answer["findings"] if f["level"] != "note"} == {"artifact.missing"}
-    assert answer["measured"]["val_bpb"] == 1.2201
+    answer = check(folders.make(MEAN, three()))
+    assert answer.verdict == "unverified"
+    assert set(accusations(answer)) == {"artifact.missing"}
+    assert answer.measured["val_bpb"] == 1.2201
 
 
 def test_a_single_log_of_early_days_is_not_accused(folders: Folders) -> None:
@@ -313,7 +313,7 @@ def test_the_source_in_a_log_is_compared_with_the_shipped(folders: Folders) -> N
 
 @pytest.mark.parametrize("text", ['{"val_bpb": NaN}', '{"a": 1, "a": 2}', "[]", "{"])
 def test_a_claim_that_cannot_be_read_is_unverified(folders: Folders, text: str) -> None:
-    assert checked(folders.make({}, {**three(), "submission.json": text}))["verdict"] == "unverified"
+    assert check(folders.make({}, {**three(), "submission.json": text})).verdict == "unverified"
 
 
 def test_odd_claims_end_in_a_verdict(folders: Folders) -> None:
@@ -336,9 +336,19 @@ def test_a_manifest_of_another_kind_makes_no_record_of_ours(folders: Folders) ->
 # -- a shipped artifact ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return make_dataset(tmp_path_factory.mktemp("contest"))
+@pytest.fixture
+def dataset(seeds: Path) -> Dataset:
+    return open_dataset(seeds / "data")
+
+
+@pytest.fixture
+def artifact(seeds: Path) -> bytes:
+    return (seeds / "runs" / "seed7" / "model.golf").read_bytes()
+
+
+@pytest.fixture
+def bpb(seeds: Path) -> float:
+    return read_result(seeds / "runs" / "seed7" / "result.json").val_bpb
 
 
 def scored(folders: Folders, dataset: Dataset, artifact: bytes, claim: dict[str, Any]) -> dict[str, str]:
@@ -347,9 +357,9 @@ def scored(folders: Folders, dataset: Dataset, artifact: bytes, claim: dict[str,
     return {finding.rule: finding.level for finding in findings if finding.rule.startswith(("score", "artifact"))}
 
 
-def test_a_shipped_artifact_is_scored_and_compared_with_its_claim(folders: Folders, dataset: Dataset) -> None:
-    artifact = make_artifact(dataset, run_config(dataset, 1), 1)
-    bpb = true_bpb(dataset, artifact)
+def test_a_shipped_artifact_is_scored_and_compared_with_its_claim(
+    folders: Folders, dataset: Dataset, artifact: bytes, bpb: float
+) -> None:
     measured = {"score.measured": "note"}
     assert scored(folders, dataset, artifact, {"val_bpb": bpb}) == measured
     assert scored(folders, dataset, artifact, {"val_bpb": bpb - 0.01}) == measured | {"score.val_bpb": "invalid"}
@@ -361,9 +371,9 @@ def test_a_shipped_artifact_is_scored_and_compared_with_its_claim(folders: Folde
     assert "artifact.unscored" in {finding.rule for finding in fast}
 
 
-def test_an_artifact_of_several_seeds_is_never_called_invalid(folders: Folders, dataset: Dataset) -> None:
-    artifact = make_artifact(dataset, run_config(dataset, 1), 1)
-    bpb = true_bpb(dataset, artifact)
+def test_an_artifact_of_several_seeds_is_never_called_invalid(
+    folders: Folders, dataset: Dataset, artifact: bytes, bpb: float
+) -> None:
     claim = {"val_bpb": bpb - 0.01, "seeds": [1, 2]}
     own = {"1": {"val_bpb": bpb}, "2": {"val_bpb": bpb - 0.02}}
     other = {"1": {"val_bpb": bpb + 0.01}, "2": {"val_bpb": bpb - 0.03}}
@@ -371,8 +381,9 @@ def test_an_artifact_of_several_seeds_is_never_called_invalid(folders: Folders, 
     assert scored(folders, dataset, artifact, {**claim, "seed_results": other})["score.val_bpb"] == "flag"
 
 
-def test_an_artifact_that_is_not_ours_or_has_no_dataset_here_is_unverified(folders: Folders, dataset: Dataset) -> None:
+def test_an_artifact_that_is_not_ours_or_has_no_dataset_here_is_unverified(
+    folders: Folders, dataset: Dataset, artifact: bytes
+) -> None:
     assert scored(folders, dataset, b"PK" * 100, {"val_bpb": 1.2}) == {"score.begun": "unverified"}
-    artifact = make_artifact(dataset, run_config(dataset, 1), 1)
     findings = contest_findings(Folder(folders.make({}, {"model.golf": artifact})), fast=False)
     assert "score.begun" in {finding.rule for finding in findings if finding.level == "unverified"}

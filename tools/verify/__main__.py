@@ -59,7 +59,7 @@ def act(args: argparse.Namespace) -> Verified:
         findings=[asdict(finding) for finding in findings],
         tier=tier,
         folder=str(folder.path),
-        record_sha256=folder.sha256(MANIFEST) if MANIFEST in folder else "",
+        record_sha256=manifest_sha256(folder),
         measured=collect_measured(findings),
         seconds=round(time.monotonic() - begun_s, 3),
     )
@@ -81,6 +81,14 @@ def check(folder: Folder, options: Options, fast: bool) -> tuple[list[Finding], 
     if fast or record is None or verdict(findings) == "invalid":
         return findings, "fast"
     return findings + list(import_module(MEASURE).second_tier(record, options)), full_tier
+
+
+def manifest_sha256(folder: Folder) -> str:
+    """ "" where there is none, or none that may be read."""
+    try:
+        return folder.sha256(MANIFEST)
+    except BadInput:
+        return ""
 
 
 def newest_record(root: Path = Path()) -> Path:

@@ -9,7 +9,7 @@ only the author's word: the second tier measures it.
 
 import ast
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from itertools import pairwise
@@ -83,7 +83,7 @@ def open_record(folder: Folder) -> Record:
 
 
 def first_tier(folder: Folder, options: Options) -> tuple[Record | None, list[Finding]]:
-    findings = [*check_files(folder), *check_manifest(folder)]
+    findings = [*attempt(check_files, folder), *attempt(check_manifest, folder)]
     record = None
     try:
         record = open_record(folder)
@@ -92,11 +92,19 @@ def first_tier(folder: Folder, options: Options) -> tuple[Record | None, list[Fi
         level: Level = "unverified" if missing else "invalid"
         findings.append(Finding("evidence.read", level, f"the claim cannot be computed: {bad}", {"missing": missing}))
     if record is not None:
-        for rule in (check_seeds, check_metrics, check_clocks, check_size, check_statement, check_claim):
-            findings += rule(record)
-        findings += check_lead(record, options)
-        findings += check_sources(record)
-    return record, findings + list(check_code(folder))
+        rules = (check_seeds, check_metrics, check_clocks, check_size, check_statement, check_claim, check_sources)
+        for rule in rules:
+            findings += attempt(rule, record)
+        findings += attempt(check_lead, record, options)
+    return record, [*findings, *attempt(check_code, folder)]
+
+
+def attempt(rule: Callable[..., Iterator[Finding]], *subjects: Any) -> Iterator[Finding]:
+    """A rule's findings; a file that is too large, refused or gone ends the rule, not the check."""
+    try:
+        yield from rule(*subjects)
+    except BadInput as bad:
+        yield Finding("files.readable", "unverified", str(bad))
 
 
 # -- the evidence against itself ------------------------------------------------------------------------------------

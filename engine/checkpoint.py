@@ -51,10 +51,10 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 def run_from(state: dict[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     config = state.get("config")
     weights = state.get("weights")
-    if isinstance(config, dict) and isinstance(weights, dict):
-        if all(isinstance(config.get(section), dict) for section in ("model", "data", "train")):
-            return config, weights
-    raise BadInput(f"{path}: holds no config with weights; name the {MODEL} of a finished run")
+    sections = [config.get("model"), config.get("train")] if isinstance(config, dict) else []
+    if not isinstance(config, dict) or not all(isinstance(each, dict) for each in [weights, *sections]):
+        raise BadInput(f"{path}: holds no config with weights; name the {MODEL} of a finished run")
+    return config, state["weights"]
 
 
 def diverged(step: int, loss: float, folder: Path | None) -> CheckFailed:

@@ -212,9 +212,7 @@ def _split(payload: bytes, table: Sequence[Any]) -> Streams:
 
 
 def _unpack_tensors(forms: Sequence[Form], streams: Streams) -> list[PackedTensor]:
-    needs: dict[str, list[int]] = {
-        name: [] for name in NUMBERS
-    }  # stream -> the counts that are taken from it, in order
+    needs: dict[str, list[int]] = {name: [] for name in NUMBERS}  # counts of the numbers to take, in order
     kinds = dict[str, list[Form]]()
     for form in forms:
         if not form.step:

@@ -126,8 +126,9 @@ def _from_pt(path: Path, tokenizer: str | None) -> Opened:
         shape, seq_len = from_rscalm_config(config, str(path))
         return _built(path, shape, from_rscalm_weights(theirs, shape, str(path)), seq_len, tokenizer, beside)
     config, weights = run_from(state, path)
-    if not beside.is_file() and isinstance(config["data"].get("path"), str):
-        beside = Path(config["data"]["path"]) / TOKENIZER
+    data = config.get("data", {}).get("path")
+    if not beside.is_file() and data is not None:
+        beside = Path(data) / TOKENIZER
     shape = build(ModelConfig, [Layer(str(path), config["model"])])
     return _built(path, shape, weights, _seq_len(config, path), tokenizer, beside)
 

@@ -52,7 +52,7 @@ def spread(rows: int, columns: int, seed: int) -> Integers:
     return np.clip(np.rint(random.standard_t(8, (rows, columns)) * scale), -127, 127).astype(np.int8)
 
 
-def test_contexts_find_what_unequal_columns_hide_from_zstd_and_from_one_entropy() -> None:
+def test_contexts_beat_zstd_and_order_0_entropy_where_columns_differ() -> None:
     stack = [spread(200, 128, seed) for seed in range(6)]
     coded = len(encode_ranges(stack, [False] * 6))
     plain = len(zstandard.ZstdCompressor(level=22).compress(b"".join(m.tobytes() for m in stack)))
@@ -92,7 +92,7 @@ def test_a_damaged_stream_is_an_error_or_other_integers_but_no_crash() -> None:
             decode_ranges(coded[:length], [(20, 30)], [True])
 
 
-def test_zstd_gives_back_exactly_the_bytes_that_are_due_or_nothing() -> None:
+def test_zstd_returns_exactly_the_expected_bytes_or_refuses() -> None:
     data = np.random.default_rng(0).integers(0, 9, 5000, np.uint8).tobytes()
     coded = encode_zstd(data)
     assert decode_zstd(coded, 5000) == data

@@ -17,6 +17,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -57,14 +58,19 @@ def build(cls: type[T], layers: Sequence[Layer]) -> T:
         _check_keys(cls, layer.values, "", layer.source)
         _merge(merged, layer.values)
     try:  # the JSON road is pydantic's strict one that still takes a mapping for a dataclass and 1 for a float
-        return TypeAdapter(cls).validate_json(json.dumps(merged), strict=True)
+        return _adapter(cls).validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
         raise BadInput(_explain(cls, layers, error)) from None
 
 
+@cache  # making one takes milliseconds
+def _adapter(cls: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(cls)
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain data that `build` turns back into an equal config: what runs, checkpoints and artifacts store."""
-    plain: dict[str, Any] = json.loads(TypeAdapter(type(config)).dump_json(config))
+    plain: dict[str, Any] = json.loads(_adapter(type(config)).dump_json(config))
     return plain
 
 

@@ -51,10 +51,10 @@ def read_run(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 def run_from(state: dict[str, Any], path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     config = state.get("config")
     weights = state.get("weights")
-    sections = [config.get(name) for name in ("model", "data", "train")] if isinstance(config, dict) else []
-    if not (isinstance(config, dict) and isinstance(weights, dict) and all(isinstance(s, dict) for s in sections)):
+    sections = [config.get("model"), config.get("train")] if isinstance(config, dict) else []
+    if not isinstance(config, dict) or not all(isinstance(each, dict) for each in [weights, *sections]):
         raise BadInput(f"{path}: holds no config with weights; name the {MODEL} of a finished run")
-    return config, weights
+    return config, state["weights"]
 
 
 def report_divergence(step: int, loss: float, folder: Path | None) -> CheckFailed:

@@ -1,1 +1,1 @@
-"""How a model gets small: bits, rounding, entropy coding, and the artifact that holds it all."""
+"""How a model gets small: widths and steps, rounding, entropy coding, and the artifact that holds it."""

@@ -87,7 +87,7 @@ class Contexts:
             table -= table // 2
 
 
-def _model(frequencies: Frequencies) -> constriction.stream.model.Categorical:
+def categorical(frequencies: Frequencies) -> constriction.stream.model.Categorical:
     # In fp32 its cumulative sums round, and a rare symbol beside frequent ones loses its whole range.
     return constriction.stream.model.Categorical(frequencies.astype(np.float64), perfect=False)
 
@@ -100,7 +100,7 @@ def encode_ranges(matrices: Sequence[Integers], trellises: Sequence[bool]) -> by
     coder = constriction.stream.queue.RangeEncoder()
 
     def send(frequencies: Frequencies, symbols: Symbols) -> Symbols:
-        coder.encode(symbols.astype(np.int32), _model(frequencies))
+        coder.encode(symbols.astype(np.int32), categorical(frequencies))
         return symbols
 
     _code([matrix.astype(np.int16) for matrix in matrices], trellises, largest, send)
@@ -117,7 +117,7 @@ def decode_ranges(data: bytes, shapes: Sequence[tuple[int, int]], trellises: Seq
         coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4", offset=1).astype(np.uint32))
 
         def receive(frequencies: Frequencies, symbols: Symbols) -> Symbols:
-            received: Symbols = coder.decode(_model(frequencies), len(symbols)).astype(np.int64)
+            received: Symbols = coder.decode(categorical(frequencies), len(symbols)).astype(np.int64)
             return received
 
         try:

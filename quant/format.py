@@ -14,7 +14,7 @@ import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,11 +103,11 @@ def write_artifact(tensors: Sequence[PackedTensor], header: dict[str, Any], toke
     streams = {name: Stream("zstd", len(data), encode_zstd(data)) for name, data in plain.items() if data}
     for kind in dict.fromkeys(tensor.kind for tensor in tensors if tensor.grid is not None):
         streams[f"integers.{kind}"] = _pack_integers([tensor for tensor in tensors if tensor.kind == kind], codec)
-    forms = [_form_of(tensor) for tensor in tensors]
-    require_plausible(forms, sum(len(stream.data) for stream in streams.values()))
+    rows = [_form_row(tensor) for tensor in tensors]
+    require_plausible([Form(*row) for row in rows], sum(len(stream.data) for stream in streams.values()))
     table = {
         **header,
-        "tensors": [astuple(form) for form in forms],
+        "tensors": rows,
         "streams": [[name, stream.codec, stream.plain_size, len(stream.data)] for name, stream in streams.items()],
     }
     text = json.dumps(table, separators=(",", ":")).encode()
@@ -130,22 +130,14 @@ def _pack_integers(tensors: Sequence[PackedTensor], codec: Codec) -> Stream:
     return min(packed, key=lambda stream: len(stream.data))
 
 
-def _form_of(tensor: PackedTensor) -> Form:
+def _form_row(tensor: PackedTensor) -> list[Any]:
+    """The fields of its Form."""
     grid = tensor.grid
-    shape = list(tensor.shape)
+    start = [tensor.name, tensor.kind, list(tensor.shape), tensor.bits]
     if grid is None:
-        return Form(tensor.name, tensor.kind, shape, tensor.bits, "", 0, 0, 0)
-    return Form(
-        tensor.name,
-        tensor.kind,
-        shape,
-        tensor.bits,
-        step=float(grid.step).hex(),
-        row_scales=int(grid.row_scales is not None),
-        row_exponents=int(grid.row_exponents is not None),
-        column_exponents=int(grid.column_exponents is not None),
-        trellis=int(grid.trellis),
-    )
+        return [*start, "", 0, 0, 0, 0]
+    present = [int(part is not None) for part in (grid.row_scales, grid.row_exponents, grid.column_exponents)]
+    return [*start, float(grid.step).hex(), *present, int(grid.trellis)]
 
 
 def _to_planes(name: str, arrays: Iterable[npt.NDArray[Any]]) -> bytes:
@@ -212,9 +204,7 @@ def _split(payload: bytes, table: Sequence[Any]) -> Streams:
 
 
 def _unpack_tensors(forms: Sequence[Form], streams: Streams) -> list[PackedTensor]:
-    needs: dict[str, list[int]] = {
-        name: [] for name in NUMBERS
-    }  # stream -> the counts that are taken from it, in order
+    needs: dict[str, list[int]] = {name: [] for name in NUMBERS}  # counts of the numbers to take, in order
     kinds = dict[str, list[Form]]()
     for form in forms:
         if not form.step:

@@ -81,7 +81,7 @@ class Form:
             ("shape", len(self.shape) <= 2 and all(isinstance(n, int) and 0 <= n < 1 << 31 for n in self.shape)),
             ("step", isinstance(self.step, str) and abs(float.fromhex(self.step or "0")) < LARGEST_STEP),
             ("bits", self.bits in legal_bits),
-            ("flags", all(type(flag) is int and flag in (0, 1) for flag in self.flags)),
+            ("flags", all(type(flag) is int and flag in ((0, 1) if self.step else (0,)) for flag in self.flags)),
         ):
             if not legal:
                 raise ValueError(f"tensor {self.name!r:.40} has no legal {field}: {self!r:.120}")

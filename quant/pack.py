@@ -95,7 +95,7 @@ def open_run(path: Path, data: str | None) -> tuple[GPT, dict[str, Any], Dataset
     config, weights = read_run(path)
     model = GPT(build(ModelConfig, [Layer(str(path), config["model"])]))
     load_weights(model, weights, str(path))
-    dataset = open_dataset(data or config["data"]["path"])
+    dataset = open_dataset(data or config.get("data", {}).get("path", ""))
     dataset.require(model.config.vocab_size, model.config.bos_id)
     return model, config, dataset
 

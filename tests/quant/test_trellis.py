@@ -12,7 +12,7 @@ from quant.rounding import limits, nearest
 from quant.trellis import CAME_FROM, NEXT, PARITY, SEGMENT, States, halves, search
 
 
-def test_every_state_has_two_ways_in_and_they_are_those_of_the_table() -> None:
+def test_every_state_has_the_two_ways_in_of_the_table() -> None:
     for state, parity in itertools.product(range(8), (0, 1)):
         after = NEXT[state, parity]
         assert (state, parity) in zip(CAME_FROM[after], PARITY[after], strict=True)
@@ -29,17 +29,17 @@ def test_no_other_integers_come_closer(wanted: list[float], largest: int) -> Non
     assert np.square(halves(found) - column).sum() == pytest.approx(best, abs=1e-4)
 
 
-def test_columns_and_segments_do_not_mind_each_other() -> None:
+def test_columns_and_segments_are_independent() -> None:
     wanted = np.random.default_rng(0).normal(0, 6, (3 * SEGMENT + 5, 7)).astype(np.float32)
-    whole = search(wanted, 127)
+    at_once = search(wanted, 127)
     for column in range(7):
-        assert np.array_equal(search(wanted[:, column : column + 1], 127), whole[:, column : column + 1])
+        assert np.array_equal(search(wanted[:, column : column + 1], 127), at_once[:, column : column + 1])
     for first in range(0, len(wanted), SEGMENT):
         part = slice(first, first + SEGMENT)
-        assert np.array_equal(search(wanted[part], 127), whole[part])
+        assert np.array_equal(search(wanted[part], 127), at_once[part])
 
 
-def test_states_go_on_row_by_row_as_they_do_at_once() -> None:
+def test_states_row_by_row_are_those_of_all_rows_at_once() -> None:
     integers = np.random.default_rng(1).integers(-128, 128, (2 * SEGMENT, 9)).astype(np.int8)
     states = States(9)
     for integer, value in zip(integers, halves(integers), strict=True):

@@ -58,13 +58,14 @@ def build(cls: type[T], layers: Sequence[Layer]) -> T:
         _check_keys(cls, layer.values, "", layer.source)
         _merge(merged, layer.values)
     try:  # the JSON road is pydantic's strict one that still takes a mapping for a dataclass and 1 for a float
-        return _adapter(cls).validate_json(json.dumps(merged), strict=True)
+        built: T = _adapter(cls).validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
         raise BadInput(_explain(cls, layers, error)) from None
+    return built
 
 
 @cache  # making one takes milliseconds
-def _adapter(cls: type[T]) -> TypeAdapter[T]:
+def _adapter(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 

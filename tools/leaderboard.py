@@ -1,57 +1,241 @@
-"""The leaderboard: a folder of records -> README.md and index.html in it.
+"""The leaderboard: a folder of records -> README.md (tables) and index.html (the same rows, with a chart) in it.
 
     python -m tools.leaderboard                   (records/)
     python -m tools.leaderboard runs/demo/records
 
-It reads what tools.record and tools.verify wrote and checks nothing itself: a badge is the last verdict kept in
-verdicts.json, and falls where the folder has changed since. A record that cannot be read is listed with its reason.
-The same records give the same bytes. index.html needs no server and asks nothing of any network.
+It shows what tools.record and tools.verify wrote and checks no score itself. The same records give the same bytes.
+Text from a record never becomes markup, and index.html needs no server and loads nothing.
 """
 
 import argparse
+import html
+import math
+import re
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from string import Template
+from urllib.parse import quote
 
 from base.cli import Answer, OneLineParser, command, run
+from base.errors import BadInput
 from base.files import atomic_file
-from tools.board.markdown import markdown
-from tools.board.page import page
-from tools.board.ranking import Row, groups
-from tools.board.reading import read_board
-from tools.board.words import bits, corpus, name, spread
+from tools.record.page import table
+from tools.record.ranking import Group, Ranked, rank_all
+from tools.record.rows import CHANGED, NOT_VERIFIED, Row, Unread, printable, read_rows
+from tools.record.schema import Track, load_tracks
+
+README, PAGE, TEMPLATE = "README.md", "index.html", Path(__file__).with_suffix(".html")
+COLUMNS = ("#", "Record", "Author", "Date", "Verdict", "Bits per byte", "Seeds", "Bytes (code + artifact)",
+           "Training", "Scoring", "Parameters")  # fmt: skip
+RECORD, VERDICT, NUMBERS = 1, 4, 5  # columns: the one with a link, the one with a badge, the first of numbers
+LEFT, RIGHT, TOP, BOTTOM = 80, 680, 30, 300  # of the chart's area
+UNREAD = ("Folder", "Why it is not ranked")
+TIERS = {"fast": "files and numbers", "sample": "a sample scored again", "whole": "the complete score"}
+MEANINGS = {
+    "valid": "every check that was made holds",
+    "flagged": "every number holds; whether a policy allows it is for people to judge",
+    "unverified": "something that a check needs is missing",
+    "invalid": "a counter-example was found; the row has no place",
+    CHANGED: "the folder is no longer the one that was verified",
+    NOT_VERIFIED: "tools.verify has not been run on it",
+}
+HEAD = f"""# Records
+
+Made by `python -m tools.leaderboard` from the folders here; do not edit. [{PAGE}]({PAGE}) has the same rows and a
+chart. Scores are bits per byte of the validation text, lower is better; scores on different corpora are listed apart.
+A verdict is that of `python -m tools.verify`."""
+
+
+def describe_rules(track: Track) -> str:
+    limits = [f"{track.cap_bytes:,} bytes of code and artifact"]
+    if track.train_seconds:
+        packing = ", packing included" if track.calibration == "inside" else ""
+        limits.append(f"{track.train_seconds:g} s of training{packing}")
+    if track.eval_seconds:
+        limits.append(f"{track.eval_seconds:g} s of scoring")
+    return "; ".join([*limits, f"hardware: {track.hardware}", f"seeds: {track.seeds} or more"]) + "."
+
+
+def describe_verdict(row: Row) -> str:
+    if row.kept is None:
+        return row.verdict
+    change = f"; was {row.kept.verdict}: {row.change}" if row.change else ""
+    return f"{row.verdict} ({TIERS[row.kept.tier]}, {printable(row.kept.date, 10)}{printable(change, 140)})"
+
+
+def cells(ranked: Ranked) -> list[str]:
+    """In the order of COLUMNS, not escaped."""
+    claim = ranked.row.claim
+    results = claim.seed_results.values()
+    spread = "" if claim.val_bpb_std is None else f" ± {claim.val_bpb_std:.4f}"
+    return [
+        "–" if ranked.place is None else str(ranked.place),
+        printable(claim.name, 80) or "(no name)",
+        printable(claim.author, 60),
+        claim.date,
+        describe_verdict(ranked.row),
+        f"{claim.val_bpb:.4f}{spread}",
+        str(len(claim.seeds)),
+        f"{claim.bytes_total:,} ({claim.bytes_code:,} + {claim.bytes_model:,})",
+        f"{max(result.train_seconds for result in results):,.1f} s",
+        f"{max(result.eval_seconds for result in results):,.1f} s",
+        f"{claim.params:,}",
+    ]
+
+
+def render_rows(group: Group, escape: Callable[[str], str], link: str) -> tuple[list[list[str]], list[str]]:
+    """The table's rows and the steps in one markup; a record's name is a link to its folder."""
+    rows = []
+    steps = []
+    for ranked in group.rows:
+        row = [escape(cell) for cell in cells(ranked)]
+        row[RECORD] = link.format(row[RECORD], f"./{quote(ranked.row.record)}/")
+        rows.append(row)
+        steps.append(f"{row[RECORD]}: {escape(ranked.step)}")
+    return rows, steps
+
+
+# -- README.md ------------------------------------------------------------------------------------------------------
+
+SPECIAL = {ord(c): f"\\{c}" for c in "\\`*_[]|~#!"} | {ord(c): f"&#{ord(c)};" for c in "&<>$"}
+ADDRESS = re.compile("(?i)@|:(?=//)|www(?=[.])")  # where Markdown begins to see one; no comment is part of it
+
+
+def markdown(text: str) -> str:
+    """Text that Markdown shows as it is: no link, no mention, no table cell, no HTML."""
+    return ADDRESS.sub(r"\g<0><!-- -->", text.translate(SPECIAL))
+
+
+def render_readme(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
+    parts = [HEAD] if groups else [HEAD, "There is no record yet."]
+    for group in groups:
+        rows, steps = render_rows(group, markdown, "[{0}]({1})")
+        parts.append(f"## {group.track.title}: {markdown(group.corpus)}\n\n{describe_rules(group.track)}")
+        parts.append(table(COLUMNS, rows, NUMBERS))
+        parts.append("Each record against the best before it:\n\n* " + "\n* ".join(steps))
+    if unread:
+        found = [(markdown(each.record), markdown(each.reason)) for each in unread]
+        parts.append(f"## Not ranked\n\n{table(UNREAD, found, 2)}")
+    meanings = [f"* {verdict}: {meaning}" for verdict, meaning in MEANINGS.items()]
+    parts.append("## What a verdict means\n\n" + "\n".join(meanings))
+    return "\n\n".join(parts) + "\n"
+
+
+# -- index.html -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Axis:
+    low: float
+    high: float
+    start: float  # where `low` is drawn
+    end: float
+
+    def at(self, value: float) -> float:
+        return round(self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low), 1)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """About five round numbers: where they are drawn, and as text."""
+        rough = (self.high - self.low) / 5
+        power = math.floor(math.log10(rough))
+        step = next(factor * 10.0**power for factor in (1, 2, 5, 10) if factor * 10.0**power >= rough)
+        values = [i * step for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+        return [(self.at(value), f"{value:,.{max(0, -power)}f}") for value in values]
+
+
+def draw_chart(group: Group) -> str:
+    """Bits per byte against bytes: a numbered point per place, and the Pareto front as a line."""
+    points = [(each.row.claim.bytes_total, each.row.claim.val_bpb) for each in group.rows if each.place is not None]
+    if not points:
+        return ""
+    scores = [bpb for _, bpb in points]
+    cap = group.track.cap_bytes
+    low = min(0.98 * cap, *(size for size, _ in points))
+    across = Axis(low - 0.1 * (cap - low), cap, LEFT, RIGHT)
+    room = 0.1 * (max(scores) - min(scores)) + 0.005 * max(scores)
+    up = Axis(min(scores) - room, max(scores) + room, BOTTOM, TOP)
+    drawn = []
+    for y, text in up.ticks():
+        drawn.append(
+            f'<path class="grid" d="M{LEFT} {y}H{RIGHT}"/><text class="up" x="{LEFT - 8}" y="{y + 4}">{text}</text>'
+        )
+    for x, text in across.ticks():
+        drawn.append(f'<path class="grid" d="M{x} {BOTTOM}v6"/><text x="{x}" y="{BOTTOM + 22}">{text}</text>')
+    front = [p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points)]
+    corners = "".join(f"H{across.at(size)}V{up.at(bpb)}" for size, bpb in sorted(front))
+    drawn.append(f'<path class="front" d="M{across.at(min(front)[0])} {TOP}{corners}H{RIGHT}"/>')
+    for number, (size, bpb) in reversed([*enumerate(points, 1)]):  # the best comes last, on top
+        x, y = across.at(size), up.at(bpb)
+        drawn.append(f'<circle cx="{x}" cy="{y}" r="11"/><text class="place" x="{x}" y="{y + 4}">{number}</text>')
+    drawn.append(f'<text x="{LEFT}" y="{TOP - 10}">bits per byte</text>')
+    drawn.append(f'<text x="{RIGHT}" y="{BOTTOM + 44}" class="up">bytes, up to the cap of {cap:,}</text>')
+    lines = "\n".join(drawn)
+    return f'<svg viewBox="0 0 720 360" role="img" aria-label="Bits per byte against bytes">\n{lines}\n</svg>\n'
+
+
+def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"<tr><th>{'</th><th>'.join(head)}</th></tr>"]
+    lines += [f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows]
+    return "<div><table>\n" + "\n".join(lines) + "\n</table></div>\n"
+
+
+def html_list(items: Sequence[str]) -> str:
+    return "<ul>\n" + "\n".join(f"<li>{item}</li>" for item in items) + "\n</ul>\n"
+
+
+def render_page(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
+    text = "" if groups else "<p>There is no record yet.</p>\n"
+    for group in groups:
+        rows, steps = render_rows(group, html.escape, '<a href="{1}">{0}</a>')
+        for row, ranked in zip(rows, group.rows, strict=True):
+            row[VERDICT] = f'<span class="{ranked.row.verdict.split()[0]}">{row[VERDICT]}</span>'
+        text += f"<h2>{group.track.title}: {html.escape(group.corpus)}</h2>\n<p>{describe_rules(group.track)}</p>\n"
+        text += html_table(COLUMNS, rows) + draw_chart(group)
+        text += "<p>Each record against the best before it:</p>\n" + html_list(steps)
+    if unread:
+        found = [(html.escape(each.record), html.escape(each.reason)) for each in unread]
+        text += "<h2>Not ranked</h2>\n" + html_table(UNREAD, found)
+    meanings = html_list([f"{verdict}: {meaning}" for verdict, meaning in MEANINGS.items()])
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(groups=text, meanings=meanings)
+
+
+# -- command --------------------------------------------------------------------------------------------------------
 
 
 def act(args: argparse.Namespace) -> Answer:
-    root = Path(args.records)
-    board = read_board(root)
-    found = groups(board)
-    readme, html = root / "README.md", root / "index.html"
-    atomic_file(readme, markdown(board, found).encode("utf-8"))
-    atomic_file(html, page(board, found).encode("utf-8"))
+    root = Path(args.records).resolve()
+    if not root.is_dir():
+        raise BadInput(f"{args.records}: no such folder; name the one that holds TRACK/FOLDER")
+    tracks = load_tracks()
+    rows, unread = read_rows(root, tracks)
+    groups = rank_all(rows, tracks)
+    atomic_file(root / README, render_readme(groups, unread).encode("utf-8"))
+    atomic_file(root / PAGE, render_page(groups, unread).encode("utf-8"))
     return {
-        "readme": str(readme),
-        "page": str(html),
-        "page_bytes": html.stat().st_size,
+        "readme": str(root / README),
+        "page": str(root / PAGE),
         "groups": [
-            {"track": group.track.name, "corpus": corpus(group), "rows": [_said(row) for row in group.rows]}
-            for group in found
+            {"track": group.track.name, "corpus": group.corpus, "rows": [row_answer(ranked) for ranked in group.rows]}
+            for group in groups
         ],
-        "unread": [each._asdict() for each in board.broken],
+        "unread": [asdict(each) for each in unread],
     }
 
 
-def _said(row: Row) -> Answer:
-    record = row.record
+def row_answer(ranked: Ranked) -> Answer:
+    claim = ranked.row.claim
     return {
-        "place": row.place,
-        "record": record.place,
-        "name": name(record),
-        "score": f"{bits(record.bpb)} {spread(record)}".strip(),
-        "val_bpb": record.bpb,
-        "bytes_total": record.submission.bytes_total,
-        "verdict": record.badge.state,
-        "step": row.step,
-        "proved": row.proved,
+        "place": ranked.place,
+        "record": ranked.row.record,
+        "name": printable(claim.name, 80),
+        "val_bpb": claim.val_bpb,
+        "val_bpb_std": claim.val_bpb_std,
+        "bytes_total": claim.bytes_total,
+        "verdict": ranked.row.verdict,
+        "step": ranked.step,
+        "proved": ranked.proved,
     }
 
 
@@ -60,11 +244,11 @@ def show(answer: Answer) -> str:
     for group in answer["groups"]:
         lines.append(f"{group['track']}, {group['corpus']}")
         for row in group["rows"]:
-            rank = "–" if row["place"] is None else row["place"]
-            lines.append(f"  {rank!s:>3}  {row['score']:<17} {row['bytes_total']:>12,} bytes  {row['name']}")
-            lines.append(f"       {row['verdict']}. {row['step']}")
-    lines += [f"could not be read: {each['place']}: {each['reason']}" for each in answer["unread"]]
-    return "\n".join([*lines, answer["readme"], f"{answer['page']} ({answer['page_bytes']:,} bytes)"])
+            score = f"{row['val_bpb']:.4f} bits per byte  {row['bytes_total']:>12,} bytes"
+            lines.append(f"  {row['place'] or '–':>3}  {score}  {row['name']} ({row['verdict']})")
+            lines.append(f"       {row['step']}")
+    lines += [f"not ranked: {each['record']}: {each['reason']}" for each in answer["unread"]]
+    return "\n".join([*lines, answer["readme"], answer["page"]])
 
 
 def parser() -> OneLineParser:

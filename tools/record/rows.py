@@ -1,28 +1,146 @@
-"""The rows of a records folder: the claims that are there, as the leaderboard lists them and as rivals to beat."""
+"""The rows of a records folder: the claims that are there, as the leaderboard lists them and as rivals to beat.
 
+    rows, unread = read_rows(Path("records"), load_tracks())
+
+A stranger's folder is read within bounds and no link is followed; one that cannot be read is in `unread`, with its
+reason. Whether a claim is true is not checked here: a row carries the verdict that tools.verify kept.
+"""
+
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from base.config import Layer, build
 from base.errors import BadInput
-from base.files import read_json_object, read_plain
-from tools.record.schema import SUBMISSION, Submission
+from base.files import is_inside, read_json_object, read_plain
+from tools.record.schema import MANIFEST, SUBMISSION, Submission, Tracks
+from tools.verify.files import check_manifest
+from tools.verify.folder import Folder
+from tools.verify.verdict import Tier, Verdict
 
 VERDICTS = "verdicts.json"  # the newest verdict of each record, by TRACK/FOLDER
+NOT_VERIFIED, CHANGED = "not verified", "changed since verified"
 JSON_BYTES = 4 << 20
+LEAST_BPB, MOST_BPB = 1e-6, 1e3  # what an axis can hold and no model exceeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptVerdict:
+    """An entry of verdicts.json, as `tools.verify --keep` writes it."""
+
+    verdict: Verdict
+    tier: Tier
+    date: str
+    record_sha256: str  # of the manifest that was verified
+    findings: tuple[dict[str, Any], ...]
+    measured: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    record: str  # TRACK/FOLDER
+    claim: Submission
+    kept: KeptVerdict | None
+    change: str  # since it was verified; "": none
+
+    @property
+    def verdict(self) -> str:
+        """The kept one, as long as the folder is the one that was verified."""
+        if self.kept is None:
+            return NOT_VERIFIED
+        return CHANGED if self.change else self.kept.verdict
+
+
+@dataclass(frozen=True)
+class Unread:
+    record: str
+    reason: str
+
+
+def read_rows(records: Path, tracks: Tracks) -> tuple[list[Row], list[Unread]]:
+    """Every folder of every track, in the order of their names."""
+    rows: list[Row] = []
+    unread: list[Unread] = []
+    try:
+        verdicts = read_verdicts(records)
+    except BadInput as bad:
+        verdicts = {}
+        unread.append(Unread(VERDICTS, printable(f"no record counts as verified: {bad}", 300)))
+    for folder in sorted(records.glob("*/*")):
+        record = f"{folder.parent.name}/{folder.name}"
+        if not folder.is_dir() or folder.name.startswith("."):
+            continue
+        try:
+            claim = read_record(folder, tracks)
+            kept = verdicts.get(record)
+            rows.append(Row(record, claim, kept, find_change(folder, kept) if kept else ""))
+        except (BadInput, OSError) as trouble:
+            unread.append(Unread(printable(record, 200), printable(str(trouble), 300)))
+    return rows, unread
+
+
+def read_record(folder: Path, tracks: Tracks) -> Submission:
+    track = tracks.named(folder.parent.name)
+    if folder.is_symlink() or folder.parent.is_symlink():
+        raise BadInput("it is in a link, which is not followed")
+    if not is_inside(folder.name):
+        raise BadInput("its name has characters that cannot be printed")
+    claim = read_submission(folder)
+    if claim.track != track.name:
+        raise BadInput(f"{SUBMISSION}: track is {claim.track:.60}, but the folder is in {track.name}")
+    return claim
+
+
+def printable(text: str, most: int) -> str:
+    """One line of a stranger's text: no control, direction or half characters, cut where it is too long."""
+    line = "".join(c for c in " ".join(text.split()) if c.isprintable())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def find_change(path: Path, kept: KeptVerdict) -> str:
+    """How a folder differs from the one that was verified; "" if it does not."""
+    folder = Folder(path)
+    try:
+        if folder.sha256(MANIFEST) != kept.record_sha256:
+            return f"{MANIFEST} is not the one that was verified"
+        return next((finding.message for finding in check_manifest(folder) if finding.level == "invalid"), "")
+    except BadInput as bad:
+        return str(bad)
 
 
 def read_submission(folder: Path) -> Submission:
     text = read_plain(folder / SUBMISSION, JSON_BYTES).decode("utf-8", errors="replace")
-    submission: Submission = build(Submission, [Layer(SUBMISSION, read_json_object(text, SUBMISSION))])
+    values = read_json_object(text, SUBMISSION)
+    if (schema := values.get("schema")) != Submission.schema:
+        raise BadInput(f"{SUBMISSION}: schema is {schema!r:.60}, not {Submission.schema}")
+    submission: Submission = build(Submission, [Layer(SUBMISSION, values)])
+    _require_consistent(submission)
     return submission
 
 
-def read_verdicts(records: Path) -> dict[str, Any]:
+def _require_consistent(claim: Submission) -> None:
+    """What a ranking relies on and the types do not hold."""
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", claim.date):
+        raise BadInput(f"{SUBMISSION}: date is {claim.date!r:.40}, not YYYY-MM-DD")
+    if sorted(map(str, claim.seeds)) != sorted(claim.seed_results):
+        raise BadInput(f"{SUBMISSION}: seeds and seed_results do not name the same seeds")
+    for bpb in (claim.val_bpb, *(result.val_bpb for result in claim.seed_results.values())):
+        if not LEAST_BPB <= bpb <= MOST_BPB:
+            raise BadInput(f"{SUBMISSION}: val_bpb is {bpb:g}, not between {LEAST_BPB:g} and {MOST_BPB:g}")
+    if claim.val_bpb_std is not None and not 0 <= claim.val_bpb_std <= MOST_BPB:
+        raise BadInput(f"{SUBMISSION}: val_bpb_std is {claim.val_bpb_std:g}, not between 0 and {MOST_BPB:g}")
+
+
+def read_verdicts(records: Path) -> dict[str, KeptVerdict]:
     if not (records / VERDICTS).exists():
         return {}
     text = read_plain(records / VERDICTS, JSON_BYTES).decode("utf-8", errors="replace")
-    return read_json_object(text, VERDICTS)
+    entries = read_json_object(text, VERDICTS)
+    for record, entry in entries.items():
+        if not isinstance(entry, dict):
+            raise BadInput(f"{VERDICTS}: {record:.100} is {entry!r:.40}, not an object")
+    return {record: build(KeptVerdict, [Layer(f"{VERDICTS}: {record}", entry)]) for record, entry in entries.items()}
 
 
 def best_rival(claim: Submission, records: Path, own: Path) -> Submission | None:
@@ -33,8 +151,8 @@ def best_rival(claim: Submission, records: Path, own: Path) -> Submission | None
         verdicts = {}
     rivals = []
     for folder in sorted((records / claim.track).glob("*")):
-        verdict = verdicts.get(f"{claim.track}/{folder.name}")
-        is_invalid = isinstance(verdict, dict) and verdict.get("verdict") == "invalid"
+        kept = verdicts.get(f"{claim.track}/{folder.name}")
+        is_invalid = kept is not None and kept.verdict == "invalid"
         if not folder.is_dir() or folder.resolve() == own or is_invalid:
             continue
         try:

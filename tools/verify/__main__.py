@@ -26,12 +26,12 @@ from typing import Any
 from base.cli import OneLineParser, command, run
 from base.errors import BadInput, CheckFailed
 from base.files import write_json
-from tools.record.rows import VERDICTS, read_verdicts
+from tools.record.rows import VERDICTS, KeptVerdict, read_verdicts
 from tools.record.schema import MANIFEST, SUBMISSION, TRACKS
 from tools.verify.contest import contest_findings, is_contest
 from tools.verify.folder import Folder
 from tools.verify.rules import Options, first_tier
-from tools.verify.verdict import LEVELS, Finding, Verdict, verdict
+from tools.verify.verdict import LEVELS, Finding, Tier, Verdict, verdict
 
 PLACES = ("records", "runs/*/records")
 MEASURE = "tools.verify.measure"  # imported where needed: it brings torch
@@ -41,7 +41,7 @@ MEASURE = "tools.verify.measure"  # imported where needed: it brings torch
 class Verified:
     verdict: Verdict
     findings: list[dict[str, Any]]
-    tier: str
+    tier: Tier
     folder: str
     record_sha256: str
     measured: dict[str, Any]
@@ -71,9 +71,9 @@ def act(args: argparse.Namespace) -> Verified:
     return answer
 
 
-def check(folder: Folder, options: Options, fast: bool) -> tuple[list[Finding], str]:
+def check(folder: Folder, options: Options, fast: bool) -> tuple[list[Finding], Tier]:
     """The findings, and the tier that was reached: a counter-example of the first needs no measuring."""
-    full_tier = "sample" if options.sample else "whole"
+    full_tier: Tier = "sample" if options.sample else "whole"
     if is_contest(folder):
         findings = list(contest_findings(folder, fast, options.data))
         return findings, "whole" if any(finding.rule == "score.measured" for finding in findings) else "fast"
@@ -124,16 +124,17 @@ def collect_measured(findings: Sequence[Finding]) -> dict[str, Any]:
 def keep(answer: Verified, records: Path) -> None:
     """The newest verdict of each record, by its place; the leaderboard's badges come from it."""
     folder = Path(answer.folder)
-    entry = {
-        "verdict": answer.verdict,
-        "tier": answer.tier,
-        "record_sha256": answer.record_sha256,
-        "findings": answer.findings,
-        "measured": answer.measured,
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-    kept = read_verdicts(records) | {f"{folder.parent.name}/{folder.name}": json.loads(json.dumps(entry, default=str))}
-    write_json(records / VERDICTS, dict(sorted(kept.items())))
+    new = KeptVerdict(
+        verdict=answer.verdict,
+        tier=answer.tier,
+        date=datetime.now(UTC).date().isoformat(),
+        record_sha256=answer.record_sha256,
+        findings=tuple(answer.findings),
+        measured=answer.measured,
+    )
+    kept = read_verdicts(records) | {f"{folder.parent.name}/{folder.name}": new}
+    entries = {record: asdict(entry) for record, entry in sorted(kept.items())}
+    write_json(records / VERDICTS, json.loads(json.dumps(entries, default=str)))
 
 
 def show(answer: Verified) -> str:

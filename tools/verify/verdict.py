@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 Level = Literal["invalid", "unverified", "flag", "note"]
 Verdict = Literal["valid", "flagged", "unverified", "invalid"]
+Tier = Literal["fast", "sample", "whole"]  # how far it was checked: files alone, a sample of blocks, the complete score
 LEVELS: tuple[Level, ...] = ("invalid", "unverified", "flag", "note")  # from worst to harmless
 
 

@@ -1,0 +1,92 @@
+"""Rows -> groups in order: places, and whether each record is a proved step beyond the best before it. Pure.
+
+    groups = rank_all(rows, tracks)
+
+Scores on different corpora never share a ranking: a group is one track and one hash of the validation side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from eval.stats import Rule, lead, nats_per_bpb, seeds
+from tools.record.rows import Row, printable
+from tools.record.schema import Submission, Track, Tracks
+
+
+@dataclass(frozen=True)
+class Ranked:
+    row: Row
+    place: int | None  # 1 is the best; None: no place
+    step: str  # against the best before it, or why it has no place
+    proved: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    track: Track
+    corpus: str  # its name and the beginning of its hash
+    rows: list[Ranked]
+
+
+def rank_all(rows: Sequence[Row], tracks: Tracks) -> list[Group]:
+    """In the order of the tracks; within one by the name of the corpus."""
+    groups = []
+    for track in map(tracks.named, tracks.tracks):
+        own = [row for row in rows if row.claim.track == track.name]
+        hashes = sorted({row.claim.data.val_sha256 for row in own})
+        found = [rank([row for row in own if row.claim.data.val_sha256 == sha256], track) for sha256 in hashes]
+        groups += sorted(found, key=lambda group: group.corpus)
+    return groups
+
+
+def rank(rows: Sequence[Row], track: Track) -> Group:
+    """One track and one corpus: compared in the order of dates, listed best first, rows without a place last."""
+    best: Submission | None = None
+    placed, unplaced = [], []
+    for row in sorted(rows, key=lambda row: (row.claim.date, row.record)):
+        if why := why_unplaced(row, track):
+            unplaced.append(Ranked(row, None, f"No place: {why}.", False))
+            continue
+        placed.append(Ranked(row, None, *compare(row.claim, best, track)))
+        if best is None or row.claim.val_bpb < best.val_bpb:
+            best = row.claim
+    for ranked in (placed, unplaced):
+        ranked.sort(key=lambda each: each.row.claim.val_bpb)  # of equals the earlier comes first
+    ordered = [replace(each, place=place) for place, each in enumerate(placed, 1)] + unplaced
+    data = ordered[0].row.claim.data
+    return Group(track, f"{printable(data.name, 60)} ({printable(data.val_sha256, 64)[:12]})", ordered)
+
+
+def why_unplaced(row: Row, track: Track) -> str:
+    """Why a row has no place; "": it has one. An invalid record that was changed has to be verified again first."""
+    claim = row.claim
+    if row.kept is not None and row.kept.verdict == "invalid":
+        return "its newest verdict is invalid"
+    if claim.bytes_total > track.cap_bytes:
+        return f"{claim.bytes_total:,} bytes are over the cap of {track.cap_bytes:,}"
+    if len(claim.seeds) < track.seeds:
+        return f"it has {len(claim.seeds)} of the {track.seeds} seeds that the track needs"
+    return ""
+
+
+def compare(ours: Submission, best: Submission | None, track: Track) -> tuple[str, bool]:
+    """The step in words, and whether the track's written rule counts it as proved."""
+    if best is None:
+        return "First: there is no earlier record on this corpus.", False
+    rival = f"{printable(best.name, 80)} ({best.val_bpb:.4f})"
+    if ours.val_bpb >= best.val_bpb:
+        return f"No step: {rival} is earlier and not worse.", False
+    margin = track.margin_nats / nats_per_bpb(ours.evaluation.val_tokens, ours.evaluation.val_bytes)
+    own, theirs = (seeds([result.val_bpb for result in claim.seed_results.values()]) for claim in (ours, best))
+    found = lead(own, theirs, Rule("written", margin, track.p))
+    ahead = f"{best.val_bpb - ours.val_bpb:.4f} bits per byte ahead of {rival}"
+    if found.reason:
+        return f"Not proved: {ahead}, but {found.reason}.", False
+    test = (
+        f"{ahead}; p = {found.p:.2g} for a lead of more than {track.margin_nats:g} nats per token ({margin:.4f} bits "
+        f"per byte), and the track needs p < {track.p:g} (seeds: {own.n} against {theirs.n})"
+    )
+    if found.holds:
+        return f"Proved: {test}.", True
+    needed = "no number up to 1,000" if found.seeds_needed is None else f"{found.seeds_needed} more"
+    return f"Not proved: {test}. Seeds like these that would prove it: {needed}.", False

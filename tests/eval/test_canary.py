@@ -18,9 +18,9 @@ from eval.probes.canary import (
     total_bits,
 )
 from eval.scorer import Scorer
+from tests.contract.test_cheaters import CHEATERS
 from tests.eval import cheaters
 from tests.eval.cheaters import World
-from tests.eval.test_cheaters import CHEATERS
 
 RUNS = 200
 LEAKS = [cheater for cheater, probes in CHEATERS.items() if "coins" in probes]

@@ -16,8 +16,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Hashable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -64,9 +63,13 @@ def build(cls: type[T], layers: Sequence[Layer]) -> T:
     return built
 
 
-@cache  # making one takes milliseconds
-def _adapter(cls: Hashable) -> TypeAdapter[Any]:
-    return TypeAdapter(cls)
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # making one takes milliseconds
+
+
+def _adapter(cls: Any) -> TypeAdapter[Any]:
+    if cls not in _ADAPTERS:
+        _ADAPTERS[cls] = TypeAdapter(cls)
+    return _ADAPTERS[cls]
 
 
 def to_dict(config: Any) -> dict[str, Any]:

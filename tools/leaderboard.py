@@ -31,6 +31,7 @@ COLUMNS = ("#", "Record", "Author", "Date", "Verdict", "Bits per byte", "Seeds",
            "Training", "Scoring", "Parameters")  # fmt: skip
 RECORD, VERDICT, NUMBERS = 1, 4, 5  # columns: the one with a link, the one with a badge, the first of numbers
 LEFT, RIGHT, TOP, BOTTOM = 80, 680, 30, 300  # of the chart's area
+NO_RECORD = "There is no ranked record yet."
 UNREAD = ("Folder", "Why it is not ranked")
 TIERS = {"fast": "files and numbers", "sample": "a sample scored again", "whole": "the complete score"}
 MEANINGS = {
@@ -109,7 +110,7 @@ def markdown(text: str) -> str:
 
 
 def render_readme(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
-    parts = [HEAD] if groups else [HEAD, "There is no record yet."]
+    parts = [HEAD] if groups else [HEAD, NO_RECORD]
     for group in groups:
         rows, steps = render_rows(group, markdown, "[{0}]({1})")
         parts.append(f"## {group.track.title}: {markdown(group.corpus)}\n\n{describe_rules(group.track)}")
@@ -156,21 +157,21 @@ def draw_chart(group: Group) -> str:
     across = Axis(low - 0.1 * (cap - low), cap, LEFT, RIGHT)
     room = 0.1 * (max(scores) - min(scores)) + 0.005 * max(scores)
     up = Axis(min(scores) - room, max(scores) + room, BOTTOM, TOP)
-    drawn = []
+    drawn = [
+        f'<text x="{LEFT}" y="{TOP - 12}">bits per byte</text>',
+        f'<text class="up" x="{RIGHT}" y="{BOTTOM + 42}">bytes, up to the cap of {cap:,}</text>',
+    ]
     for y, text in up.ticks():
-        drawn.append(
-            f'<path class="grid" d="M{LEFT} {y}H{RIGHT}"/><text class="up" x="{LEFT - 8}" y="{y + 4}">{text}</text>'
-        )
+        drawn.append(f'<path class="grid" d="M{LEFT} {y}H{RIGHT}"/>')
+        drawn.append(f'<text class="up" x="{LEFT - 8}" y="{y}">{text}</text>')
     for x, text in across.ticks():
-        drawn.append(f'<path class="grid" d="M{x} {BOTTOM}v6"/><text x="{x}" y="{BOTTOM + 22}">{text}</text>')
+        drawn.append(f'<path class="grid" d="M{x} {BOTTOM}v6"/><text x="{x}" y="{BOTTOM + 18}">{text}</text>')
     front = [p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points)]
     corners = "".join(f"H{across.at(size)}V{up.at(bpb)}" for size, bpb in sorted(front))
     drawn.append(f'<path class="front" d="M{across.at(min(front)[0])} {TOP}{corners}H{RIGHT}"/>')
     for number, (size, bpb) in reversed([*enumerate(points, 1)]):  # the best comes last, on top
         x, y = across.at(size), up.at(bpb)
-        drawn.append(f'<circle cx="{x}" cy="{y}" r="11"/><text class="place" x="{x}" y="{y + 4}">{number}</text>')
-    drawn.append(f'<text x="{LEFT}" y="{TOP - 10}">bits per byte</text>')
-    drawn.append(f'<text x="{RIGHT}" y="{BOTTOM + 44}" class="up">bytes, up to the cap of {cap:,}</text>')
+        drawn.append(f'<circle cx="{x}" cy="{y}" r="11"/><text class="place" x="{x}" y="{y}">{number}</text>')
     lines = "\n".join(drawn)
     return f'<svg viewBox="0 0 720 360" role="img" aria-label="Bits per byte against bytes">\n{lines}\n</svg>\n'
 
@@ -186,7 +187,7 @@ def html_list(items: Sequence[str]) -> str:
 
 
 def render_page(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
-    text = "" if groups else "<p>There is no record yet.</p>\n"
+    text = "" if groups else f"<p>{NO_RECORD}</p>\n"
     for group in groups:
         rows, steps = render_rows(group, html.escape, '<a href="{1}">{0}</a>')
         for row, ranked in zip(rows, group.rows, strict=True):
@@ -197,8 +198,8 @@ def render_page(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
     if unread:
         found = [(html.escape(each.record), html.escape(each.reason)) for each in unread]
         text += "<h2>Not ranked</h2>\n" + html_table(UNREAD, found)
-    meanings = html_list([f"{verdict}: {meaning}" for verdict, meaning in MEANINGS.items()])
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(groups=text, meanings=meanings)
+    text += "<h2>What a verdict means</h2>\n" + html_list([f"{key}: {meaning}" for key, meaning in MEANINGS.items()])
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(body=text)
 
 
 # -- command --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """Rows -> groups in order: places, and whether each record is a proved step beyond the best before it. Pure.
 
-    groups = rank_all(rows, tracks)
-
 Scores on different corpora never share a ranking: a group is one track and one hash of the validation side.
 """
 

@@ -9,6 +9,7 @@ only the author's word: the second tier measures it.
 
 import ast
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -53,6 +54,8 @@ DERIVED = 1e-11  # relative: the same float sums on another machine
 RESCORED = 2e-6  # relative: the same artifact scored on another number of threads
 CLOCK_S = 0.002  # what two readings of one clock may differ by
 INSIDE_SLACK_S = 5.0  # by which calibration exceeded the budget in merged rows of the contest: for people to judge
+HASH = re.compile(r"\b[0-9a-f]{64}\b")
+HASH_ROW = re.compile(r"""['"]([\w/]+\.py)['"]: *['"]([0-9a-f]{64})['"]""")
 STALLED = 10  # times the average: a last step as slow as that is for people to judge
 
 
@@ -377,8 +380,9 @@ def check_sources(record: Record) -> Iterator[Finding]:
     except BadInput as bad:
         yield Finding("hash.sources", "invalid", f"{CODE}: {bad}")
         return
-    if inside is None:  # an earlier form: the hash has to be in its text at least
-        if expected not in unpacked_text(record.folder.read(CODE)):
+    if inside is None:  # an earlier form: its text has the sources' hash, or a table of each file's
+        text = unpacked_text(record.folder.read(CODE))
+        if expected not in (*HASH.findall(text), hash_of(dict(HASH_ROW.findall(text)))):
             message = f"{CODE} is not of the form that tools.bundle writes, and does not hold its sources' hash"
             yield Finding("hash.sources", "unverified", message, {"expected": expected})
         return

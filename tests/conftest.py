@@ -115,6 +115,14 @@ def dataset(jsonl: Path, tmp_path: Path) -> Dataset:
 
 
 @pytest.fixture
+def work(jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a dataset in data/ that fits tests.runs.small()."""
+    prep(jsonl, "--vocab", 400, "--val-fraction", 0.2, "--out", tmp_path / "data", "--workers", 1)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def rewrite_manifest() -> Callable[[Path, Callable[[dict[str, Any]], None]], None]:
     """Edit a dataset's manifest in place: rewrite(folder, lambda m: …)."""
 

@@ -57,7 +57,7 @@ ELSEWHERE = {
     "tools.record": "tests/tools/test_record.py",
     "run3b.sh": "tests/tools/test_plan_runs.py",
     "run7b.sh": "tests/tools/test_plan_runs.py",
-    "torchrun": "tests/engine/test_shard.py",
+    "torchrun": "tests/contract/test_ranks.py",
 }
 
 

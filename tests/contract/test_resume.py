@@ -1,0 +1,73 @@
+"""A run that was killed or stopped resumes bit for bit; one that left no checkpoint begins anew. Starts processes."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from base.config import to_yaml
+from engine.checkpoint import load_checkpoint
+from tests.runs import CPU, losses, small, train_command, weights
+from train_gpt import whole_run
+
+
+def start_and_wait(command: list[str], run: Path, rows: int) -> "subprocess.Popen[str]":
+    """The command, running, once its metrics have that many rows."""
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < rows:
+        assert running.poll() is None
+        time.sleep(0.005)
+    return running
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("average", "dropout"), [("ema", 0.1), ("swa", 0.0), ("off", 0.0)])
+def test_a_run_killed_with_signal_9_resumes_bit_for_bit(work: Path, average: str, dropout: float) -> None:
+    words = [f"average.kind={average}", "average.start=0.3", "average.every=0.1", "train.steps=120"]
+    words += [f"model.dropout={dropout}"]
+    command = train_command(*words, "--json")
+    through = json.loads(subprocess.run([*command, "--name", "through"], check=True, capture_output=True).stdout)
+    run = work / "runs" / "killed"
+    running = start_and_wait([*command, "--name", "killed"], run, 9)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    state = load_checkpoint(run)
+    assert state is not None
+    assert 0 < state["clock"]["step"] < 120
+    done = subprocess.run([*command, "--name", "killed"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert Path(answer["run"]) == run
+    assert answer["val_bpb"] == through["val_bpb"]
+    for name, weight in weights(run).items():
+        assert torch.equal(weight, weights(through["run"])[name]), name
+    assert losses(run) == losses(through["run"])
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_ends_with_130(work: Path) -> None:
+    run = work / "runs" / "r"
+    words = ("train.steps=100000", "train.checkpoint_s=1e9", "eval.during=0", "--name", "r")
+    running = start_and_wait(train_command(*words), run, 4)
+    running.terminate()
+    _, stderr = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "saved; the same command resumes from there" in stderr
+    state = load_checkpoint(run)
+    assert state is not None
+    assert state["clock"]["step"] == len(losses(run))
+
+
+def test_a_run_stopped_before_its_first_checkpoint_leaves_nothing_in_the_next_ones_files(work: Path) -> None:
+    config, folder = small("train.steps=2"), work / "runs" / "anew"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(to_yaml(config))
+    (folder / "train.log").write_text("of the one before\n")
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 9.0}\n')
+    assert whole_run(config, "anew", CPU).run == str(folder)
+    assert len(losses(folder)) == 2
+    assert "of the one before" not in (folder / "train.log").read_text()

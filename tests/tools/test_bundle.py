@@ -9,30 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import train_gpt
-from base.cli import run, show_pairs
+from base.cli import plain, run, show_pairs
 from base.config import load, to_yaml
 from base.errors import BadInput
 from base.files import file_sha256
 from base.packing import PACKED, pack, packed_file, read_sources, strip_source
 from base.source import code_bytes, hash_of, sources
-from engine.device import Device
+from run_config import RunConfig
 from tests.conftest import prep
-from tests.test_train import SMALL, TORCHRUN
+from tests.runs import CPU, SMALL, metrics
 from tools import bundle as command
 from tools.bundle import HEAD, TAIL, bundle, render, unbundle
-from train_gpt import RunConfig, whole_run
+from train_gpt import whole_run
 
 ROOT = Path(__file__).parents[2]
 PACKED_BYTES = 50_000
 QUICK = [
     *SMALL, "train.steps=5", "train.compile=off", "quant.method=rate", "quant.codec=best",
-    "quant.calibration_tokens=4096", "data.path=data",
+    "quant.calibration_tokens=4096",
 ]  # fmt: skip
 FORMS = ("packed", "readable")
 ALONE = ["-I"]
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +64,11 @@ def answer_of(place: Path, *words: str, launcher: list[str] = ALONE) -> dict[str
 @pytest.fixture(scope="module")
 def of_modules(folder: Path) -> dict[str, Any]:
     with contextlib.chdir(folder):
-        return whole_run(load(RunConfig, None, QUICK), "tiny", Device(torch.device("cpu")))
+        return plain(whole_run(load(RunConfig, None, QUICK), "tiny", CPU))
 
 
 def losses(answer: dict[str, Any]) -> list[tuple[float, float]]:
-    rows = map(json.loads, (Path(answer["run"]) / "metrics.jsonl").read_text().splitlines())
-    return [(row["loss"], row["grad_norm"]) for row in rows if "loss" in row]
+    return [(row["loss"], row["grad_norm"]) for row in metrics(answer["run"]) if "loss" in row]
 
 
 @pytest.mark.parametrize("form", ["packed", pytest.param("readable", marks=pytest.mark.slow)])
@@ -91,7 +90,8 @@ def test_the_single_file_scores_an_artifact_as_the_modules_do(folder: Path, of_m
     words = ["--score", of_modules["artifact"], "--data", "data"]
     with contextlib.chdir(folder):
         expected = train_gpt.act(train_gpt.parser().parse_args(words))
-    assert {**answer_of(folder / "packed", *words), "seconds": 0} == {**expected, "seconds": 0}
+    clock = {"seconds": 0, "tokens_per_second": 0}
+    assert {**answer_of(folder / "packed", *words), **clock} == {**plain(expected), **clock}
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def test_it_takes_overrides_and_other_configs(folder: Path) -> None:
 @pytest.mark.slow
 def test_it_compiles_and_runs_on_two_ranks(folder: Path) -> None:
     assert answer_of(folder / "packed", "train.compile=on", "--name", "compiled")["steps"] == 5
-    assert answer_of(folder / "packed", "train.shard=fsdp", "--name", "two", launcher=TORCHRUN[1:])["steps"] == 5
+    assert answer_of(folder / "packed", "train.shard=fsdp", "--name", "two", launcher=TORCHRUN)["steps"] == 5
 
 
 def made(path: Path, entry: str, readable: bool) -> Path:

@@ -17,7 +17,7 @@ $(STAMP): requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-# A finished demo makes room for the next; an unfinished one goes on where it stopped.
+# A finished demo makes room for the next; an unfinished one resumes where it stopped.
 demo: $(STAMP)
 	@if [ -e runs/demo/result.json ]; then rm -rf runs/demo; fi
 	$(BIN)/python -m data.prep stdlib --vocab 1024 --out data/datasets/stdlib

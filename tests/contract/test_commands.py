@@ -1,0 +1,118 @@
+"""The `--json` answers and exit codes that programs rely on: one chain of commands on tiny data, in this process.
+
+More keys are welcome; these are fixed.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from base.cli import run
+from tests.conftest import make_text
+from tests.runs import ROOT, SMALL
+
+CONFIG = str(ROOT / "configs" / "demo.yaml")
+PREP = "docs.jsonl --vocab 400 --val-fraction 0.2 --out data --workers 1"
+CHAIN = [  # module, words, the keys of its answer
+    ("data.prep", PREP.split(),
+     "path train_docs val_docs train_tokens val_tokens val_bytes vocab_size up_to_date seconds"),
+    ("train_gpt", [CONFIG, *SMALL, "--name", "tiny"],
+     "run params steps train_seconds val_bpb float_bpb artifact artifact_bytes code_bytes total_bytes"),
+    ("train_gpt", [CONFIG, *SMALL, "--dry-run"],
+     "params params_by_kind flops_per_token tokens_per_step memory_bytes"),
+    ("quant.pack", ["runs/tiny", "--bits", "mlp=5,attn=6"],
+     "artifact artifact_bytes code_bytes total_bytes cap_bytes bits bits_per_weight entropy_bits_per_weight kinds"),
+    ("eval.bpb", ["runs/tiny", "--stride", "16"],
+     "bpb nats_per_token tokens bytes contest_bytes coverage partial stride context artifact_sha256 data_sha256 "
+     "seconds tokens_per_second"),
+    ("eval.codec", ["compress", "runs/tiny", "docs.jsonl", "docs.glz"],
+     "in_bytes out_bytes bpb model_nats seconds"),
+    ("eval.codec", ["decompress", "runs/tiny", "docs.glz", "docs.back"], ""),
+    ("eval.probe", ["runs/tiny", "--tokens", "256", "--only", "repeat", "coverage"], "passed probes"),
+    ("tools.plan", [CONFIG, *SMALL, "--gpu", "h100"],
+     "params params_tied flops_per_token total_flops tokens memory_bytes fits fits_sharded max_batch hours cost_usd "
+     "shards epochs"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    place = tmp_path_factory.mktemp("chain")
+    (place / "docs.jsonl").write_text("".join(json.dumps({"text": make_text(seed)}) + "\n" for seed in range(80)))
+    with contextlib.chdir(place):
+        yield place
+
+
+def entry(name: str) -> Any:
+    """What `python -m name` runs: of a package, its __main__."""
+    module = import_module(name)
+    return import_module(f"{name}.__main__") if hasattr(module, "__path__") else module
+
+
+def command(module: str, *words: str) -> int:
+    program = entry(module)
+    return run(program.parser(), program.act, getattr(program, "show", str), words)
+
+
+def test_every_answer_has_its_fixed_keys_alone_on_stdout(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for module, words, keys in CHAIN:
+        assert command(module, *words, "--json") == 0, f"{module}: {capsys.readouterr().err[-1000:]}"
+        answer = json.loads(capsys.readouterr().out)
+        missing = set(keys.split()) - answer.keys()
+        assert not missing, f"{module}: {missing}"
+        for key in {"run", "artifact", "path"} & answer.keys():
+            assert Path(answer[key]).is_absolute(), f"{module}: {key}"
+    assert (place / "docs.back").read_bytes() == (place / "docs.jsonl").read_bytes()
+
+
+def test_a_verdict_has_its_fixed_keys_and_an_exit_code_that_follows_it(
+    record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(record), "--fast", "--records", str(record.parents[1]), "--json"]
+    assert command("tools.verify", *words) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["verdict"] == "valid"
+    assert all({"rule", "level", "message", "evidence"} <= finding.keys() for finding in answer["findings"])
+    empty = tmp_path / "record"
+    empty.mkdir()
+    assert command("tools.verify", str(empty), "--fast") == 1
+    assert command("tools.verify", str(tmp_path / "none"), "--fast") == 2
+
+
+WRONG = [  # module, words: each is bad input
+    ("data.prep", "nothing.jsonl --vocab 400 --out x"),
+    ("data.check", "nowhere"),
+    ("train_gpt", "no.yaml"),
+    ("train_gpt", f"{CONFIG} model.layerz=2"),
+    ("quant.pack", "nowhere --bits mlp=5"),
+    ("quant.inspect", "nowhere"),
+    ("eval.bpb", "nowhere --stride 64"),
+    ("eval.codec", "compress nowhere a b"),
+    ("eval.probe", "nowhere"),
+    ("eval.stats", "one"),
+    ("tools.bundle", "no.yaml -o x.py"),
+    ("tools.record", "nowhere --track track_cpu_10min_1mb --name x"),
+    ("tools.leaderboard", "nowhere"),
+    ("tools.plan", f"{CONFIG} --gpu abacus"),
+    ("tools.sweep", "no.yaml"),
+    ("tools.generate", "nowhere --prompt x"),
+    ("tools.export_llama", "nowhere --out x"),
+    ("tools.convert_rscalm", "checkpoint nowhere --out x"),
+]
+
+
+def test_bad_input_ends_every_command_with_2_and_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module, words in WRONG:
+        assert command(module, *words.split()) == 2, module
+        streams = capsys.readouterr()
+        assert streams.out == ""
+        assert len(streams.err.strip().splitlines()) == 1, f"{module}: {streams.err}"
+    assert list(tmp_path.iterdir()) == []

@@ -344,7 +344,7 @@ def test_a_checkpoint_of_another_shape_or_of_garbage_is_refused(work: Path) -> N
 
 
 def test_a_dry_run_needs_no_data_and_no_memory_even_for_seven_billion() -> None:
-    answer = dry_run(load(RunConfig, ROOT / "configs" / "d52.yaml"))
+    answer = dry_run(load(RunConfig, ROOT / "configs/seeds/d52.yaml"))
     assert answer["params"] == 7_347_372_032
     assert answer["memory_bytes"] > 80e9
     assert answer["rate_multiplier"]["1.0"] == 0.0

@@ -45,9 +45,9 @@ def refusal(*words: str, config: str = "demo") -> str:
 @pytest.mark.parametrize(
     ("config", "tied", "untied"),
     [
-        ("albor50m", 62.40e6, 79.18e6), ("albor125m", 163.60e6, 188.77e6), ("albor350m", 398.51e6, 432.06e6),
-        ("rscalm138m", 137.84e6, None), ("rscalm350m", 435.47e6, None), ("rscalm700m", 879.90e6, None),
-        ("micro26m", 25.83e6, None), ("golf465", 24_730_705, None),
+        ("seeds/albor50m", 62.40e6, 79.18e6), ("seeds/albor125m", 163.60e6, 188.77e6), ("seeds/albor350m", 398.51e6, 432.06e6),
+        ("seeds/rscalm138m", 137.84e6, None), ("seeds/rscalm350m", 435.47e6, None), ("seeds/rscalm700m", 879.90e6, None),
+        ("seeds/micro26m", 25.83e6, None), ("golf465", 24_730_705, None),
     ],
 )  # fmt: skip
 def test_parameters_match_the_audit_tied_and_untied(config: str, tied: float, untied: float | None) -> None:
@@ -60,9 +60,9 @@ def test_parameters_match_the_audit_tied_and_untied(config: str, tied: float, un
 @pytest.mark.parametrize(
     ("config", "params", "tokens", "flops", "total", "hours", "usd", "shards", "epochs"),
     [
-        ("d38", 3_015_835_648, 60.32e9, 1.941e10, 1.171e21, 82.2, 1973, 1158, 0.636),
-        ("d50", 6_563_430_400, 131.27e9, 4.205e10, 5.520e21, 387.6, 9303, 2520, 1.383),
-        ("d52", 7_347_372_032, 146.95e9, 4.703e10, 6.911e21, 485.3, 11_646, 2821, 1.548),
+        ("seeds/d38", 3_015_835_648, 60.32e9, 1.941e10, 1.171e21, 82.2, 1973, 1158, 0.636),
+        ("seeds/d50", 6_563_430_400, 131.27e9, 4.205e10, 5.520e21, 387.6, 9303, 2520, 1.383),
+        ("seeds/d52", 7_347_372_032, 146.95e9, 4.703e10, 6.911e21, 485.3, 11_646, 2821, 1.548),
     ],
 )
 def test_large_runs_cost_what_the_audit_found(
@@ -82,24 +82,27 @@ def test_large_runs_cost_what_the_audit_found(
 
 
 @pytest.mark.parametrize(
-    ("gpu", "d38", "d52"), [("mi300x", 62.2, 367), ("b200", 36.1, 213), ("1.5TB/8", 82.2, 485.3), ("h200", 82.2, 485.3)]
+    ("gpu", "hours_3b", "hours_7b"),
+    [("mi300x", 62.2, 367), ("b200", 36.1, 213), ("1.5TB/8", 82.2, 485.3), ("h200", 82.2, 485.3)],
 )
-def test_other_devices_take_the_audited_hours(gpu: str, d38: float, d52: float) -> None:
-    assert plan("d38", "--gpu", gpu, "--gpus", "8").hours == pytest.approx(d38, rel=2e-3)
-    assert plan("d52", "--gpu", gpu, "--gpus", "8").hours == pytest.approx(d52, rel=2e-3)
+def test_other_devices_take_the_audited_hours(gpu: str, hours_3b: float, hours_7b: float) -> None:
+    assert plan("seeds/d38", "--gpu", gpu, "--gpus", "8").hours == pytest.approx(hours_3b, rel=2e-3)
+    assert plan("seeds/d52", "--gpu", gpu, "--gpus", "8").hours == pytest.approx(hours_7b, rel=2e-3)
 
 
 def test_speed_causal_flops_and_batches_match_the_audit() -> None:
-    three = plan("d38", *ON_8_H100)
+    three = plan("seeds/d38", *ON_8_H100)
     assert three.tokens_per_second == pytest.approx(203.8e3, rel=1e-3)
-    assert plan("d52", *ON_8_H100).tokens_per_second == pytest.approx(84.1e3, rel=1e-3)
+    assert plan("seeds/d52", *ON_8_H100).tokens_per_second == pytest.approx(84.1e3, rel=1e-3)
     assert three.flops_per_token_causal == pytest.approx(1.827e10, rel=1e-3)
     assert three.epochs * three.shards_available / 1200 == pytest.approx(0.97, abs=0.006)
-    undivided = plan("d38", *ON_8_H100, "train.micro_tokens=0")
+    undivided = plan("seeds/d38", *ON_8_H100, "train.micro_tokens=0")
     assert (undivided.rows, undivided.micro_batches) == (48, 1)
 
 
-@pytest.mark.parametrize(("config", "gigabytes", "most"), [("d38", 531, 14), ("d50", 413, 5), ("d52", 515, 4)])
+@pytest.mark.parametrize(
+    ("config", "gigabytes", "most"), [("seeds/d38", 531, 14), ("seeds/d50", 413, 5), ("seeds/d52", 515, 4)]
+)
 def test_seed_004s_batches_do_not_fit_where_it_claims(config: str, gigabytes: float, most: int) -> None:
     answer = plan(config, "--gpu", "1.5TB/8", "--gpus", "8", "train.micro_tokens=0", "train.checkpointing=false")
     assert not answer.fits
@@ -109,10 +112,10 @@ def test_seed_004s_batches_do_not_fit_where_it_claims(config: str, gigabytes: fl
 
 
 def test_the_7b_needs_fsdp_on_80_gigabytes() -> None:
-    answer = plan("d52", *ON_8_H100)
+    answer = plan("seeds/d52", *ON_8_H100)
     assert (answer.fits, answer.fits_sharded, answer.max_batch) == (False, True, 0)
     assert answer.memory_bytes / 1e9 == pytest.approx(153.3, abs=0.05)
-    assert plan("d52", *ON_8_H100, "--shard", "fsdp").fits
+    assert plan("seeds/d52", *ON_8_H100, "--shard", "fsdp").fits
 
 
 # -- the rest of the answer -----------------------------------------------------------------------------------------
@@ -124,7 +127,7 @@ def test_seconds_become_tokens_at_the_stated_speed() -> None:
     assert answer.tokens_from == "train.seconds at 40 % MFU"
     assert plan("golf465", *ON_8_H100, "train.steps=10").tokens == 7_864_320
     assert plan("golf465", *ON_8_H100, "--tokens", "1000").tokens == 1000
-    timed = ("micro26m", "train.steps=0", "train.seconds=600")
+    timed = ("seeds/micro26m", "train.steps=0", "train.seconds=600")
     assert plan(*timed, "train.reserve_s=300").tokens == pytest.approx(plan(*timed).tokens / 2, rel=1e-3)
 
 
@@ -145,10 +148,10 @@ def test_the_runs_own_dataset_gives_its_size_and_must_have_the_models_vocabulary
 
 
 def test_text_shows_every_layout_and_json_has_the_fixed_keys(capsys: pytest.CaptureFixture[str]) -> None:
-    text = show(plan("d52", *ON_8_H100))
+    text = show(plan("seeds/d52", *ON_8_H100))
     for part in ("7,347,372,032", "4.703e+10", "6.911e+21", "485.24", "8 x h100", "fsdp, ckpt, chunk", "does not fit"):
         assert part in text
-    words = [str(ROOT / "configs" / "d52.yaml"), *ON_8_H100, "--check", "--json"]
+    words = [str(ROOT / "configs/seeds/d52.yaml"), *ON_8_H100, "--check", "--json"]
     assert run(parser(), act, show, words) == 1
     captured = capsys.readouterr()
     answer: dict[str, Any] = json.loads(captured.out)

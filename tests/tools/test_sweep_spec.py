@@ -13,7 +13,7 @@ from tools.sweep.spec import read_sweep
 
 ROOT = Path(__file__).parents[2]
 GOOD: dict[str, Any] = {
-    "base": str(ROOT / "configs" / "micro26m.yaml"),
+    "base": str(ROOT / "configs/seeds/micro26m.yaml"),
     "common": {"model.dim": 64, "model.hidden": 176, "train.steps": 10},
     "seeds": [1, 2],
     "variants": {"rope": {}, "nope": {"model.pos": "none"}},

@@ -8,7 +8,7 @@ import pytest
 
 from base.cli import run
 from tools import bench
-from tools.bench import act, measure_codec, measure_scoring, measure_training, parser, run_loss, show
+from tools.bench import act, measure_codec, measure_scoring, measure_training, parser, show
 
 
 def test_the_table_has_a_row_per_figure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -19,15 +19,6 @@ def test_the_table_has_a_row_per_figure(monkeypatch: pytest.MonkeyPatch, capsys:
     table = show(answer)
     assert "cores" in table
     assert table.count("\n| ") == len(answer["rows"]) + 1
-
-
-def test_both_losses_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "LOSS_TOKENS", 32)
-    monkeypatch.setattr(bench, "LOSS_VOCAB", 100)
-    for rows in (0, 8):
-        peak_bytes, seconds = run_loss(rows)
-        assert peak_bytes >= 0
-        assert seconds > 0
 
 
 @pytest.mark.slow

@@ -16,13 +16,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
-from base.cli import Answer, OneLineParser, command, run
+from base.cli import OneLineParser, command, run
 from base.errors import CheckFailed
 from base.files import read_json_object
 from base.run_folder import ARTIFACT, METRICS, named_or_newest, read_metrics
@@ -37,20 +38,27 @@ LOADER_BATCHES = 200
 PRODUCT = 2048  # rows and columns of the matrices that the training step is compared with
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     what: str
     figure: float
     unit: str
 
 
-def act(args: argparse.Namespace) -> Answer:
+@dataclass(frozen=True)
+class Report:
+    machine: str
+    rows: list[Row]
+
+
+def act(args: argparse.Namespace) -> Report:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for name, measure in PARTS.items():
             if args.only in (None, name):
                 rows += measure(args, Path(folder))
     machine = f"{len(os.sched_getaffinity(0))} cores, torch {torch.__version__} with {torch.get_num_threads()} threads"
-    return {"machine": machine, "rows": [row._asdict() for row in rows]}
+    return Report(machine, rows)
 
 
 def measure_encoding(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
@@ -71,7 +79,7 @@ def measure_loader(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
 def measure_training(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """Compilation and warm-up are not in a step's time. The artifact, packed the quick way, is for the parts below."""
     words = [str(ROOT / "train_gpt.py"), str(Path(args.config).resolve()), f"data.path={folder}/data"]
-    words += ["data.source=stdlib", f"train.steps={STEPS}", "train.seconds=0", "eval.during=0"]
+    words += [f"train.steps={STEPS}", "train.seconds=0", "eval.during=0"]
     words += ["quant.method=absmax", "quant.codec=zstd", "quant.cap_bytes=0"]
     sizes = run_command(*words, "--dry-run", cwd=folder)
     products = [time_product()]
@@ -141,15 +149,15 @@ def time_product() -> float:
     return min(seconds)
 
 
-def show(answer: Answer) -> str:
-    lines = [answer["machine"], "", "| what | measured |", "|---|---|"]
-    return "\n".join(lines + [f"| {row['what']} | {row['figure']:,.4g} {row['unit']} |" for row in answer["rows"]])
+def show(report: Report) -> str:
+    lines = [report.machine, "", "| what | measured |", "|---|---|"]
+    return "\n".join(lines + [f"| {row.what} | {row.figure:,.4g} {row.unit} |" for row in report.rows])
 
 
 def parser() -> OneLineParser:
     flags = command("tools.bench", __doc__ or "")
     flags.add_argument("--only", choices=PARTS, help="one part of the table")
-    flags.add_argument("--config", default=str(ROOT / "configs/cpu10.yaml"), help="of training (default: cpu10.yaml)")
+    flags.add_argument("--config", default="configs/cpu10.yaml", help="of training, with a data.source (%(default)s)")
     flags.add_argument("--artifact", help="of scoring and codec: a file or a run's folder")
     return flags
 

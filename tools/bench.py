@@ -89,13 +89,11 @@ def measure_training(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
     metrics = read_metrics((Path(done["run"]) / METRICS).read_text(), METRICS)
     step_s = statistics.median(row["step_s"] for row in metrics if "step_s" in row)
     speed = sizes["tokens_per_step"] / step_s
-    flops = speed * sizes["flops_per_token"]
     name = Path(args.config).stem
     yield Row(f"fp32 product, {PRODUCT:,} x {PRODUCT:,}", peak / 1e9, "GFLOP/s")
     yield Row(f"{name}: a training step of {sizes['tokens_per_step']:,} tokens", 1000 * step_s, "ms")
     yield Row(f"{name}: training", speed, "tokens/s")
-    yield Row(f"{name}: training", flops / 1e9, "GFLOP/s")
-    yield Row(f"{name}: training, of the product's rate", 100 * flops / peak, "%")
+    yield Row(f"{name}: training, of the product's rate", 100 * speed * sizes["flops_per_token"] / peak, "%")
 
 
 def measure_scoring(args: argparse.Namespace, folder: Path) -> Iterator[Row]:

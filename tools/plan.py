@@ -25,12 +25,12 @@ from base.errors import BadInput, CheckFailed
 from data.manifest import MANIFEST, read_manifest
 from engine.config import micro_rows
 from model.cost import causal_flops_per_token, flops_per_token, parameters, projections
-from model.memory import BF16, Shard, Trainer, max_rows, peak_bytes, training_parts
+from model.memory import BF16, Trainer, max_rows, peak_bytes, training_parts
 from quant.bits import parse_bits
 from run_config import RunConfig
 
 GPUS = Path(__file__).with_name("gpus.yaml")
-LOSS_CHUNK = 4096  # tokens whose logits exist at a time, in the layouts with a chunked loss
+LOSS_CHUNK = 4096  # tokens whose logits exist at a time, in the layouts that save memory
 SHARDS = (1822, 250e6 / 4.8)  # seed 004's data: how many, and tokens in each (250 million characters, 4.8 per token)
 
 
@@ -164,7 +164,7 @@ def count_tokens(config: RunConfig, setting: Setting, tokens_per_second: float) 
 
 
 def trainers(config: RunConfig, gpus: int) -> list[Trainer]:
-    """The run's own, then both ways to split: plain, with checkpointing, and with a chunked loss as well."""
+    """The run's own, then both ways to split it with all that saves memory."""
     own = Trainer(
         devices=gpus,
         shard=config.train.shard,
@@ -173,13 +173,8 @@ def trainers(config: RunConfig, gpus: int) -> list[Trainer]:
         checkpointing=config.train.checkpointing,
         loss_chunk=config.train.loss_tokens,
     )
-    found = [own]
-    shards: tuple[Shard, ...] = ("ddp", "fsdp")
-    for shard in shards:
-        plain = replace(own, shard=shard, checkpointing=False, loss_chunk=0)
-        found += [plain, replace(plain, checkpointing=True)]
-        found.append(replace(plain, checkpointing=True, loss_chunk=LOSS_CHUNK))
-    return found
+    saving = replace(own, checkpointing=True, loss_chunk=LOSS_CHUNK)
+    return [own, replace(saving, shard="ddp"), replace(saving, shard="fsdp")]
 
 
 def measure(config: RunConfig, trainer: Trainer, rows: int, gpu: Gpu) -> Layout:
@@ -249,7 +244,7 @@ def show(plan: Plan) -> str:
         _row("layout", [*(part[:9] for part in plan.layouts[0].memory_by_part), "peak", "fits", "max rows"]),
     ]
     for number, layout in enumerate(plan.layouts):
-        name = "run" if number == 0 else layout.trainer.shard
+        name: str = "run" if number == 0 else layout.trainer.shard
         name += ", ckpt" if layout.trainer.checkpointing else ""
         name += ", chunk" if layout.trainer.loss_chunk else ""
         sizes = [f"{size / 1e9:.2f}" for size in layout.memory_by_part.values()]

@@ -30,5 +30,5 @@ def test_commands_are_measured_by_running_them(jsonl: Path, monkeypatch: pytest.
     monkeypatch.setattr(bench, "CODED_TEXT", config)
     args = argparse.Namespace(config=str(config), artifact=None)
     rows = [*measure_training(args, tmp_path), *measure_scoring(args, tmp_path), *measure_codec(args, tmp_path)]
-    assert len(rows) == 8
+    assert len(rows) == 7
     assert all(row.figure > 0 for row in rows)

@@ -109,7 +109,7 @@ def test_a_sweep_is_extended_by_variants_and_seeds_and_a_changed_variant_is_trai
     sheet(seeds=[1, 3], variants={"a": {}})
     orders(data="two")
     assert call() == 2
-    assert "data: trials used different data; remove those of the old data" in capsys.readouterr().err
+    assert "data: trials used different data; remove the runs with the old data" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -76,8 +76,7 @@ def require_one_dataset(sweep: Sweep, trials: list[Trial]) -> None:
     for trial in trials:
         path = sweep.configs[trial.variant].data.path
         if trial.data_sha256 and first.setdefault(path, trial.data_sha256) != trial.data_sha256:
-            folder = sweep_folder(sweep.name)
-            raise BadInput(f"{path}: trials used different data; remove those of the old data from {folder}")
+            raise BadInput(f"{path}: trials used different data; remove the runs with the old data")
 
 
 def show(report: Report) -> str:

@@ -11,7 +11,7 @@ def picture(study: str, rows: Sequence[Row]) -> bytes:
     from matplotlib.figure import Figure  # half a second to import, once, at the end
 
     figure = Figure(figsize=(8, max(3.0, 0.32 * len(rows) + 1.2)), layout="constrained")
-    axes = figure.add_subplot()
+    axes = figure.add_subplot(title=study, xlabel="bits per byte: seeds, mean, deviation; dashed: the first variant")
     if rows[0].mean is not None:
         axes.axvline(rows[0].mean, color="0.6", linewidth=0.8, linestyle="--")
     for height, row in enumerate(rows):
@@ -20,8 +20,6 @@ def picture(study: str, rows: Sequence[Row]) -> bytes:
             axes.errorbar(row.mean, height, xerr=row.std, fmt="D", color="tab:blue", markersize=5, capsize=3)
     axes.set_yticks(range(len(rows)), [row.variant if row.bpb else f"{row.variant} (no result)" for row in rows])
     axes.invert_yaxis()
-    axes.set_xlabel("bits per byte: seeds, mean, standard deviation; dashed: the first variant")
-    axes.set_title(study)
     axes.grid(alpha=0.25)
     data = BytesIO()
     figure.savefig(data, format="png", dpi=100)

@@ -12,9 +12,8 @@ import torch
 
 from base.errors import BadInput, CheckFailed
 from base.run_folder import CHECKPOINT, MODEL
+from engine.config import DIVERGED
 from engine.shard import distribute
-
-DIVERGED = "has diverged"  # in the error of a run that did; tools.sweep looks for it
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], name: str = CHECKPOINT) -> None:

@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt
 from base.errors import BadInput
 
 Natural = Annotated[int, Ge(0)]
+DIVERGED = "has diverged"  # in the error of a run that did; tools.sweep looks for it
 
 
 @dataclass(frozen=True, kw_only=True)

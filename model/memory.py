@@ -1,4 +1,4 @@
-"""Estimate the device memory that training and decoding a ModelConfig take. Pure functions, no tensors.
+"""Estimate the device memory that training a ModelConfig takes. Pure functions, no tensors.
 
 The peak is what stays (weights, gradients, optimizer state, average) plus the larger of a micro-batch's tensors and
 the optimizer step's. Activations are counted operation by operation, as eager autograd saves them; tests compare the
@@ -54,15 +54,14 @@ def training_parts(config: ModelConfig, trainer: Trainer, rows: int, seq_len: in
     matrices = counts["attn"] + counts["mlp"]
     moments = 2 * (total - matrices) + (1 if trainer.muon else 2) * matrices
     devices = trainer.devices if trainer.is_split else 1
-    tokens = rows * seq_len
     return {
         "weights": FP32 * total // devices,
         "gradients": FP32 * total // devices,
         "optimizer": FP32 * moments // devices,
         "average": FP32 * total // devices if trainer.average else 0,
         "copies": _copies(config, trainer),
-        "activations": _activations(config, trainer, tokens, seq_len),
-        "logits": _logits(config, trainer, tokens),
+        "activations": _activations(config, trainer, rows * seq_len, seq_len),
+        "logits": _logits(config, trainer, rows * seq_len),
         "step": _step(config, trainer),
     }
 
@@ -82,11 +81,6 @@ def max_rows(config: ModelConfig, trainer: Trainer, seq_len: int, memory_bytes: 
     return bisect_right(range(1, MOST_ROWS), memory_bytes, key=peak)
 
 
-def cache_bytes_per_token(config: ModelConfig, value_bytes: int = BF16) -> int:
-    """Keys and values, for decoding."""
-    return 2 * projections(config)[1] * len(config.order()) * value_bytes
-
-
 def summary(config: ModelConfig, trainer: Trainer, rows: int, seq_len: int) -> dict[str, int | dict[str, int]]:
     """Sizes, FLOPs and memory of one training setting, under the names that `train_gpt.py --dry-run` answers with."""
     counts = parameters(config)
@@ -101,8 +95,8 @@ def summary(config: ModelConfig, trainer: Trainer, rows: int, seq_len: int) -> d
     }
 
 
-def _block_keeps(config: ModelConfig, seq_len: int) -> tuple[int, int]:
-    """(numbers of the residual stream, other numbers) that a block saves per token for its backward, on average."""
+def _activations(config: ModelConfig, trainer: Trainer, tokens: int, seq_len: int) -> int:
+    """What blocks save for their backward: numbers of the residual stream, and others, per token."""
     width = config.dim
     queries, keys = projections(config)
     normed = width if config.parallel_from is not None else 2 * width  # exact where all layers are alike
@@ -118,19 +112,14 @@ def _block_keeps(config: ModelConfig, seq_len: int) -> tuple[int, int]:
     values += 2 * width if config.branch_scale else 0
     values += 2 * width if config.dropout else 0
     values += width if config.skips == "gated" else 0
-    return stream, values
-
-
-def _activations(config: ModelConfig, trainer: Trainer, tokens: int, seq_len: int) -> int:
-    stream, values = _block_keeps(config, seq_len)
     block = stream * trainer.stream_bytes + values * trainer.value_bytes
-    once = config.dim * {"off": 0, "static": 2, "gated": 3}[config.smear]
-    once += config.dim * (3 if config.norm == "rms_weight" else 2)  # the last norm and the head's input
-    once += config.dim if config.embed_norm else 0
-    once += config.bigram_dim + config.dim if config.bigram_buckets else 0
     layers = len(config.order())
+    once = width * {"off": 0, "static": 2, "gated": 3}[config.smear]
+    once += width * (3 if config.norm == "rms_weight" else 2)  # the last norm and the head's input
+    once += width if config.embed_norm else 0
+    once += config.bigram_dim + width if config.bigram_buckets else 0
     if trainer.checkpointing:  # every block's input, and one block at a time in full
-        return tokens * ((layers * config.dim + once) * trainer.stream_bytes + block)
+        return tokens * ((layers * width + once) * trainer.stream_bytes + block)
     return tokens * (layers * block + once * trainer.stream_bytes)
 
 

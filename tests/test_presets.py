@@ -9,6 +9,7 @@ from model.cost import parameters
 from train_gpt import RunConfig, dry_run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+PRESETS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("seeds/*.yaml")])
 SIZES = {
     "golf465": 24_730_705, "micro26m": 25_829_888, "rscalm138m": 137_841_408, "rscalm350m": 435_471_360,
     "rscalm700m": 879_904_000, "albor50m": 62_403_072, "albor125m": 188_769_024, "albor350m": 398_509_056,
@@ -16,7 +17,7 @@ SIZES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_a_preset_loads_plans_and_has_its_size(path: Path) -> None:
     config = load(RunConfig, path)
     answer = dry_run(config)
@@ -26,4 +27,4 @@ def test_a_preset_loads_plans_and_has_its_size(path: Path) -> None:
 
 
 def test_every_known_size_has_its_preset() -> None:
-    assert set(SIZES) <= {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert set(SIZES) <= {path.stem for path in PRESETS}

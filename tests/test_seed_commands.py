@@ -32,9 +32,9 @@ YARN = ["--yarn-original", "64"]
 COMMANDS: dict[str, list[str]] = {
     "python -m data.prep corpus.txt --txt line --split tail --val-fraction 0.01 --vocab 32000 "
     "--out data/datasets/rscalm138m": ["--vocab", "400", "--val-fraction", "0.1", "--workers", "1"],
-    "python train_gpt.py configs/albor50m.yaml": SMALL,
-    "python -m tools.plan configs/albor350m.yaml --gpu \"rtx 4090\"": [],
-    "python train_gpt.py configs/rscalm138m.yaml": SMALL,
+    "python train_gpt.py configs/seeds/albor50m.yaml": SMALL,
+    "python -m tools.plan configs/seeds/albor350m.yaml --gpu \"rtx 4090\"": [],
+    "python train_gpt.py configs/seeds/rscalm138m.yaml": SMALL,
     "python -m tools.generate runs/rscalm138m --prompt \"The sun is\" --max-new-tokens 50":
         ["--max-new-tokens", "5", "--top-p", "0.9", "--top-k", "50", "--repetition-penalty", "1.3",
          "--no-repeat-ngram", "4"],
@@ -42,14 +42,14 @@ COMMANDS: dict[str, list[str]] = {
     "python -m tools.convert_rscalm dataset data/datasets/rscalm138m --out old": [],
     "python -m tools.generate old/ckpt_last.pt --tokenizer old/tokenizer.model --prompt \"The sun is\" --mark eos": [],
     "python -m tools.export_llama runs/rscalm138m --out RSCaLM-138M-LLaMA": [],
-    "python train_gpt.py configs/micro26m.yaml": SMALL,
+    "python train_gpt.py configs/seeds/micro26m.yaml": SMALL,
     "python -m tools.generate runs/micro26m --prompt \"import\" --yarn 16 --yarn-original 2048 --yarn-attention 1.0":
         ["--max-new-tokens", "5", *YARN],
     "python train_gpt.py configs/golf465.yaml": PACKED_PLAINLY,
     "python -m quant.pack --bits mlp=5,attn=6,embed=6,bigram=6": [],
     "python -m eval.bpb --stride 64": [],
     "python train_gpt.py configs/depth.yaml": ["model.depth=2", *SMALL],
-    "python -m tools.plan configs/d52.yaml --gpu h100 --gpus 8": [],
+    "python -m tools.plan configs/seeds/d52.yaml --gpu h100 --gpus 8": [],
 }  # fmt: skip
 # Commands whose own tests run them: name in the page -> the file of those tests.
 ELSEWHERE = {

@@ -1,4 +1,4 @@
-"""Measure the figures that docs/LOG.md and README.md quote, and print them as rows of a Markdown table.
+"""Measure how fast the pipeline is here: encoding, loading, training, scoring and the codec, as a Markdown table.
 
     make bench                                                   (python -m tools.bench)
     python -m tools.bench --only training --config configs/cpu10.yaml
@@ -9,29 +9,26 @@ makes every figure worthless.
 """
 
 import argparse
-import multiprocessing
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from base.cli import Answer, OneLineParser, command, run
+from base.cli import OneLineParser, command, run
 from base.errors import CheckFailed
 from base.files import read_json_object
 from base.run_folder import ARTIFACT, METRICS, named_or_newest, read_metrics
 from data.loader import Loader
 from data.shards import TokenStream
-from model.loss import chunked_loss
 
 ROOT = Path(__file__).parents[1]
 STEPS = 30  # of training
@@ -39,23 +36,29 @@ SCORED_TOKENS = 20_000
 CODED_TEXT = Path(argparse.__file__)  # about 100 kB
 LOADER_BATCHES = 200
 PRODUCT = 2048  # rows and columns of the matrices that the training step is compared with
-LOSS_TOKENS, LOSS_WIDTH, LOSS_VOCAB = 4_096, 512, 32_768
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True)
+class Row:
     what: str
     figure: float
     unit: str
 
 
-def act(args: argparse.Namespace) -> Answer:
+@dataclass(frozen=True)
+class Report:
+    machine: str
+    rows: list[Row]
+
+
+def act(args: argparse.Namespace) -> Report:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for name, measure in PARTS.items():
             if args.only in (None, name):
                 rows += measure(args, Path(folder))
     machine = f"{len(os.sched_getaffinity(0))} cores, torch {torch.__version__} with {torch.get_num_threads()} threads"
-    return {"machine": machine, "rows": [row._asdict() for row in rows]}
+    return Report(machine, rows)
 
 
 def measure_encoding(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
@@ -76,7 +79,7 @@ def measure_loader(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
 def measure_training(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """Compilation and warm-up are not in a step's time. The artifact, packed the quick way, is for the parts below."""
     words = [str(ROOT / "train_gpt.py"), str(Path(args.config).resolve()), f"data.path={folder}/data"]
-    words += ["data.source=stdlib", f"train.steps={STEPS}", "train.seconds=0", "eval.during=0"]
+    words += [f"train.steps={STEPS}", "train.seconds=0", "eval.during=0"]
     words += ["quant.method=absmax", "quant.codec=zstd", "quant.cap_bytes=0"]
     sizes = run_command(*words, "--dry-run", cwd=folder)
     products = [time_product()]
@@ -86,13 +89,11 @@ def measure_training(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
     metrics = read_metrics((Path(done["run"]) / METRICS).read_text(), METRICS)
     step_s = statistics.median(row["step_s"] for row in metrics if "step_s" in row)
     speed = sizes["tokens_per_step"] / step_s
-    flops = speed * sizes["flops_per_token"]
     name = Path(args.config).stem
     yield Row(f"fp32 product, {PRODUCT:,} x {PRODUCT:,}", peak / 1e9, "GFLOP/s")
     yield Row(f"{name}: a training step of {sizes['tokens_per_step']:,} tokens", 1000 * step_s, "ms")
     yield Row(f"{name}: training", speed, "tokens/s")
-    yield Row(f"{name}: training", flops / 1e9, "GFLOP/s")
-    yield Row(f"{name}: training, of the product's rate", 100 * flops / peak, "%")
+    yield Row(f"{name}: training, of the product's rate", 100 * speed * sizes["flops_per_token"] / peak, "%")
 
 
 def measure_scoring(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
@@ -104,50 +105,21 @@ def measure_codec(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
     artifact = find_artifact(args, folder)
     packed, back = folder / "text.glz", folder / "text"
     done = run_command("-m", "eval.codec", "compress", artifact, str(CODED_TEXT), str(packed))
-    yield Row("eval.codec compress", done["tokens_per_second"], "tokens/s")
+    tokens = done["tokens"]
+    yield Row("eval.codec compress", tokens / done["seconds"], "tokens/s")
     done = run_command("-m", "eval.codec", "decompress", artifact, str(packed), str(back))
-    yield Row("eval.codec decompress", done["tokens_per_second"], "tokens/s")
+    yield Row("eval.codec decompress", tokens / done["seconds"], "tokens/s")
     if back.read_bytes() != CODED_TEXT.read_bytes():
         raise CheckFailed(f"{artifact}: {CODED_TEXT} did not come back from the codec")
 
 
-def measure_loss(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
-    for rows, way in ((0, "plain"), (256, "256 rows at a time")):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:  # so that its peak is its own
-            peak_bytes, seconds = pool.apply(run_loss, (rows,))
-        name = f"loss of {LOSS_TOKENS:,} tokens, V {LOSS_VOCAB:,}, D {LOSS_WIDTH}, {way}"
-        yield Row(f"{name}: peak memory", peak_bytes / 1e6, "MB")
-        yield Row(f"{name}: forward and backward", seconds, "s")
-
-
-def run_loss(rows: int) -> tuple[int, float]:
-    """(bytes that the first call added to the process, seconds of the best call); `rows` 0: the plain loss."""
-    torch.manual_seed(0)
-    x = torch.randn(LOSS_TOKENS, LOSS_WIDTH).requires_grad_()
-    weight = (0.02 * torch.randn(LOSS_VOCAB, LOSS_WIDTH)).requires_grad_()
-    targets = torch.randint(LOSS_VOCAB, (LOSS_TOKENS,))
-
-    def run_once(count: int) -> float:
-        started = time.perf_counter()
-        if rows:
-            loss = chunked_loss(x[:count], weight, targets[:count], 0.0, rows)
-        else:
-            loss = nn.functional.cross_entropy(nn.functional.linear(x[:count], weight), targets[:count])
-        torch.autograd.backward(loss)
-        return time.perf_counter() - started
-
-    run_once(2)  # gradients and libraries take their place before the peak counts
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = [run_once(LOSS_TOKENS)]
-    added = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    seconds += [run_once(LOSS_TOKENS) for _ in range(4)]
-    return 1024 * added, min(seconds)
-
-
 PARTS: dict[str, Callable[[argparse.Namespace, Path], Iterator[Row]]] = {
-    "encoding": measure_encoding, "loader": measure_loader, "training": measure_training, "scoring": measure_scoring,
-    "codec": measure_codec, "loss": measure_loss,
-}  # fmt: skip
+    "encoding": measure_encoding,
+    "loader": measure_loader,
+    "training": measure_training,
+    "scoring": measure_scoring,
+    "codec": measure_codec,
+}
 
 
 def run_command(*words: str, cwd: Path | None = None) -> dict[str, Any]:
@@ -175,15 +147,15 @@ def time_product() -> float:
     return min(seconds)
 
 
-def show(answer: Answer) -> str:
-    lines = [answer["machine"], "", "| what | measured |", "|---|---|"]
-    return "\n".join(lines + [f"| {row['what']} | {row['figure']:,.4g} {row['unit']} |" for row in answer["rows"]])
+def show(report: Report) -> str:
+    lines = [report.machine, "", "| what | measured |", "|---|---|"]
+    return "\n".join(lines + [f"| {row.what} | {row.figure:,.4g} {row.unit} |" for row in report.rows])
 
 
 def parser() -> OneLineParser:
     flags = command("tools.bench", __doc__ or "")
     flags.add_argument("--only", choices=PARTS, help="one part of the table")
-    flags.add_argument("--config", default=str(ROOT / "configs/cpu10.yaml"), help="of training (default: cpu10.yaml)")
+    flags.add_argument("--config", default="configs/cpu10.yaml", help="of training, with a data.source (%(default)s)")
     flags.add_argument("--artifact", help="of scoring and codec: a file or a run's folder")
     return flags
 

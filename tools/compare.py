@@ -1,10 +1,8 @@
 """Pack one run in many ways, side by side: bytes and KL, as a table and a picture.
 
-    python -m tools.compare                          (the newest run)
-    python -m tools.compare runs/cpu10 --plot docs/quant-cpu10.png
-    python -m tools.compare --ways 'absmax|rate, 0.4'    (those that match a regular expression)
-
-Each way is packed, read back, and compared with the float model on validation text.
+python -m tools.compare                          (the newest run)
+python -m tools.compare runs/cpu10 --plot docs/quant-cpu10.png
+python -m tools.compare --ways 'absmax|rate, 0.4'    (those that match a regular expression)
 """
 
 import argparse
@@ -35,12 +33,6 @@ WAYS = {
     **{f"gptq, all {n}": replace(ABSMAX, method="gptq", bits=EVEN[n]) for n in (4, 5)},
     **{f"sigma + gptq, {d}": replace(ABSMAX, method="sigma", dial=d, bits=EVEN[8]) for d in (0.15, 0.25, 0.4)},
     **{f"rate, {d}": replace(RATE, dial=d) for d in (0.15, 0.25, 0.4, 0.55, 0.75, 1.0)},
-    "rate 0.4, without range coder": replace(RATE, codec="zstd"),
-    "rate 0.4, without trellis": replace(RATE, trellis=False),
-    "rate 0.4, without feedback": replace(RATE, feedback=False),
-    "rate 0.4, without sensitivity": replace(RATE, by_tensor=False),
-    "rate 0.4, without columns": replace(RATE, columns=0.0),
-    "rate 0.4, without rows": replace(RATE, rows=0.0),
 }
 
 
@@ -79,9 +71,10 @@ def act(args: argparse.Namespace) -> Comparison:
 def plot(rows: list[Row], name: str, path: Path) -> None:
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot()
-    shown = sorted((row for row in rows if "without" not in row.way), key=lambda row: row.artifact_bytes)
-    for family in dict.fromkeys(row.way.split(",")[0] for row in shown):
-        mine = [row for row in shown if row.way.split(",")[0] == family]
+    families: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.artifact_bytes):
+        families.setdefault(row.way.split(",")[0], []).append(row)
+    for family, mine in families.items():
         axes.plot([row.artifact_bytes for row in mine], [row.fidelity.kl_nats for row in mine], "o-", label=family)
     axes.set(yscale="log", xlabel="bytes of the artifact", ylabel="KL to the float model, nats per token", title=name)
     axes.grid(alpha=0.3, which="both")

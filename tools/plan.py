@@ -1,7 +1,7 @@
 """Plan a run before it starts: parameters, FLOPs, memory by part, batch, time, cost, data. Needs no GPU and no data.
 
-    python -m tools.plan configs/d52.yaml --gpu h100 --gpus 8
-    python -m tools.plan configs/d38.yaml --gpu 1.5TB/8 --gpus 8 --shard fsdp --ratio 20 --check    (exit 1: no room)
+    python -m tools.plan configs/seeds/d52.yaml --gpu h100 --gpus 8
+    python -m tools.plan configs/seeds/d38.yaml --gpu 1.5TB/8 --gpus 8 --shard fsdp --check    (exit 1: no room)
     python -m tools.plan configs/depth.yaml model.depth=24 --gpu h200 train.micro_tokens=32768
 
 Tokens come from --tokens, --ratio, or the run's own train.steps and train.seconds. Memory is that of train_gpt.py
@@ -13,9 +13,9 @@ import argparse
 import math
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
@@ -24,14 +24,14 @@ from base.config import Layer, build, load, parse_yaml
 from base.errors import BadInput, CheckFailed
 from data.manifest import MANIFEST, read_manifest
 from engine.config import micro_rows
-from model.cost import causal_flops_per_token, flops_per_token, parameters
-from model.memory import Shard, Trainer, cache_bytes_per_token, max_rows, peak_bytes, training_parts
+from model.cost import causal_flops_per_token, flops_per_token, parameters, projections
+from model.memory import BF16, Trainer, max_rows, peak_bytes, training_parts
 from quant.bits import parse_bits
 from run_config import RunConfig
 
 GPUS = Path(__file__).with_name("gpus.yaml")
-LOSS_CHUNK = 4096  # tokens whose logits exist at a time, in the layouts with a chunked loss
-LONGEST_WARMUP = 0.1  # share of the run
+LOSS_CHUNK = 4096  # tokens whose logits exist at a time, in the layouts that save memory
+SHARDS = (1822, 250e6 / 4.8)  # seed 004's data: how many, and tokens in each (250 million characters, 4.8 per token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,13 +51,6 @@ class Setting:
     rate: Annotated[float, Gt(0)] | None = None  # USD per device and hour; None: the table's
     tokens: Annotated[int, Gt(0)] | None = None
     ratio: Annotated[float, Gt(0)] | None = None  # tokens per parameter
-
-
-class Shards(NamedTuple):
-    """Training data as it is cut: seed 004's, unless the run's own dataset exists."""
-
-    available: int = 1822
-    tokens_each: float = 250e6 / 4.8  # per shard: 250 million characters, 4.8 per token
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,6 @@ class Plan:
     flops_per_token: int
     flops_per_token_causal: int
     tokens: int
-    tokens_from: str
     total_flops: int
     rows: int
     micro_batches: int
@@ -90,7 +82,6 @@ class Plan:
     gpus: int
     tokens_per_second: float
     hours: float
-    usd_per_gpu_hour: float
     cost_usd: float
     memory_bytes: int
     fits: bool
@@ -98,25 +89,33 @@ class Plan:
     max_batch: int
     layouts: list[Layout]
     shards: int
-    shards_available: int
     epochs: float
-    cache_bytes_per_token: int
-    artifact_bytes: int  # every weight at its width, before entropy coding
+    cache_bytes_per_token: int  # keys and values, for decoding
+    artifact_bytes: int  # every weight at the width of its kind, before entropy coding
     warnings: list[str]
 
 
-def plan_run(config: RunConfig, gpu: Gpu, setting: Setting, shards: Shards) -> Plan:
-    train, gpus = config.train, setting.gpus
+def plan_run(config: RunConfig, setting: Setting, gpu: Gpu, shards: tuple[int, float]) -> Plan:
+    train = config.train
     counts = parameters(config.model)
     params = sum(counts.values())
-    rows, micro_batches = micro_rows(train, gpus)
+    rows, micro_batches = micro_rows(train, setting.gpus)
     flops = flops_per_token(config.model, train.seq_len)
-    tokens_per_second = gpus * gpu.tflops * 1e12 * setting.mfu / flops
-    tokens, tokens_from = count_tokens(config, setting, tokens_per_second)
+    tokens_per_second = setting.gpus * gpu.tflops * 1e12 * setting.mfu / flops
+    tokens = count_tokens(config, setting, tokens_per_second)
     hours = tokens / tokens_per_second / 3600
-    layouts = [measure(config, trainer, rows, gpu) for trainer in trainers(config, gpus)]
-    usd_per_hour = setting.rate or gpu.usd_per_hour
-    needed = tokens / shards.tokens_each
+    layouts = [measure(config, trainer, rows, gpu) for trainer in trainers(config, setting.gpus)]
+    own = layouts[0]
+    widths = parse_bits(config.quant.bits)
+    available, tokens_each = shards
+    warnings = []
+    if not own.fits:
+        short = f"does not fit: {own.memory_bytes / 1e9:.1f} GB of {gpu.memory_gb:g} GB per device"
+        most = own.max_batch * train.seq_len
+        way_out = f"lower train.micro_tokens to {most} or less" if most else "take another layout or larger devices"
+        warnings.append(f"{short}; {way_out}")
+    if widths.globs:
+        warnings.append("quant.bits names single tensors: artifact_bytes has them at the width of their kind")
     return Plan(
         params=params,
         params_tied=params - counts["head"],
@@ -124,51 +123,48 @@ def plan_run(config: RunConfig, gpu: Gpu, setting: Setting, shards: Shards) -> P
         flops_per_token=flops,
         flops_per_token_causal=causal_flops_per_token(config.model, train.seq_len),
         tokens=tokens,
-        tokens_from=tokens_from,
         total_flops=flops * tokens,
         rows=rows,
         micro_batches=micro_batches,
         steps=math.ceil(tokens / train.batch_tokens),
         gpu=setting.gpu,
-        gpus=gpus,
+        gpus=setting.gpus,
         tokens_per_second=tokens_per_second,
         hours=hours,
-        usd_per_gpu_hour=usd_per_hour,
-        cost_usd=hours * usd_per_hour * gpus,
-        memory_bytes=layouts[0].memory_bytes,
-        fits=layouts[0].fits,
+        cost_usd=hours * (setting.rate or gpu.usd_per_hour) * setting.gpus,
+        memory_bytes=own.memory_bytes,
+        fits=own.fits,
         fits_sharded=layouts[-1].fits,
-        max_batch=layouts[0].max_batch,
+        max_batch=own.max_batch,
         layouts=layouts,
-        shards=math.ceil(needed),
-        shards_available=shards.available,
-        epochs=needed / shards.available,
-        cache_bytes_per_token=cache_bytes_per_token(config.model),
-        artifact_bytes=artifact_bytes(counts, config.quant.bits),
-        warnings=list_warnings(config, layouts, gpu, rows * micro_batches),
+        shards=math.ceil(tokens / tokens_each),
+        epochs=tokens / tokens_each / available,
+        cache_bytes_per_token=2 * BF16 * projections(config.model)[1] * len(config.model.order()),
+        artifact_bytes=sum(math.ceil(widths.kinds[kind] * count / 8) for kind, count in counts.items()),
+        warnings=warnings,
     )
 
 
-def count_tokens(config: RunConfig, setting: Setting, tokens_per_second: float) -> tuple[int, str]:
-    """How many, and what decides it: a flag, or the first of the run's own limits that is reached."""
+def count_tokens(config: RunConfig, setting: Setting, tokens_per_second: float) -> int:
+    """By a flag, or by the first of the run's own limits that is reached."""
     train = config.train
     if setting.tokens is not None:
-        return setting.tokens, "--tokens"
+        return setting.tokens
     if setting.ratio is not None:
-        return round(setting.ratio * sum(parameters(config.model).values())), f"--ratio {setting.ratio:g}"
+        return round(setting.ratio * sum(parameters(config.model).values()))
     limits = []
     if train.steps:
-        limits.append((train.steps * train.batch_tokens, "train.steps"))
+        limits.append(train.steps * train.batch_tokens)
     if train.seconds:
-        steps = max(1, int((train.seconds - train.reserve_s) * tokens_per_second / train.batch_tokens))
-        limits.append((steps * train.batch_tokens, f"train.seconds at {100 * setting.mfu:g} % MFU"))
+        steps = int((train.seconds - train.reserve_s) * tokens_per_second / train.batch_tokens)
+        limits.append(max(1, steps) * train.batch_tokens)
     if not limits:
         raise BadInput("train.steps 0 and train.seconds 0 give no end; set one of them, --tokens or --ratio")
     return min(limits)
 
 
 def trainers(config: RunConfig, gpus: int) -> list[Trainer]:
-    """The run's own, then both ways to split: plain, with checkpointing, and with a chunked loss as well."""
+    """The run's own, then both ways to split it with all that saves memory."""
     own = Trainer(
         devices=gpus,
         shard=config.train.shard,
@@ -177,11 +173,8 @@ def trainers(config: RunConfig, gpus: int) -> list[Trainer]:
         checkpointing=config.train.checkpointing,
         loss_chunk=config.train.loss_tokens,
     )
-    shards: tuple[Shard, ...] = ("ddp", "fsdp")
-    ways = ((False, 0), (True, 0), (True, LOSS_CHUNK))
-    return [own] + [
-        replace(own, shard=s, checkpointing=again, loss_chunk=chunk) for s in shards for again, chunk in ways
-    ]
+    saving = replace(own, checkpointing=True, loss_chunk=LOSS_CHUNK)
+    return [own, replace(saving, shard="ddp"), replace(saving, shard="fsdp")]
 
 
 def measure(config: RunConfig, trainer: Trainer, rows: int, gpu: Gpu) -> Layout:
@@ -190,34 +183,6 @@ def measure(config: RunConfig, trainer: Trainer, rows: int, gpu: Gpu) -> Layout:
     parts = training_parts(config.model, trainer, rows, seq_len)
     peak = peak_bytes(parts)
     return Layout(trainer, parts, peak, peak <= available, max_rows(config.model, trainer, seq_len, available))
-
-
-def artifact_bytes(counts: dict[str, int], bits: str) -> int:
-    """By kind: words of `bits` that name single tensors are left out."""
-    widths = parse_bits(bits).kinds
-    return sum(math.ceil(widths[kind] * count / 8) for kind, count in counts.items())
-
-
-def list_warnings(config: RunConfig, layouts: list[Layout], gpu: Gpu, rows_per_step: int) -> list[str]:
-    found = []
-    own, sharded = layouts[0], layouts[-1]
-    if not own.fits:
-        legal = [n for n in range(1, min(rows_per_step, own.max_batch) + 1) if rows_per_step % n == 0]
-        if legal:
-            way_out = f"{legal[-1]} rows would: train.micro_tokens={legal[-1] * config.train.seq_len}"
-        elif sharded.max_batch:
-            way_out = f"FSDP2, checkpointing and a chunked loss hold {sharded.max_batch} rows"
-        else:
-            way_out = "take more or larger devices"
-        found.append(f"does not fit: {own.memory_bytes / 1e9:.1f} GB of {gpu.memory_gb:g} GB per device; {way_out}")
-    if config.optim.warmup > LONGEST_WARMUP:
-        found.append(f"optim.warmup {config.optim.warmup:g} is more than a tenth of the run")
-    if globs := parse_bits(config.quant.bits).globs:
-        found.append(f"quant.bits: {', '.join(name for name, _ in globs)}: not a kind, so not in artifact_bytes")
-    return found
-
-
-# -- what is read ---------------------------------------------------------------------------------------------------
 
 
 def known_gpus() -> dict[str, Gpu]:
@@ -234,30 +199,26 @@ def find_gpu(name: str) -> Gpu:
     return gpus[plain]
 
 
-def read_shards(config: RunConfig) -> Shards:
+def read_shards(config: RunConfig) -> tuple[int, float]:
+    """How many training shards the run's dataset has, and tokens in each; seed 004's while there is none."""
     folder = Path(config.data.path)
     if not (folder / MANIFEST).is_file():
-        return Shards()
+        return SHARDS
     manifest = read_manifest(folder)
     pieces, vocab = manifest.tokenizer.vocab_size, config.model.vocab_size
     if pieces != vocab:
-        raise BadInput(
-            f"{folder}: its tokenizer has {pieces} pieces, model.vocab_size is {vocab}; "
-            f"use model.vocab_size={pieces} or another data.path"
-        )
+        raise BadInput(f"{folder}: its tokenizer has {pieces} pieces, not {vocab}; use model.vocab_size={pieces}")
     count = sum(entry.split == "train" for entry in manifest.shards)
-    return Shards(count, manifest.train.tokens / count)
+    return count, manifest.train.tokens / count
 
 
 def act(args: argparse.Namespace) -> Plan:
     overrides = [*args.overrides, f"train.shard={args.shard}"] if args.shard else args.overrides
     config = load(RunConfig, args.config, overrides)
-    flags = {name: getattr(args, name) for name in ("gpu", "gpus", "mfu", "rate", "tokens", "ratio")}
+    flags = {field.name: getattr(args, field.name) for field in fields(Setting)}
     setting = build(Setting, [Layer("the command line", flags)])
     try:
-        plan = plan_run(config, find_gpu(setting.gpu), setting, read_shards(config))
-        if not math.isfinite(float(plan.total_flops) + plan.cost_usd):
-            raise OverflowError
+        plan = plan_run(config, setting, find_gpu(setting.gpu), read_shards(config))
     except OverflowError:
         raise BadInput("no machine could do it; lower the model's sizes, --tokens, --ratio or train.seconds") from None
     if args.check and not plan.fits:
@@ -269,40 +230,38 @@ def show(plan: Plan) -> str:
     lines = [
         f"parameters      {plan.params:,} ({plan.params_tied:,} tied, {plan.params_untied:,} untied)",
         f"FLOPs per token {plan.flops_per_token:.4g} ({plan.flops_per_token_causal:.4g} causal)",
-        f"tokens          {plan.tokens:,} ({plan.tokens / plan.params:.3g} per parameter; {plan.tokens_from})",
+        f"tokens          {plan.tokens:,} ({plan.tokens / plan.params:.3g} per parameter)",
         f"FLOPs           {plan.total_flops:.4g}",
         f"batch           {plan.micro_batches} micro-batches of {plan.rows} rows per device; {plan.steps:,} steps",
         f"time            {plan.hours:,.2f} h on {plan.gpus} x {plan.gpu} at {plan.tokens_per_second:,.0f} tokens/s",
-        f"cost            ${plan.cost_usd:,.0f} at ${plan.usd_per_gpu_hour:.2f} per device and hour",
-        f"data            {plan.shards:,} shards of {plan.shards_available:,}: {plan.epochs:.3g} epochs",
+        f"cost            ${plan.cost_usd:,.0f}",
+        f"data            {plan.shards:,} shards: {plan.epochs:.3g} epochs",
         f"KV cache        {plan.cache_bytes_per_token:,} bytes per token (bf16)",
         f"artifact        {plan.artifact_bytes:,} bytes before entropy coding",
         "",
         f"GB per device, with micro-batches of {plan.rows} rows (the peak has its tensors or the step's):",
         "",
-        _row("layout", [part[:9] for part in plan.layouts[0].memory_by_part], "peak", "fits", "max rows"),
+        _row("layout", [*(part[:9] for part in plan.layouts[0].memory_by_part), "peak", "fits", "max rows"]),
     ]
     for number, layout in enumerate(plan.layouts):
-        words: list[str] = ["run" if number == 0 else layout.trainer.shard]
-        words += ["ckpt"] if layout.trainer.checkpointing else []
-        words += ["chunk"] if layout.trainer.loss_chunk else []
+        name: str = "run" if number == 0 else layout.trainer.shard
+        name += ", ckpt" if layout.trainer.checkpointing else ""
+        name += ", chunk" if layout.trainer.loss_chunk else ""
         sizes = [f"{size / 1e9:.2f}" for size in layout.memory_by_part.values()]
-        fits = "yes" if layout.fits else "no"
-        lines.append(_row(", ".join(words), sizes, f"{layout.memory_bytes / 1e9:.1f}", fits, f"{layout.max_batch:,}"))
+        sizes += [f"{layout.memory_bytes / 1e9:.1f}", "yes" if layout.fits else "no", f"{layout.max_batch:,}"]
+        lines.append(_row(name, sizes))
     return "\n".join([*lines, *[f"\n! {warning}" for warning in plan.warnings]])
 
 
-def _row(name: str, sizes: list[str], peak: str, fits: str, most: str) -> str:
-    return f"{name:<18} " + " ".join(f"{size:>9}" for size in sizes) + f" {peak:>7} {fits:>4} {most:>8}"
+def _row(name: str, cells: list[str]) -> str:
+    return f"{name:<18} " + " ".join(f"{cell:>9}" for cell in cells)
 
 
 def parser() -> OneLineParser:
     flags = command("tools.plan", __doc__ or "")
     flags.add_argument("config", metavar="CONFIG.yaml")
     flags.add_argument("overrides", nargs="*", metavar="section.key=value")
-    flags.add_argument(
-        "--gpu", default=Setting.gpu, metavar="NAME", help=f"{', '.join(known_gpus())} (default %(default)s)"
-    )
+    flags.add_argument("--gpu", default=Setting.gpu, help=f"{', '.join(known_gpus())} (default %(default)s)")
     flags.add_argument("--gpus", type=int, default=Setting.gpus, help="devices (default %(default)s)")
     flags.add_argument("--mfu", type=float, default=Setting.mfu, help="share of the peak FLOP/s (default %(default)s)")
     flags.add_argument("--rate", type=float, metavar="USD", help="per device and hour (default: tools/gpus.yaml)")

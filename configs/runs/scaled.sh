@@ -27,9 +27,9 @@ scaled() {
     done
 
     # Before hours of download: is there room? Then the tokenizer and the shards (an old dataset is checked and kept).
-    step python -m tools.plan "configs/$config.yaml" --gpu "$gpu" --gpus "$gpus" --check "${words[@]}"
+    step python -m tools.plan "configs/seeds/$config.yaml" --gpu "$gpu" --gpus "$gpus" --check "${words[@]}"
     step python -m data.prep "$source" --vocab 65536 --val-fraction 0.0001 --out data/datasets/fineweb_65536
-    step torchrun --standalone --nproc_per_node="$gpus" train_gpt.py "configs/$config.yaml" "${words[@]}"
+    step torchrun --standalone --nproc_per_node="$gpus" train_gpt.py "configs/seeds/$config.yaml" "${words[@]}"
     step torchrun --standalone --nproc_per_node="$gpus" -m eval.bpb --stride 512 --limit 10000000
     step python -m eval.probe
 }

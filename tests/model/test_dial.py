@@ -35,7 +35,7 @@ def test_a_depth_scales_as_the_audit_of_nanochat_says(depth: int, scaling: float
 def test_the_seeds_shapes_are_those_of_their_depth(depth: int, dim: int, heads: int) -> None:
     shape = {"layers": depth, "dim": dim, "heads": heads, "kv_heads": heads}
     assert dial(depth, {"vocab_size": 65_536})["model"] == shape
-    preset = load(RunConfig, CONFIGS / f"d{depth}.yaml").model
+    preset = load(RunConfig, CONFIGS / "seeds" / f"d{depth}.yaml").model
     assert {name: getattr(preset, name) for name in shape} == shape
 
 
@@ -63,7 +63,7 @@ def test_what_is_written_beside_a_depth_wins_in_any_order(tmp_path: Path) -> Non
 
 
 def test_a_depth_wins_over_what_came_before_it(tmp_path: Path) -> None:
-    path = written(tmp_path, f"extends: {CONFIGS / 'd38.yaml'}\nmodel: {{depth: 4}}\ntrain: {{micro_tokens: 0}}")
+    path = written(tmp_path, f"extends: {CONFIGS / 'seeds/d38.yaml'}\nmodel: {{depth: 4}}\ntrain: {{micro_tokens: 0}}")
     assert load(RunConfig, path).model.dim == 256
     again = load(RunConfig, path, ["model.depth=6", "train.batch_tokens=2048"])
     assert (again.model.dim, again.train.batch_tokens, again.train.seq_len) == (384, 2048, 2048)

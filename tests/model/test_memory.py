@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from model.config import ModelConfig
 from model.gpt import GPT
-from model.memory import Shard, Trainer, cache_bytes_per_token, max_rows, peak_bytes, training_parts
+from model.memory import Shard, Trainer, max_rows, peak_bytes, training_parts
 from tests.model.test_gpt import GOLF
 
 LLAMA: dict[str, Any] = {"vocab_size": 256, "layers": 3, "dim": 64, "heads": 4, "kv_heads": 4, "norm": "rms_weight"}
@@ -105,13 +105,6 @@ def test_checkpointing_and_a_chunked_loss_each_save_memory(depth: int, rows: int
 def test_one_device_under_fsdp_holds_what_it_holds_under_ddp() -> None:
     ddp, fsdp = (training_parts(deep(12), Trainer(shard=shard), 2, 512) for shard in ("ddp", "fsdp"))
     assert ddp == fsdp
-
-
-def test_a_kv_cache_holds_two_vectors_per_layer_and_token() -> None:
-    assert cache_bytes_per_token(deep(38)) == 369_664
-    assert cache_bytes_per_token(deep(52)) == 692_224
-    assert cache_bytes_per_token(ModelConfig(layers=8, dim=512, heads=8, kv_heads=2)) == 4096
-    assert cache_bytes_per_token(ModelConfig(layers=24, dim=1024, heads=16, kv_heads=4)) == 24_576
 
 
 def test_seed_000s_350m_model_has_the_audited_sizes() -> None:

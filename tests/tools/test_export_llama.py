@@ -30,7 +30,7 @@ from train_gpt import RunConfig
 
 pytest.importorskip("transformers", reason="the oracle is not installed")
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs/seeds"
 PRESETS = ("albor50m", "albor125m", "albor350m", "rscalm138m", "rscalm350m", "rscalm700m", "micro26m")
 LLAMA = ModelConfig(
     vocab_size=400, layers=2, dim=32, heads=4, kv_heads=2, hidden=80, norm="rms_weight", norm_eps=1e-5, rope_base=1e5

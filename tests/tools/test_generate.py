@@ -27,7 +27,7 @@ from tools.load_model import open_model
 from tools.sampling import Sampling
 from train_gpt import RunConfig
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs/seeds"
 MARKS = (BOS, 2)
 
 

@@ -40,8 +40,16 @@ class Sheet:
     common: dict[str, Any] = field(default_factory=dict)
     seeds: Annotated[tuple[Annotated[int, Ge(0), Lt(1 << 63)], ...], MinLen(1)]
     variants: Annotated[dict[str, dict[str, Any]], MinLen(1)]
-    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds {list(self.seeds)}: one appears twice, and would count twice")
+        for claim in self.claims:
+            for name in (claim.better, claim.worse):
+                if name not in self.variants:
+                    known = ", ".join(self.variants)
+                    raise ValueError(f"claim '{claim.says}': no variant is called {name}; there are {known}")
 
     def overrides(self, variant: str) -> list[str]:
         """`section.key=value` for train_gpt.py, all but the seed; JSON is YAML."""
@@ -55,9 +63,14 @@ class Key(NamedTuple):
     seed: int
     config_sha256: str
 
+    @property
+    def name(self) -> str:
+        """Of the trial's folder."""
+        return f"{self.variant}-s{self.seed}-{self.config_sha256[:8]}"
+
 
 class Sweep(NamedTuple):
-    name: str  # of the study
+    name: str
     sheet: Sheet
     configs: dict[str, RunConfig]  # by variant; each trial's seed replaces the config's own
     keys: list[Key]  # seed by seed, so that a sweep cut short has results for every variant
@@ -72,34 +85,27 @@ def read_sweep(path: Path) -> Sweep:
     for name in (path.stem, *sheet.variants):
         if not NAME.fullmatch(name):
             raise BadInput(f"{path}: '{name}' becomes part of a path; use up to 100 letters, digits, '_', '.' and '-'")
-    if len(set(sheet.seeds)) < len(sheet.seeds):
-        raise BadInput(f"{path}: seeds {list(sheet.seeds)}: one appears twice, and would count twice")
-    named = [(f"groups: {group}", name) for group, names in sheet.groups.items() for name in names]
-    named += [(f"claims: {claim.says}", name) for claim in sheet.claims for name in (claim.better, claim.worse)]
-    for where, name in named:
-        if name not in sheet.variants:
-            raise BadInput(f"{path}: {where}: no variant is called {name}; there are {', '.join(sheet.variants)}")
     configs: dict[str, RunConfig] = {}
+    hashes: dict[str, str] = {}
     for name in sheet.variants:
-        config = load_variant(path, sheet, name)
-        for other, known in configs.items():
-            if config == known:
-                raise BadInput(f"{path}: variants {other} and {name} are the same config; remove one")
-        configs[name] = config
-    hashes = {name: hashlib.sha256(to_yaml(config).encode()).hexdigest() for name, config in configs.items()}
+        configs[name] = load_variant(path, sheet, name)
+        digest = hashlib.sha256(to_yaml(configs[name]).encode()).hexdigest()
+        if digest in hashes.values():
+            raise BadInput(f"{path}: variant {name} has the same config as one before it; remove one")
+        hashes[name] = digest
     keys = [Key(variant, seed, digest) for seed in sheet.seeds for variant, digest in hashes.items()]
     return Sweep(path.stem, sheet, configs, keys)
 
 
 def load_variant(path: Path, sheet: Sheet, variant: str) -> RunConfig:
-    if "seed" in {*sheet.common, *sheet.variants[variant]}:
-        raise BadInput(f"{path}: variant {variant}: seed comes from the file's seeds")
     try:
         config = load(RunConfig, sheet.base, sheet.overrides(variant))
         micro_rows(config.train, 1)
         config.eval.window(config.train.seq_len)
     except BadInput as wrong:
         raise BadInput(f"{path}: variant {variant}: {wrong}") from None
+    if "seed" in {*sheet.common, *sheet.variants[variant]}:
+        raise BadInput(f"{path}: variant {variant}: seed comes from the file's seeds")
     if not (config.train.seconds or config.train.steps):
         raise BadInput(f"{path}: variant {variant}: a trial needs train.seconds or train.steps to end")
     return config

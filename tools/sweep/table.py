@@ -20,9 +20,10 @@ class Trial:
     variant: str
     seed: int
     params: int
-    state: str  # complete, diverged, crashed, running, waiting
+    state: str  # complete, diverged, waiting, unfinished: it runs, was stopped or crashed
     bpb: float | None = None  # scored from the artifact
     seconds: float | None = None  # of training
+    data_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Row:
 
     variant: str
     params: int
-    complete: int
+    bpb: list[float]  # of the complete trials
     diverged: int
     mean: float | None
     std: float | None
@@ -59,52 +60,45 @@ def compare(ours: Sequence[float], rival: Sequence[float], margin: float = 0.0) 
     """The one test behind every difference of a sweep."""
     if not ours or not rival:
         return Lead()
-    if len(set(ours)) < 2 or len(set(rival)) < 2:
+    if len(set(ours)) < 2 or len(set(rival)) < 2:  # one seed, or copies of one, has no spread to test with
         return Lead(statistics.fmean(rival) - statistics.fmean(ours))
     test = test_lead(seeds(ours), seeds(rival), Rule("sweep", margin, P))
     return Lead(test.gap, (test.gap - margin) / test.t if test.t else None, test.p)
 
 
-def scores(trials: Sequence[Trial], variant: str) -> list[float]:
-    return [trial.bpb for trial in trials if trial.variant == variant and trial.bpb is not None]
-
-
-def count_diverged(trials: Sequence[Trial], variant: str) -> int:
-    return sum(trial.variant == variant and trial.state == "diverged" for trial in trials)
-
-
 def tabulate(sweep: Sweep, trials: Sequence[Trial]) -> list[Row]:
-    first = next(iter(sweep.configs))
-    rows = []
+    rows: list[Row] = []
     for variant in sweep.configs:
-        found = scores(trials, variant)
-        seconds = [trial.seconds for trial in trials if trial.variant == variant and trial.seconds is not None]
+        own = [trial for trial in trials if trial.variant == variant]
+        bpb = [trial.bpb for trial in own if trial.bpb is not None]
+        seconds = [trial.seconds for trial in own if trial.seconds is not None]
         row = Row(
             variant=variant,
             params=sweep.params(variant),
-            complete=len(found),
-            diverged=count_diverged(trials, variant),
-            mean=statistics.fmean(found) if found else None,
-            std=statistics.stdev(found) if len(found) > 1 else None,
-            behind_first=compare(scores(trials, first), found) if variant != first else Lead(),
+            bpb=bpb,
+            diverged=sum(trial.state == "diverged" for trial in own),
+            mean=statistics.fmean(bpb) if bpb else None,
+            std=statistics.stdev(bpb) if len(bpb) > 1 else None,
+            behind_first=compare(rows[0].bpb, bpb) if rows else Lead(),
             seconds=statistics.fmean(seconds) if seconds else None,
         )
         rows.append(row)
     return rows
 
 
-def judge(claim: Claim, trials: Sequence[Trial], seed_count: int) -> Verdict:
-    better = scores(trials, claim.better)
-    worse = scores(trials, claim.worse)
-    lead = compare(better, worse, claim.by_bpb)
+def judge(claim: Claim, rows: Sequence[Row], seed_count: int) -> Verdict:
+    named = {row.variant: row for row in rows}
+    better = named[claim.better]
+    worse = named[claim.worse]
+    lead = compare(better.bpb, worse.bpb, claim.by_bpb)
     if lead.p is not None:
         verdict = "holds" if lead.p < P else "reversed" if 1 - lead.p < P else "undecided"
-    elif better and count_diverged(trials, claim.worse) == seed_count:
+    elif better.bpb and worse.diverged == seed_count:
         verdict = "holds"  # a variant that never trains is worse
-    elif worse and count_diverged(trials, claim.better) == seed_count:
+    elif worse.bpb and better.diverged == seed_count:
         verdict = "reversed"
     else:
-        verdict = "undecided" if better and worse else "no data"
+        verdict = "undecided" if better.bpb and worse.bpb else "no data"
     return Verdict(claim, lead, verdict)
 
 
@@ -113,18 +107,17 @@ def as_markdown(rows: Sequence[Row], verdicts: Sequence[Verdict]) -> str:
     for row in rows:
         behind = row.behind_first
         two_sided = 2 * min(behind.p, 1 - behind.p) if behind.p is not None else None
-        done = f"{row.complete} complete" + (f", {row.diverged} diverged" if row.diverged else "")
-        table.append(
-            [row.variant, f"{row.params:,}", done, _show(row.mean, ".4f", row.std),
-             _show(behind.bpb, "+.4f", behind.error), _show(two_sided, ".2g"), _show(row.seconds, ".1f")]
-        )  # fmt: skip
+        done = f"{len(row.bpb)} complete" + (f", {row.diverged} diverged" if row.diverged else "")
+        bpb = _show(row.mean, ".4f", row.std)
+        lag = _show(behind.bpb, "+.4f", behind.error)
+        cells = [row.variant, f"{row.params:,}", done, bpb, lag, _show(two_sided, ".2g"), _show(row.seconds, ".1f")]
+        table.append(cells)
     claims = [["claim", "source", "better", "worse", "lead, bpb", "more than", "p", "verdict"]]
     for found in verdicts:
-        claim, lead = found.claim, found.lead
-        claims.append(
-            [claim.says, claim.source, claim.better, claim.worse, _show(lead.bpb, "+.4f", lead.error),
-             f"{claim.by_bpb:g}", _show(lead.p, ".2g"), found.verdict]
-        )  # fmt: skip
+        claim = found.claim
+        lead = _show(found.lead.bpb, "+.4f", found.lead.error)
+        tested = [lead, f"{claim.by_bpb:g}", _show(found.lead.p, ".2g"), found.verdict]
+        claims.append([claim.says, claim.source, claim.better, claim.worse, *tested])
     return _markdown(table) + ("\n" + _markdown(claims) if verdicts else "")
 
 

@@ -1,7 +1,8 @@
 """Grouped-query attention: RoPE, QK-norm, per-head gain, XSA, document masks, and the KV cache.
 
-q, k and v are split into heads, normed, turned, gained, in that order. Masks are aligned to the bottom right: key j is
-seen by query i iff j <= start + i (PyTorch's `is_causal` is top-left, wrong as soon as a cache holds something).
+q and k are split into heads, normed, rotated, and q is multiplied by its gain, in that order. Masks are aligned to the
+bottom right: query i sees key j iff j <= start + i (PyTorch's `is_causal` aligns to the top left, which is wrong as
+soon as a cache holds something).
 """
 
 import math
@@ -34,19 +35,19 @@ class Attention(nn.Module):
     def forward(
         self,
         x: torch.Tensor,  # (B, T, D)
-        turn: tuple[torch.Tensor, torch.Tensor] | None,  # cos, sin (T, R/2); None without positions
+        rope: tuple[torch.Tensor, torch.Tensor] | None,  # cos, sin (T, R/2); None without positions
         mask: torch.Tensor | None,  # (B or 1, 1, last, T_all) true where seen; None: plain causal, nothing cached
         cache: Cache | None,
         step: int,  # which executed layer this is, for the cache
-        last: int,  # so many positions ask; all are there to be seen
+        last: int,  # queries; keys and values are of all positions
     ) -> torch.Tensor:  # (B, last, D)
         q = rearrange(self.q(x[:, -last:]), "b t (h c) -> b h t c", h=self.heads)
         k = rearrange(self.k(x), "b t (h c) -> b h t c", h=self.kv_heads)
         v = rearrange(self.v(x), "b t (h c) -> b h t c", h=self.kv_heads)
         if self.qk_norm:
             q, k = rms_norm(q, self.eps), rms_norm(k, self.eps)
-        if turn is not None:
-            cos, sin = turn
+        if rope is not None:
+            cos, sin = rope
             q, k = rotate(q, cos[-last:], sin[-last:]), rotate(k, cos, sin)
         if self.q_gain is not None:
             q = q * self.q_gain.to(q.dtype)[:, None, None]
@@ -58,11 +59,11 @@ class Attention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0, enable_gqa=self.kv_heads != self.heads,
         )  # fmt: skip
         if self.exclusive:
-            y = self._without_own(y, own)
+            y = self._remove_own(y, own)
         out: torch.Tensor = self.out(rearrange(y, "b h t c -> b t (h c)"))
         return out
 
-    def _without_own(self, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def _remove_own(self, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """XSA: each head's output less its part along the token's own value (PR #265: about -0.002 bpb)."""
         direction = F.normalize(v, dim=-1).unsqueeze(2)  # (B, K, 1, T, C)
         groups = rearrange(y, "b (k g) t c -> b k g t c", k=self.kv_heads)

@@ -4,8 +4,8 @@ Keys after RoPE at absolute positions, and values, both with unrepeated K/V head
 layer runs several times and keeps one each); the last token id of each row for BigramHash; the last pre-smear vector
 of each row for SmearGate; the document number of each cached token when attention is document-masked.
 
-Keys and values stand in buffers with room to spare, which double when full: a token costs a token's copying, not the
-whole past's. So a cache is for decoding, not for gradients.
+Buffers of keys and values double when they are full, so a token costs the copying of one token, not of all before it.
+They are written in place: a cache is for decoding, not for gradients.
 """
 
 from dataclasses import dataclass, field
@@ -24,9 +24,9 @@ class Cache:
 
     def extend(self, step: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Append this chunk's keys and values of one executed layer; returns all of them."""
-        return self._appended(self.keys, step, key), self._appended(self.values, step, value)
+        return self._append(self.keys, step, key), self._append(self.values, step, value)
 
-    def _appended(self, buffers: dict[int, torch.Tensor], step: int, chunk: torch.Tensor) -> torch.Tensor:
+    def _append(self, buffers: dict[int, torch.Tensor], step: int, chunk: torch.Tensor) -> torch.Tensor:
         rows, heads, tokens, width = chunk.shape
         end = self.length + tokens
         if step not in buffers or buffers[step].shape[2] < end:
@@ -36,18 +36,3 @@ class Cache:
             buffers[step] = grown
         buffers[step][:, :, self.length : end] = chunk
         return buffers[step][:, :, :end]
-
-    def select(self, rows: torch.Tensor) -> "Cache":
-        """The cache of a batch that has these rows, in this order, repeats included (beams, expanded prompts)."""
-
-        def pick(tensor: torch.Tensor | None) -> torch.Tensor | None:
-            return None if tensor is None else tensor[rows]
-
-        return Cache(
-            self.length,
-            {step: key[rows] for step, key in self.keys.items()},
-            {step: value[rows] for step, value in self.values.items()},
-            pick(self.last_token),
-            pick(self.last_vector),
-            pick(self.documents),
-        )

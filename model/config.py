@@ -18,11 +18,12 @@ from model.dial import dial
 
 Count = Annotated[int, Ge(1)]
 Amount = Annotated[int, Ge(0)]
+GATE_DIMS = 12  # dimensions of the vector that the gated smear reads
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    # Keys that may be written beside the fields, and turn into values of many (base.config.load); none of them is kept.
+    # Keys that may be written beside the fields and set many of them (base.config.load); none of them is kept.
     dials: ClassVar[Mapping[str, Callable[[Any, Mapping[str, Any]], dict[str, Any]]]] = {"depth": dial}
 
     # size
@@ -59,15 +60,15 @@ class ModelConfig:
 
     # attention
     qk_norm: bool = False
-    q_gain: float | None = None  # learned, one a head, from this value; None: off
-    xsa: Amount = 0  # the last so many layers take the own value's direction out of each head's output
+    q_gain: float | None = None  # learned, one per head, from this value; None: off
+    xsa: Amount = 0  # in this many last layers, each head's output loses its part along the token's own value
     doc_mask: bool = False  # attention stays inside a document
 
-    # what is fed in and what comes out
+    # input and output
     embed_norm: bool = False  # RMSNorm right after the embedding, before any block
     softcap: Annotated[float, Ge(0)] = 0.0  # c*tanh(logits/c); 0: off
     smear: Literal["off", "static", "gated"] = "off"
-    smear_bos_mask: bool = False  # the token after a boundary takes nothing from the one before
+    smear_bos_mask: bool = False  # the first token of a document takes nothing from the one before
     bos_id: Amount = 1  # where documents begin, for the masks
     bigram_buckets: Amount = 0  # 0: off
     bigram_dim: Count = 128
@@ -79,7 +80,7 @@ class ModelConfig:
     loop_repeats: Amount = 0
     loop_start: Annotated[float, Ge(0), Lt(1)] = 0.0
 
-    # start
+    # initialisation
     init: Literal["ortho", "normal"] = "normal"  # ortho: output projections zero, other matrices orthogonal
     init_std: Annotated[float, Gt(0)] = 0.02  # of matrices under `normal`
     embed_std: Annotated[float, Gt(0)] = 0.02
@@ -89,28 +90,20 @@ class ModelConfig:
         if not self.head_dim:
             require_divisible("dim", self.dim, "heads", self.heads)
         if self.hidden_width < 1:
-            raise ValueError(
-                f"mlp_mult {self.mlp_mult:g} of dim {self.dim} leaves no MLP; use {1 / self.dim:g} or more"
-            )
+            raise ValueError(f"mlp_mult {self.mlp_mult:g} leaves no MLP; use {1 / self.dim:g} or more")
         rotated = self.rope_dims or self.head_width
         if self.pos == "rope" and rotated % 2:
-            raise ValueError(
-                f"RoPE turns pairs, and {'rope_dims' if self.rope_dims else 'head width'} {rotated} is odd; "
-                f"use {rotated - 1} or {rotated + 1}"
-            )
+            name = "rope_dims" if self.rope_dims else "head width"
+            raise ValueError(f"RoPE rotates pairs, and {name} {rotated} is odd; use {rotated - 1} or {rotated + 1}")
         if self.rope_dims > self.head_width:
             raise ValueError(f"rope_dims {self.rope_dims} is more than the head width; use {self.head_width} or less")
         if self.xsa > self.layers:
-            raise ValueError(
-                f"xsa {self.xsa} is more than the {self.layers} layers there are; use {self.layers} or less"
-            )
+            raise ValueError(f"xsa {self.xsa} is more than the {self.layers} layers; use {self.layers} or less")
         if self.parallel_from is not None and not 0 <= self.parallel_from < self.layers:
             raise ValueError(f"parallel_from {self.parallel_from} is not a layer; use 0 to {self.layers - 1}")
         if self.loop_repeats and not self.loop_first <= self.loop_last < self.layers:
-            raise ValueError(
-                f"loop_first {self.loop_first} to loop_last {self.loop_last} is no range of layers; "
-                f"use 0 to {self.layers - 1}"
-            )
+            span = f"loop_first {self.loop_first} to loop_last {self.loop_last}"
+            raise ValueError(f"{span} is no range of layers; use 0 to {self.layers - 1}")
         if self.bigram_buckets == 1:
             raise ValueError("bigram_buckets 1 leaves no bucket beside the reserved one; use 0 (off) or at least 2")
         if self.norm_order == "post" and self.parallel_from is not None:
@@ -125,7 +118,7 @@ class ModelConfig:
         return self.hidden or round(self.dim * self.mlp_mult)
 
     def order(self, progress: float = 1.0) -> list[int]:
-        """The layers in the order they run at this fraction of the training; evaluation runs at 1.0."""
+        """The layers in the order they run at this fraction of training; evaluation runs at 1.0."""
         once = list(range(self.layers))
         if not self.loop_repeats or progress < self.loop_start:
             return once

@@ -1,31 +1,34 @@
-"""What a ModelConfig costs: exact parameters and FLOPs a token. Pure functions, no tensors. Memory: model/memory.py.
+"""What a ModelConfig costs: exact parameters and FLOPs per token. Pure functions, no tensors. Memory: model/memory.py.
 
-FLOPs a token: 6·(N - input embedding) + 12·layers·D·T, attention counted as if it were not causal (the field's
+FLOPs per token: 6·(N - input embedding) + 12·layers·D·T, attention counted as if it were not causal (the field's
 convention; the causal figure beside it). The head's product counts, tied or not; looped layers as often as they run.
 """
 
-from model.config import ModelConfig
+from model.config import GATE_DIMS, ModelConfig
 
 
 def parameters(config: ModelConfig) -> dict[str, int]:
     """By kind, as `model.gpt.parameter_kind` names them; their sum is the model's exact number."""
-    width, heads, queries, keys = config.dim, config.heads, *projections(config)
+    width = config.dim
+    queries, keys = projections(config)
     matrices = 3 if config.mlp == "swiglu" else 2
-    parallel = range(config.layers) if config.parallel_from is None else range(config.parallel_from)
-    sequential = len(parallel)  # layers with a norm of their own before the MLP
-    control = config.layers * (2 * width * config.branch_scale + 2 * width * config.resid_mix)
-    control += config.layers * heads if config.q_gain is not None else 0
-    control += (config.layers + sequential + 1) * width if config.norm == "rms_weight" else 0
-    control += len(config.order()) // 2 * width * {"off": 0, "plain": 1, "gated": 2}[config.skips]
-    control += {"off": 0, "static": width, "gated": 1 + min(12, width)}[config.smear]
     buckets = config.bigram_buckets
+    control = len(config.order()) // 2 * width * {"off": 0, "plain": 1, "gated": 2}[config.skips]
+    control += {"off": 0, "static": width, "gated": 1 + min(GATE_DIMS, width)}[config.smear]
+    control += 1 if buckets else 0
+    control += 2 * config.layers * width if config.branch_scale else 0
+    control += 2 * config.layers * width if config.resid_mix else 0
+    control += config.layers * config.heads if config.q_gain is not None else 0
+    if config.norm == "rms_weight":
+        mlp_norms = config.layers if config.parallel_from is None else config.parallel_from
+        control += (config.layers + mlp_norms + 1) * width
     return {
         "embed": config.vocab_size * width,
         "head": 0 if config.tied else config.vocab_size * width,
         "bigram": buckets * config.bigram_dim + config.bigram_dim * width if buckets else 0,
         "attn": config.layers * width * (2 * queries + 2 * keys),
         "mlp": config.layers * matrices * width * config.hidden_width,
-        "control": control + (1 if buckets else 0),
+        "control": control,
     }
 
 
@@ -40,13 +43,15 @@ def causal_flops_per_token(config: ModelConfig, seq_len: int) -> int:
 
 
 def scoring_flops(config: ModelConfig, context: int, last: int) -> int:
-    """Forward, of one window, its last positions alone scored: the others are keys and values to them. Causal."""
-    width, (queries, keys), counts = config.dim, projections(config), parameters(config)
-    asking, asked = 2 * width * queries + counts["mlp"] // config.layers, 2 * width * keys  # products a position
+    """Forward, of one window of which only the last positions are scored, causal attention."""
+    width = config.dim
+    queries, keys = projections(config)
+    per_query = 2 * width * queries + parameters(config)["mlp"] // config.layers
+    per_key = 2 * width * keys
     products = context * config.bigram_dim * width if config.bigram_buckets else 0
     for positions in [context] * (len(config.order()) - 1) + [last]:
         pairs = positions * (2 * context - positions + 1) // 2  # of a query and a key that it sees
-        products += positions * asking + context * asked + 2 * pairs * queries
+        products += positions * per_query + context * per_key + 2 * pairs * queries
     return 2 * (products + last * config.vocab_size * width)
 
 
@@ -56,11 +61,11 @@ def projections(config: ModelConfig) -> tuple[int, int]:
 
 def _matrix_flops(config: ModelConfig) -> int:
     counts = parameters(config)
-    again = len(config.order()) - config.layers  # layers run once more by loops
-    looped = (counts["attn"] + counts["mlp"]) // config.layers * again
+    repeats = len(config.order()) - config.layers  # of layers, by loops
+    looped = (counts["attn"] + counts["mlp"]) // config.layers * repeats
     head = counts["embed"] if config.tied else 0  # the table once more, as the head
-    looked_up = counts["embed"] + config.bigram_buckets * config.bigram_dim
-    return 6 * (sum(counts.values()) - looked_up + head + looped)
+    tables = counts["embed"] + config.bigram_buckets * config.bigram_dim  # rows are looked up, not multiplied
+    return 6 * (sum(counts.values()) - tables + head + looped)
 
 
 def _attention_flops(config: ModelConfig, seq_len: int) -> int:

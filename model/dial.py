@@ -2,44 +2,47 @@
 
     dial(24, {"vocab_size": 32_768})      {"model": {"layers": 24, "dim": 1536, ...}, "train": {...}, "optim": {...}}
 
-In a config it is `model.depth`; whatever is written beside it wins (base.config.load), and the resolved config has what
-it stood for. Width is 64 · depth in heads of 128, as the 3B, 6.6B and 7B of seed 004 have it. The rest is nanochat's
-scaling from its tuned depth 12: S parameters of blocks and head learn from 12·S tokens, batches grow with tokens^0.383,
-rates with the batch's square root. What it leaves alone: the kind of block, and decay that falls along a cosine, which
-our optimizers do not have.
+In a config it is `model.depth`; whatever is written beside it wins (base.config.load), and the resolved config has the
+values. Width is 64 · depth in heads of 128, as in the 3B, 6.6B and 7B of seed 004. The rest is nanochat's scaling from
+its tuned depth 12: S parameters of blocks and head learn from 12·S tokens, batches grow with tokens^0.383, rates with
+the batch's square root. It does not set the kind of block, nor nanochat's cosine decay, which our optimizers lack.
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
-ASPECT, HEAD = 64, 128  # width over depth, width of a head
+ASPECT = 64  # width over depth
+HEAD = 128  # width of a head
 TOKENS_PER_PARAM = 12
-DIAL_END = 1024
+MOST = 1024
 USUAL_VOCAB = 32_768
-TUNED_DEPTH, TUNED_BATCH, TUNED_WIDTH = 12, 2**19, 768
+TUNED_DEPTH = 12  # where nanochat's rates below were tuned
+TUNED_BATCH = 2**19
 MATRIX_LR, EMBED_LR, HEAD_LR, MATRIX_DECAY = 0.02, 0.3, 0.008, 0.28
 WARMUP_STEPS, MOMENTUM_STEPS = 40, 400
 
 
 def dial(depth: Any, model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Values by section; ValueError where no such model is. `model` is the section that the depth is written in."""
-    if type(depth) is not int or not 1 <= depth <= DIAL_END:
-        raise ValueError(f"depth {depth!r:.30}: not a number of layers; use an even one from 2 to {DIAL_END}")
+    """Values by section; ValueError for an impossible depth. `model` is the section that the depth is written in."""
+    if type(depth) is not int or not 1 <= depth <= MOST:
+        raise ValueError(f"depth {depth!r:.30}: not a number of layers; use an even one from 2 to {MOST}")
     if ASPECT * depth % HEAD:
         raise ValueError(
             f"depth {depth}: width {ASPECT} x {depth} = {ASPECT * depth} is not divisible by head width {HEAD}; "
             f"use {f'{depth - 1} or ' if depth > 1 else ''}{depth + 1} (layers={depth} may stand beside it)"
         )
     vocab_size = model.get("vocab_size")
-    vocab_size = vocab_size if type(vocab_size) is int and vocab_size > 0 else USUAL_VOCAB  # another is refused by rule
-    width, tokens, tuned = ASPECT * depth, _tokens(depth, vocab_size), _tokens(TUNED_DEPTH, vocab_size)
+    vocab_size = vocab_size if type(vocab_size) is int and vocab_size > 0 else USUAL_VOCAB  # checked by ModelConfig
+    tokens = _training_tokens(depth, vocab_size)
+    tuned = _training_tokens(TUNED_DEPTH, vocab_size)
     batch = 2 ** round(math.log2(TUNED_BATCH * (tokens / tuned) ** 0.383))
     steps = max(1, tokens // batch)
     rate = math.sqrt(batch / TUNED_BATCH)
-    by_width = rate * math.sqrt(TUNED_WIDTH / width)
+    by_width = rate * math.sqrt(TUNED_DEPTH / depth)
+    heads = ASPECT * depth // HEAD
     return {
-        "model": {"layers": depth, "dim": width, "heads": width // HEAD, "kv_heads": width // HEAD},
+        "model": {"layers": depth, "dim": ASPECT * depth, "heads": heads, "kv_heads": heads},
         "train": {"batch_tokens": batch, "steps": steps, "seconds": 0},
         "optim": {
             "matrix_lr": round(MATRIX_LR * rate, 6),
@@ -56,6 +59,6 @@ def dial(depth: Any, model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _tokens(depth: int, vocab_size: int) -> int:
+def _training_tokens(depth: int, vocab_size: int) -> int:
     width = ASPECT * depth
     return TOKENS_PER_PARAM * (12 * depth * width**2 + vocab_size * width)

@@ -1,4 +1,4 @@
-"""What a token brings: its row of the table, the hashed pair it makes with the token before, and a smear of that one.
+"""Token ids to vectors: the token's row, a row for the hashed pair with the token before it, and a smear of that one.
 
 BigramHash: bucket = ((36313·token) xor (27191·previous)) mod (buckets - 1), in int64; the first position has the last
 bucket to itself. The contest computes in int32, which is the same up to id 59,138. The hash is frozen: a trained table
@@ -10,11 +10,10 @@ import torch
 from torch import nn
 
 from model.cache import Cache
-from model.config import ModelConfig
+from model.config import GATE_DIMS, ModelConfig
 from model.norm import rms_norm
 
 HASH_TOKEN, HASH_PREVIOUS = 36313, 27191
-GATE_DIMS = 12  # of the vector, that the gated smear looks at
 
 
 def bigram_bucket(tokens: torch.Tensor, previous: torch.Tensor, buckets: int) -> torch.Tensor:
@@ -58,16 +57,16 @@ class Embedding(nn.Module):
         if self.bigram is not None:
             x = x + self.bigram(tokens, cache.last_token if cache else None)
         if self.config.smear == "gated":
-            x = self._smeared(x, tokens, cache)
+            x = self._smear(x, tokens, cache)
         if self.config.embed_norm:
             x = rms_norm(x, self.config.norm_eps)
         if self.config.smear == "static":
-            x = self._smeared(x, tokens, cache)
+            x = self._smear(x, tokens, cache)
         if cache is not None:
             cache.last_token = tokens[:, -1:]
         return x
 
-    def _smeared(self, x: torch.Tensor, tokens: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+    def _smear(self, x: torch.Tensor, tokens: torch.Tensor, cache: Cache | None) -> torch.Tensor:
         last = cache.last_vector if cache is not None and cache.last_vector is not None else torch.zeros_like(x[:, :1])
         previous = torch.cat([last, x[:, :-1]], dim=1)  # (B, T, D), zero before the first token
         if cache is not None:

@@ -1,8 +1,8 @@
-"""Block and GPT on one screen: norms, residual mixes, U-Net skips, loops, parallel branches, softcap.
+"""Block and GPT: norms, residual mixes, U-Net skips, loops, parallel branches, softcap.
 
     logits = GPT(config)(tokens)                    (B, T) -> (B, T, V), fp32 or wider
     logits = model(chunk, cache)                    the same numbers, a chunk at a time
-    nats = model.loss(tokens, targets, rows)        mean cross-entropy; `rows` positions' logits at a time (0: all)
+    nats = model.loss(tokens, targets, rows)        mean cross-entropy, `rows` positions' logits at a time (0: all)
 
 Parameter kinds, for packing and for optimizer groups, come from `parameter_kind`, here and nowhere else.
 """
@@ -25,11 +25,10 @@ from model.norm import Norm
 from model.rotary import rotation
 
 Kind = Literal["embed", "head", "bigram", "attn", "mlp", "control"]
-Turn = tuple[torch.Tensor, torch.Tensor] | None
 
 
 def parameter_kind(name: str, parameter: torch.Tensor) -> Kind:
-    """What a parameter is: vectors and scalars steer (`control`), matrices are named by where they stand."""
+    """Vectors and scalars are `control`; a matrix has the kind of the module that holds it."""
     if parameter.ndim < 2:
         return "control"
     if name == "embedding.table.weight":
@@ -62,36 +61,36 @@ class Block(nn.Module):
         self,
         x: torch.Tensor,  # (B, T, D)
         x0: torch.Tensor,
-        turn: Turn,
+        rope: tuple[torch.Tensor, torch.Tensor] | None,
         mask: torch.Tensor | None,
         cache: Cache | None,
         step: int,
         last: int,
     ) -> torch.Tensor:
-        """(B, last, D): the other positions are seen by these, and go no further."""
+        """(B, last, D): earlier positions serve only as keys and values."""
         if self.resid_mix is not None:
             mix = self.resid_mix.to(x.dtype)
             x = mix[0] * x + mix[1] * x0
         n = x if self.post else self.attn_norm(x)
-        attended = self._scaled(self.attn(n, turn, mask, cache, step, last), self.attn_scale)
+        attended = self._scale(self.attn(n, rope, mask, cache, step, last), self.attn_scale)
         x, n = x[:, -last:], n[:, -last:]
         if self.post:
             x = self.attn_norm(x + attended)
-            x = x + self._scaled(self.mlp(x), self.mlp_scale)
+            x = x + self._scale(self.mlp(x), self.mlp_scale)
             return self.mlp_norm(x) if self.mlp_norm is not None else x
         if self.mlp_norm is None:  # parallel
-            return x + attended + self._scaled(self.mlp(n), self.mlp_scale)
+            return x + attended + self._scale(self.mlp(n), self.mlp_scale)
         x = x + attended
-        return x + self._scaled(self.mlp(self.mlp_norm(x)), self.mlp_scale)
+        return x + self._scale(self.mlp(self.mlp_norm(x)), self.mlp_scale)
 
-    def _scaled(self, branch: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    def _scale(self, branch: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
         branch = self.drop(branch)
         return branch if scale is None else branch * scale.to(branch.dtype)
 
 
 class GPT(nn.Module):
     def __init__(self, config: ModelConfig, made: Callable[[nn.Module], None] = lambda block: None) -> None:
-        """`made` is shown each block as soon as it is initialised: it may shard one before the next takes memory."""
+        """`made` gets each block as soon as it is initialised, to shard it before the next one takes memory."""
         super().__init__()
         self.config = config
         self.embedding = Embedding(config)
@@ -109,7 +108,7 @@ class GPT(nn.Module):
         self.order = config.order()  # the layers that run; a training loop switches loops on by setting it
         self.checkpointing = False  # trade compute for activation memory, block by block
         self.embedding.apply(self._initialise)
-        if self.embedding.bigram is not None:  # the branch starts as nothing while its table already learns
+        if self.embedding.bigram is not None:  # adds zero at the start, while its table already gets gradients
             nn.init.zeros_(self.embedding.bigram.table.weight)
             with torch.no_grad():
                 self.embedding.bigram.proj.weight.mul_(1 / math.sqrt(2 * config.layers))
@@ -120,28 +119,31 @@ class GPT(nn.Module):
         return self.logits(self.trunk(tokens, cache))
 
     def trunk(self, tokens: torch.Tensor, cache: Cache | None = None, last: int | None = None) -> torch.Tensor:
-        """(B, T) -> (B, T, D): everything before the head; (B, last, D) of the last positions, if those will do.
+        """(B, T) -> (B, T, D): everything before the last norm and the head; with `last`, (B, last, D).
 
-        Before the last block every position is needed; in it, the others are keys and values only.
+        Only the last block can be spared the other positions: blocks before it need them as keys and values.
         """
         x: torch.Tensor = self.embedding(tokens, cache)
         x0, length = x, tokens.shape[1]
         start = cache.length if cache is not None else 0
-        turn = rotation(self.config, start, length, x) if self.config.pos == "rope" else None
+        rope = rotation(self.config, start, length, x) if self.config.pos == "rope" else None
         mask = self._mask(tokens, cache)
         pairs = len(self.order) // 2
-        waiting: list[torch.Tensor] = []  # outputs of the first half, for the second half's skips
+        saved: list[torch.Tensor] = []  # outputs of the first half, for the second half's skips
         for step, layer in enumerate(self.order):
-            if step >= pairs and waiting:
-                x = self._skip(x, waiting.pop(), step - pairs)
-            asking = length if last is None or step < len(self.order) - 1 else last
-            seen, block = self._of_the_last(mask, asking, x), self.blocks[layer]
+            if step >= pairs and saved:
+                x = self._skip(x, saved.pop(), step - pairs)
+            block = self.blocks[layer]
+            queries = length
+            if last is not None and step == len(self.order) - 1:
+                queries = last
+                mask = self._last_rows(mask, last, x)
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, x0, turn, seen, None, step, asking, use_reentrant=False)
+                x = checkpoint(block, x, x0, rope, mask, None, step, queries, use_reentrant=False)
             else:
-                x = block(x, x0, turn, seen, cache, step, asking)
+                x = block(x, x0, rope, mask, cache, step, queries)
             if self.skip_weights is not None and step < pairs:
-                waiting.append(x)
+                saved.append(x)
         if cache is not None:
             cache.length += length
         return x
@@ -154,7 +156,7 @@ class GPT(nn.Module):
         return cap * torch.tanh(z / cap) if cap else z
 
     def loss(self, tokens: torch.Tensor, targets: torch.Tensor, rows: int = 0) -> torch.Tensor:
-        """(B, T), (B, T) -> mean nats; with `rows`, so many positions have logits at a time (model/loss.py)."""
+        """(B, T), (B, T) -> mean nats; with `rows`, that many positions have logits at a time (model/loss.py)."""
         x = self.trunk(tokens)
         if rows:
             return chunked_loss(self.norm(x).flatten(0, 1), self._head(), targets.flatten(), self.config.softcap, rows)
@@ -172,7 +174,7 @@ class GPT(nn.Module):
         return gate * x + (1 - gate) * added
 
     def _mask(self, tokens: torch.Tensor, cache: Cache | None) -> torch.Tensor | None:
-        """(B or 1, 1, T, T_all), true where a query sees a key; None where plain causal attention will do."""
+        """(B or 1, 1, T, T_all), true where a query sees a key; None for plain causal attention."""
         length = tokens.shape[1]
         start = cache.length if cache is not None else 0
         if not self.config.doc_mask and start == 0:
@@ -181,18 +183,17 @@ class GPT(nn.Module):
         seen = torch.arange(start + length, device=tokens.device) <= query[:, None]  # (T, T_all)
         if not self.config.doc_mask:
             return seen[None, None]
-        before = cache.documents if cache is not None else None
         document = (tokens == self.config.bos_id).long().cumsum(1)  # (B, T) the document each token is in
-        if before is not None:
-            document = torch.cat([before, document + before[:, -1:]], dim=1)
         if cache is not None:
+            if cache.documents is not None:
+                document = torch.cat([cache.documents, document + cache.documents[:, -1:]], dim=1)
             cache.documents = document
         same = document[:, start:, None] == document[:, None, :]
         return (seen & same).unsqueeze(1)
 
     @staticmethod
-    def _of_the_last(mask: torch.Tensor | None, last: int, x: torch.Tensor) -> torch.Tensor | None:
-        """The mask's rows for the last queries; plain causal attention needs one as soon as some do not ask."""
+    def _last_rows(mask: torch.Tensor | None, last: int, x: torch.Tensor) -> torch.Tensor | None:
+        """The mask for the last queries alone, which `is_causal` would align to the first keys."""
         length = x.shape[1]
         if mask is None and last < length:
             mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=x.device).tril()
@@ -204,10 +205,10 @@ class GPT(nn.Module):
         if isinstance(module, nn.Embedding):
             module.weight.normal_(0, config.embed_std)
         elif isinstance(module, nn.Linear):
-            if config.init == "ortho" and min(module.weight.shape) >= 64:
-                nn.init.orthogonal_(module.weight) if not module.weight.is_meta else None
-            else:
+            if config.init == "normal" or min(module.weight.shape) < 64:
                 module.weight.normal_(0, config.init_std)
+            elif not module.weight.is_meta:
+                nn.init.orthogonal_(module.weight)
 
     @torch.no_grad()
     def _initialise_block(self, block: Block) -> None:

@@ -1,8 +1,8 @@
 """RoPE, partial RoPE and YaRN: positions -> (cos, sin), and their application to queries and keys.
 
-Half-split pairing (i, i + C/2), as LLaMA has it; the contest's script turns the other way, which is the same model with
-the second halves of q and k negated. YaRN is the reference implementation's, whose ramp is linear in the dimension's
-index: the paper's formula gives other frequencies (up to 69 % in single ones). Frequencies are fp64 until used.
+Half-split pairing (i, i + C/2), as LLaMA has it; the contest's script rotates the other way, which is the same model
+with the second halves of q and k negated. YaRN is the reference implementation's, whose ramp is linear in the
+dimension's index: the paper's formula gives other frequencies (up to 69 % in single ones). Frequencies are fp64.
 """
 
 import math
@@ -13,7 +13,7 @@ from model.config import ModelConfig
 
 
 def frequencies(config: ModelConfig) -> torch.Tensor:
-    """(R/2,) fp64 radians a position, R the rotated dimensions."""
+    """(R/2,) fp64 radians per position, R the rotated dimensions."""
     rotated = config.rope_dims or config.head_width
     index = torch.arange(0, rotated, 2, dtype=torch.float64)
     plain = config.rope_base ** (-index / rotated)
@@ -25,10 +25,10 @@ def frequencies(config: ModelConfig) -> torch.Tensor:
 
 
 def yarn_range(config: ModelConfig, rotated: int) -> tuple[float, float]:
-    """The dimension indices between which frequencies go from kept to stretched."""
+    """The dimension indices between which frequencies change from kept to stretched."""
 
-    def index_of(turns: float) -> float:  # the dimension that turns this often over the original length
-        return rotated * math.log(config.yarn_original / (2 * math.pi * turns)) / (2 * math.log(config.rope_base))
+    def index_of(cycles: float) -> float:  # the dimension that has this many over the original length
+        return rotated * math.log(config.yarn_original / (2 * math.pi * cycles)) / (2 * math.log(config.rope_base))
 
     low = max(math.floor(index_of(config.yarn_beta_fast)), 0)
     high = min(math.ceil(index_of(config.yarn_beta_slow)), rotated - 1)
@@ -36,8 +36,7 @@ def yarn_range(config: ModelConfig, rotated: int) -> tuple[float, float]:
 
 
 def attention_factor(config: ModelConfig) -> float:
-    """YaRN's temperature: it multiplies q and k alike, so logits by its square. Belongs in the softmax scale,
-    where QK-norm cannot cancel it."""
+    """YaRN's temperature, on q and k alike: its square goes into the softmax scale, where QK-norm cannot cancel it."""
     if config.yarn_factor == 1.0:
         return 1.0
     return 0.1 * math.log(config.yarn_factor) + 1 if config.yarn_attention is None else config.yarn_attention
@@ -51,7 +50,7 @@ def rotation(config: ModelConfig, start: int, length: int, like: torch.Tensor) -
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn the first R of C dimensions of x (B, H, T, C); the others pass."""
+    """Rotate the first R of C dimensions of x (B, H, T, C); the others pass."""
     half = cos.shape[-1]
     a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1)

@@ -12,10 +12,7 @@ neither occurs in a dataset. The way back is tools.generate or tools.export_llam
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,68 +22,62 @@ import torch
 
 from base.cli import OneLineParser, command, run
 from base.errors import BadInput
+from base.files import write_json
 from base.run_folder import MODEL
 from data.dataset import open_dataset
 from data.manifest import TOKENIZER
-from tools.llama import fold
-from tools.load_model import LLAMA_CONFIG, RSCALM, open_model
-from tools.rscalm import to_rscalm, to_rscalm_config, unsupported_in_rscalm
+from tools.llama import require_supported
+from tools.load_model import RSCALM, open_model
+from tools.rscalm import from_rscalm_config, to_rscalm, to_rscalm_config
+
+FILES = {
+    "checkpoint": [RSCALM, "ckpt_best.pt", "pytorch_model.bin", "config.json", TOKENIZER],
+    "dataset": ["train.bin", "val.bin"],
+}
 
 
 @dataclass(frozen=True)
 class Converted:
     path: str
-    source: str
     files: list[str]
 
 
 def act(args: argparse.Namespace) -> Converted:
+    """Write beside the folder, which may hold other files; complete files move into it."""
     out = Path(args.out).absolute()
-    files = convert_checkpoint(args.source, out) if args.what == "checkpoint" else convert_dataset(args.source, out)
-    return Converted(str(out), str(Path(args.source).resolve()), files)
-
-
-def convert_checkpoint(source: str, out: Path) -> list[str]:
-    opened = open_model(source, MODEL)
-    unsupported = unsupported_in_rscalm(opened.model.config)
-    if unsupported:
-        fields = ", ".join(f"{name}={value}" for name, value in unsupported.items())
-        raise BadInput(f"{opened.path}: seed 001's model has no place for {fields}; tools.export_llama may take it")
-    model = fold(opened.model)
-    config = to_rscalm_config(model.config, opened.seq_len)
-    weights = to_rscalm(model.state_dict(), model.config)
-    files = [RSCALM, "ckpt_best.pt", "pytorch_model.bin", LLAMA_CONFIG, TOKENIZER]
-    with add_files(out, files) as part:
-        for name in files[:2]:
-            torch.save({"model": weights, "config": config, "optim": {}, "scaler": {}}, part / name)
-        torch.save(weights, part / "pytorch_model.bin")
-        (part / LLAMA_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (part / TOKENIZER).write_bytes(opened.tokenizer.model)
-    return files
-
-
-def convert_dataset(source: str, out: Path) -> list[str]:
-    dataset = open_dataset(source)
-    files = ["train.bin", "val.bin"]
-    with add_files(out, files) as part:
-        for split in ("train", "val"):
-            with (part / f"{split}.bin").open("wb") as stream:
-                for document in dataset.documents(split):
-                    stream.write(np.append(document, dataset.tokenizer.eos_id).astype("<i4").tobytes())
-    return files
-
-
-@contextmanager
-def add_files(folder: Path, names: list[str]) -> Iterator[Path]:
-    """A place to write `names`; at the end, complete, they move into `folder`, which may hold other files."""
-    taken = [name for name in names if (folder / name).exists()]
+    files = FILES[args.what]
+    taken = [name for name in files if (out / name).exists()]
     if taken:
-        raise BadInput(f"{folder}: holds {', '.join(taken)} already; name another folder: --out")
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder, prefix=".") as part:
-        yield Path(part)
-        for name in names:
-            (Path(part) / name).rename(folder / name)
+        raise BadInput(f"{out}: holds {', '.join(taken)} already; name another folder: --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write = write_checkpoint if args.what == "checkpoint" else write_dataset
+    with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as part:
+        write(args.source, Path(part))
+        out.mkdir(exist_ok=True)
+        for name in files:
+            (Path(part) / name).rename(out / name)
+    return Converted(str(out), files)
+
+
+def write_checkpoint(source: str, folder: Path) -> None:
+    opened = open_model(source, MODEL)
+    where = str(opened.path)
+    config = to_rscalm_config(opened.model.config, opened.seq_len)
+    require_supported(opened.model.config, from_rscalm_config(config, where), where, "seed 001's model")
+    weights = to_rscalm(opened.model.state_dict(), opened.model.config)
+    for name in (RSCALM, "ckpt_best.pt"):
+        torch.save({"model": weights, "config": config, "optim": {}, "scaler": {}}, folder / name)
+    torch.save(weights, folder / "pytorch_model.bin")
+    write_json(folder / "config.json", config)
+    (folder / TOKENIZER).write_bytes(opened.tokenizer.model)
+
+
+def write_dataset(source: str, folder: Path) -> None:
+    dataset = open_dataset(source)
+    for split in ("train", "val"):
+        with (folder / f"{split}.bin").open("wb") as stream:
+            for document in dataset.documents(split):
+                stream.write(np.append(document, dataset.tokenizer.eos_id).astype("<i4").tobytes())
 
 
 def show(converted: Converted) -> str:

@@ -1,7 +1,7 @@
-"""From logits to the next token: pure functions of one row of logits (V,), the tokens so far and a uniform number.
+"""From logits to the next token: pure functions of one row of logits (V,) and the tokens so far.
 
 In Hugging Face's order: repetition penalty, no repeated n-gram, temperature, top-k, top-p, the draw. A forbidden token
-has a logit of minus infinity. Not for running a model: tools/generation.py does that.
+has a logit of minus infinity. Not for running a model: tools/generate.py does that.
 """
 
 import math
@@ -20,11 +20,11 @@ class Sampling:
     top_p: Annotated[float, Gt(0), Le(1)] = 0.9  # 1: off
     repetition_penalty: Annotated[float, Gt(0), Le(100)] = 1.0  # 1: off
     no_repeat_ngram: Annotated[int, Ge(0)] = 0  # 0: off
-    max_new_tokens: Annotated[int, Ge(1)] = 50  # per prompt
-    seed: Annotated[int, Ge(-(1 << 63)), Lt(1 << 63)] = 1337  # of each prompt's draws
+    max_new_tokens: Annotated[int, Ge(1)] = 50
+    seed: Annotated[int, Ge(-(1 << 63)), Lt(1 << 63)] = 1337
 
 
-def choose_token(logits: torch.Tensor, seen: Sequence[int], sampling: Sampling, uniform: float) -> int:
+def choose_token(logits: torch.Tensor, seen: Sequence[int], sampling: Sampling, generator: torch.Generator) -> int:
     """`seen`: the text so far without the marks of documents, so that ending a text is never forbidden."""
     z = penalize(logits.double(), seen, sampling.repetition_penalty)
     z = forbid_repeats(z, seen, sampling.no_repeat_ngram)
@@ -32,14 +32,12 @@ def choose_token(logits: torch.Tensor, seen: Sequence[int], sampling: Sampling, 
         return int(z.argmax())
     z = (z - z.max()) / sampling.temperature
     z = keep_top_p(keep_top_k(z, sampling.top_k), sampling.top_p)
-    return draw(z.softmax(0), uniform)
+    return int(torch.multinomial(z.softmax(0), 1, generator=generator))
 
 
 def penalize(logits: torch.Tensor, seen: Sequence[int], penalty: float) -> torch.Tensor:
     """Divide a seen token's logit, or multiply it if negative (CTRL: Keskar et al. 2019, arXiv 1909.05858)."""
-    if penalty == 1 or not seen:
-        return logits
-    index = torch.tensor(sorted(set(seen)))
+    index = torch.tensor(sorted(set(seen)), dtype=torch.long)
     chosen = logits[index]
     return logits.index_copy(0, index, torch.where(chosen > 0, chosen / penalty, chosen * penalty))
 
@@ -66,15 +64,6 @@ def keep_top_p(logits: torch.Tensor, share: float) -> torch.Tensor:
     if share >= 1:
         return logits
     probabilities, order = logits.softmax(0).sort(descending=True, stable=True)
-    before = probabilities.cumsum(0) - probabilities
-    is_dropped = before >= share
+    is_dropped = probabilities.cumsum(0) - probabilities >= share
     is_dropped[0] = False
     return logits.index_fill(0, order[is_dropped], -math.inf)
-
-
-def draw(probabilities: torch.Tensor, uniform: float) -> int:
-    """The token whose part of the unit interval `uniform` in [0, 1) falls into."""
-    possible = probabilities.nonzero().flatten()
-    ends = probabilities[possible].cumsum(0)
-    at = int(torch.searchsorted(ends, uniform * float(ends[-1]), right=True))
-    return int(possible[min(at, len(possible) - 1)])

@@ -22,10 +22,11 @@ def counted(config: ModelConfig) -> dict[str, int]:
 
 
 def test_every_kind_is_counted_exactly_for_any_config() -> None:
-    for seed in range(200):
+    for seed in range(100):
         config = any_config(random.Random(seed))
         assert parameters(config) == counted(config), config
-    assert sum(parameters(ModelConfig(**GOLF)).values()) == 24_730_705
+    golf = ModelConfig(**GOLF)
+    assert sum(parameters(golf).values()) == sum(counted(golf).values()) == 24_730_705
 
 
 @pytest.mark.parametrize(("layers", "total", "flops"), [(38, 3_015_835_648, 1.941e10), (52, 7_347_372_032, 4.703e10)])
@@ -51,10 +52,10 @@ def test_a_table_that_is_looked_up_is_no_product() -> None:
     assert added == 6 * (looked_up.bigram_dim * looked_up.dim + 1)  # its projection, and the scale
 
 
-@pytest.mark.parametrize("last", [1, 5, 12])
-def test_a_scored_window_costs_what_pytorch_counts_and_the_pairs_that_attention_sees(last: int) -> None:
+def test_a_scored_window_costs_what_pytorch_counts_and_the_pairs_that_attention_sees() -> None:
     length = 12
     for seed in range(30):
+        last = (1, 5, 12)[seed % 3]
         config = any_config(random.Random(seed))
         with torch.device("meta"):
             model, tokens = GPT(config), torch.zeros(1, length, dtype=torch.long)
@@ -62,7 +63,7 @@ def test_a_scored_window_costs_what_pytorch_counts_and_the_pairs_that_attention_
             model.logits(model.trunk(tokens, last=last))
         counted = counter.get_flop_counts()["Global"]
         products = sum(flops for op, flops in counted.items() if str(op) in ("aten.mm", "aten.addmm"))
-        asked = [range(length)] * (len(config.order()) - 1) + [range(length - last, length)]
-        pairs = sum(query + 1 for queries in asked for query in queries)
+        queried = [range(length)] * (len(config.order()) - 1) + [range(length - last, length)]
+        pairs = sum(query + 1 for queries in queried for query in queries)
         expected = products + 2 * 2 * pairs * config.heads * config.head_width
         assert scoring_flops(config, length, last) == expected, config

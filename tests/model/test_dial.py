@@ -81,9 +81,8 @@ def test_a_section_that_is_none_is_refused_all_the_same() -> None:
             load(RunConfig, None, words)
 
 
-@pytest.mark.parametrize(
-    ("word", "says"),
-    [
+def test_an_impossible_depth_is_refused_with_the_nearest_possible_one() -> None:
+    refused = [
         ("model.depth=21", "width 64 x 21 = 1344 is not divisible by head width 128; use 20 or 22"),
         ("model.depth=1", "use 2 (layers=1 may stand beside it)"),
         ("model.depth=10000000000000000000000", "use an even one from 2 to 1024"),
@@ -91,13 +90,12 @@ def test_a_section_that_is_none_is_refused_all_the_same() -> None:
         ("model.depth=x", "depth 'x': not a number of layers"),
         ("model.depth=[12]", "depth [12]: not a number"),
         ("model.depth=true", "depth True: not a number of layers"),
-    ],
-)
-def test_an_impossible_depth_is_refused_with_the_nearest_possible_one(word: str, says: str) -> None:
-    with pytest.raises(BadInput) as caught:
-        load(RunConfig, None, [word])
-    assert f"'{word}'" in str(caught.value)
-    assert says in str(caught.value)
+    ]
+    for word, message in refused:
+        with pytest.raises(BadInput) as caught:
+            load(RunConfig, None, [word])
+        assert f"'{word}'" in str(caught.value)
+        assert message in str(caught.value)
 
 
 @given(depth=st.integers(1, 60).map(lambda half: 2 * half), vocab=st.integers(256, 300_000))

@@ -59,7 +59,7 @@ def decoded(model: GPT, tokens: torch.Tensor, sizes: list[int]) -> torch.Tensor:
     return torch.cat([model(part, cache) for part in tokens.split(sizes, dim=1)], dim=1)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, 22), max_size=6))
 @torch.no_grad()
 def test_cached_decoding_equals_the_full_forward_for_every_split_and_feature(seed: int, cuts: list[int]) -> None:
@@ -83,23 +83,10 @@ def test_cached_decoding_equals_the_full_forward_in_fp32() -> None:
         assert error < 1e-4
 
 
-@torch.no_grad()
-def test_a_reindexed_cache_goes_on_as_its_rows_would() -> None:
-    for seed in range(25):
-        model = scrambled(any_config(random.Random(seed)), seed, torch.float64)
-        tokens = tokens_with_documents(seed)
-        cache = Cache()
-        model(tokens[:, :10], cache)
-        rows = torch.tensor([2, 0, 0, 1])
-        after = model(tokens[rows, 10:], cache.select(rows))
-        full = model(tokens[rows])[:, 10:]
-        assert (after - full).abs().max() / full.abs().max().clamp(min=1) < 1e-10
-
-
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), last=st.integers(1, 13), cached=st.booleans())
 @torch.no_grad()
-def test_the_last_positions_asked_for_alone_are_those_of_the_full_forward(seed: int, last: int, cached: bool) -> None:
+def test_the_last_positions_alone_equal_those_of_the_full_forward(seed: int, last: int, cached: bool) -> None:
     config = any_config(random.Random(seed))
     model = scrambled(config, seed, torch.float64)
     tokens = tokens_with_documents(seed)
@@ -138,8 +125,7 @@ def test_document_masks_keep_a_document_to_itself() -> None:
     assert not torch.allclose(unmasked(second), unmasked(torch.cat([first, second], dim=1))[:, -8:])
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("yarn", [1.0, 8.0])
+@pytest.mark.parametrize(("tied", "yarn"), [(True, 1.0), (False, 8.0)])
 @torch.no_grad()
 def test_the_plain_point_of_the_space_is_llama(tied: bool, yarn: float) -> None:
     transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
@@ -162,19 +148,14 @@ def test_the_plain_point_of_the_space_is_llama(tied: bool, yarn: float) -> None:
     theirs = {"model.embed_tokens.weight": model.embedding.table.weight, "model.norm.weight": model.norm.weight}
     if model.head is not None:
         theirs["lm_head.weight"] = model.head.weight
+    names = {
+        "input_layernorm": "attn_norm", "post_attention_layernorm": "mlp_norm", "self_attn.q_proj": "attn.q",
+        "self_attn.k_proj": "attn.k", "self_attn.v_proj": "attn.v", "self_attn.o_proj": "attn.out",
+        "mlp.gate_proj": "mlp.gate", "mlp.up_proj": "mlp.up", "mlp.down_proj": "mlp.down",
+    }  # fmt: skip
     for number, block in enumerate(model.blocks):
-        at = f"model.layers.{number}"
-        theirs |= {
-            f"{at}.input_layernorm.weight": block.attn_norm.weight,
-            f"{at}.post_attention_layernorm.weight": block.mlp_norm.weight,
-            f"{at}.self_attn.q_proj.weight": block.attn.q.weight,
-            f"{at}.self_attn.k_proj.weight": block.attn.k.weight,
-            f"{at}.self_attn.v_proj.weight": block.attn.v.weight,
-            f"{at}.self_attn.o_proj.weight": block.attn.out.weight,
-            f"{at}.mlp.gate_proj.weight": block.mlp.gate.weight,
-            f"{at}.mlp.up_proj.weight": block.mlp.up.weight,
-            f"{at}.mlp.down_proj.weight": block.mlp.down.weight,
-        }
+        for name, ours in names.items():
+            theirs[f"model.layers.{number}.{name}.weight"] = block.get_parameter(f"{ours}.weight")
     missing = oracle.load_state_dict(theirs, strict=False)
     assert not missing.unexpected_keys
     assert set(missing.missing_keys) <= {"lm_head.weight"}
@@ -185,29 +166,19 @@ def test_the_plain_point_of_the_space_is_llama(tied: bool, yarn: float) -> None:
     assert torch.equal(ours.argmax(-1), reference.argmax(-1))
 
 
-def test_the_contests_model_has_its_published_number_of_parameters() -> None:
-    with torch.device("meta"):
-        model = GPT(ModelConfig(**GOLF))
-    assert sum(parameter.numel() for parameter in model.parameters()) == 24_730_705
-
-
 def test_parameter_kinds_cover_every_parameter() -> None:
     model = GPT(ModelConfig(**{**GOLF, "layers": 2, "dim": 64, "hidden": 96, "bigram_buckets": 32, "tied": False}))
     kinds = {name: parameter_kind(name, parameter) for name, parameter in model.named_parameters()}
-    assert kinds["embedding.table.weight"] == "embed"
-    assert kinds["head.weight"] == "head"
-    assert kinds["embedding.bigram.table.weight"] == kinds["embedding.bigram.proj.weight"] == "bigram"
-    assert kinds["blocks.0.attn.q.weight"] == "attn"
-    assert kinds["blocks.1.mlp.down.weight"] == "mlp"
-    control = {name for name, kind in kinds.items() if kind == "control"}
-    assert {"skip_weights", "embedding.smear", "embedding.bigram.scale", "blocks.0.resid_mix", "blocks.1.attn.q_gain",
-            "blocks.0.attn_scale", "blocks.0.mlp_scale"} == control - {
-        name for name in control if name.startswith("blocks.") and name not in ("blocks.0.resid_mix",
-        "blocks.1.attn.q_gain", "blocks.0.attn_scale", "blocks.0.mlp_scale")
+    expected = {
+        "embedding.table.weight": "embed", "head.weight": "head", "embedding.bigram.table.weight": "bigram",
+        "embedding.bigram.proj.weight": "bigram", "blocks.0.attn.q.weight": "attn", "blocks.1.mlp.down.weight": "mlp",
+        "skip_weights": "control", "embedding.smear": "control", "embedding.bigram.scale": "control",
+        "blocks.0.resid_mix": "control", "blocks.1.attn.q_gain": "control", "blocks.0.mlp_scale": "control",
     }  # fmt: skip
+    assert expected.items() <= kinds.items()
 
 
-def test_the_contests_start_is_orthogonal_with_silent_outputs() -> None:
+def test_ortho_init_is_orthogonal_with_zero_outputs() -> None:
     model = GPT(ModelConfig(**{**GOLF, "layers": 2}))
     for block in model.blocks:
         assert not block.attn.out.weight.any()

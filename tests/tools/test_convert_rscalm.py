@@ -14,9 +14,10 @@ from base.cli import run
 from data.dataset import Dataset
 from data.tokenizer import SentencePieceTokenizer
 from model.config import ModelConfig
-from tests.tools.test_export_llama import MODEL, export, make_model, same, save_run, spell_out
+from tests.tools.test_export_llama import MODEL, export, make_model, same, save_run
 from tools import generate
 from tools.convert_rscalm import act, parser, show
+from tools.llama import write_out_sizes
 from tools.load_model import open_model
 
 RSCALM = ModelConfig(
@@ -74,23 +75,24 @@ def test_a_checkpoint_holds_the_model_under_their_names_and_comes_back(
         assert (run_rscalm(state["model"], config, tokens) - model(tokens)).abs().max() < 1e-4
         back = open_model(str(out / file), MODEL)
         assert same(back.model.state_dict(), model.state_dict())
-        assert spell_out(back.model.config) == spell_out(RSCALM)
+        assert replace(write_out_sizes(back.model.config), mlp_mult=RSCALM.mlp_mult) == write_out_sizes(RSCALM)
 
 
 def test_a_compiled_checkpoint_of_theirs_becomes_a_llama_and_text(
     tokenizer: SentencePieceTokenizer, tmp_path: Path
 ) -> None:
-    assert convert("checkpoint", save_run(tmp_path / "run", make_model(RSCALM), tokenizer), "--out", tmp_path) == 0
+    run_folder = save_run(tmp_path / "run", make_model(RSCALM), tokenizer)
+    assert convert("checkpoint", run_folder, "--out", tmp_path) == 0
     state = torch.load(tmp_path / "ckpt_last.pt", weights_only=True)
     state["model"] = {f"_orig_mod.{name}": tensor for name, tensor in state["model"].items()}
     (tmp_path / "compiled").mkdir()
     torch.save(state, tmp_path / "compiled" / "ckpt_last.pt")
     flags = ["--tokenizer", str(tmp_path / "tokenizer.model")]
-    export(tmp_path / "compiled" / "ckpt_last.pt", tmp_path / "hf", *flags)
+    assert export(tmp_path / "compiled" / "ckpt_last.pt", tmp_path / "hf", *flags).argmax_agreement == 1
     texts = []
-    for source in (tmp_path / "compiled", tmp_path / "hf"):
+    for source in (run_folder, tmp_path / "compiled"):
         words = [str(source), *flags, "--prompt", "The sun is", "--temperature", "0", "--mark", "eos"]
-        texts.append(generate.act(generate.parser().parse_args(words)).texts[0].tokens)
+        texts.append(generate.act(generate.parser().parse_args(words)).tokens)
     assert texts[0] == texts[1]
 
 
@@ -106,13 +108,15 @@ def test_a_dataset_is_int32_with_eos_after_each_document(dataset: Dataset, tmp_p
 def test_what_theirs_has_no_place_for_is_refused_in_one_line(
     tokenizer: SentencePieceTokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in {"kv_heads": 2, "norm_eps": 1e-5, "tied": False, "embed_norm": True, "softcap": 30.0}.items():
+    no_place = {"kv_heads": 2, "norm_eps": 1e-5, "tied": False, "embed_norm": True, "softcap": 30.0, "norm": "rms"}
+    for name, value in no_place.items():
         source = save_run(tmp_path / name, make_model(replace(RSCALM, **{name: value})), tokenizer)
         assert convert("checkpoint", source, "--out", tmp_path / "old") == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert f"{name}={value}" in error
-    source = save_run(tmp_path / "run", make_model(replace(RSCALM, norm="rms", branch_scale=True)), tokenizer)
+        assert not (tmp_path / "old").exists()
+    source = save_run(tmp_path / "run", make_model(RSCALM), tokenizer)
     assert convert("checkpoint", source, "--out", tmp_path / "old") == 0
     assert convert("checkpoint", source, "--out", tmp_path / "old") == 2
     assert "holds ckpt_last.pt" in capsys.readouterr().err

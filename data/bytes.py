@@ -55,9 +55,7 @@ class ByteTable:
 
     def join(self, ids: Sequence[int] | Ids) -> bytes:
         """The bytes that `exact` counts, to be compared with the text itself."""
-        array = np.asarray(ids)
-        blocks = (array[start : start + COUNTED_BLOCK].tolist() for start in range(0, len(array), COUNTED_BLOCK))
-        return b"".join(b"".join(map(self._data.__getitem__, block)) for block in blocks)
+        return b"".join(map(self._data.__getitem__, memoryview(np.asarray(ids))))
 
     def exact_bytes(self, targets: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Bytes of each target token."""

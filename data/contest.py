@@ -86,22 +86,16 @@ def download(variant: str, train_shards: int, root: Path) -> str:
         raise BadInput(f"hf:{REPO}: no variant {variant}; it has {', '.join(variants)}")
     if train_shards > len(train):
         raise BadInput(f"--train-shards {train_shards}: hf:{REPO} has {len(train)} of {variant}")
-    files = [*val, *train[:train_shards], *tokenizer]
-    with byte_progress("download", sum(file.size_bytes for file in files)) as advance:
-        for file in files:
-            path = root / file.path.removeprefix(f"{REMOTE_ROOT}/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            _link_or_copy(fetch(file).resolve(), path)
-            advance(file.size_bytes)
+    for file in [*val, *train[:train_shards], *tokenizer]:
+        cached = fetch(file).resolve()
+        path = root / file.path.removeprefix(f"{REMOTE_ROOT}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        try:
+            path.hardlink_to(cached)
+        except OSError:  # the cache is on another disk
+            shutil.copyfile(cached, path)
     return source
-
-
-def _link_or_copy(cached: Path, path: Path) -> None:
-    try:
-        path.hardlink_to(cached)
-    except OSError:  # the cache is on another disk
-        shutil.copyfile(cached, path)
 
 
 def describe_export(folder: Path, train_shards: int | None, tokenizer: Tokenizer, source: str) -> Manifest:

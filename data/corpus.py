@@ -18,7 +18,6 @@ from pathlib import Path
 
 from base.errors import BadInput
 from base.files import file_sha256
-from base.progress import byte_progress
 from data.hub import HubFile, fetch, list_files
 from data.readers import Bad, Document, Kind, TxtUnit, format_of, read_documents
 from data.stdlib import stdlib_files
@@ -76,17 +75,11 @@ def open_corpus(spec: str, field: str = "text", txt: TxtUnit | None = None) -> C
     named = {name: kinds[format_of(name)] for name in listed if format_of(name) in kinds}
     if not named:
         raise BadInput(f"{spec}: no .txt, .jsonl (also as .gz, .xz, .zst) or .parquet in {', '.join([*listed][:3])}")
-    files = tuple(Source(name, _local(listed[name]), kind) for name, kind in named.items())
-    return Corpus(spec, files, len(listed) - len(files), field)
-
-
-def _local(where: Path | HubFile) -> Path:
-    if isinstance(where, Path):
-        return where
-    with byte_progress("download", where.size_bytes) as advance:
-        path = fetch(where)
-        advance(where.size_bytes)
-    return path
+    files = []
+    for name, kind in named.items():
+        where = listed[name]
+        files.append(Source(name, fetch(where) if isinstance(where, HubFile) else where, kind))
+    return Corpus(spec, tuple(files), len(listed) - len(files), field)
 
 
 def _local_files(spec: str) -> list[tuple[str, Path]]:

@@ -1,13 +1,11 @@
 """Token streams -> training batches: seeded, disjoint across ranks, and resumable from one integer.
 
-Two orders:
-  sequential  the contest baseline's: each call cuts the next `ranks * (batch * seq_len + 1)` tokens in rank order.
-  shuffled    windows of seq_len + 1 tokens, permuted anew every epoch from a random phase, so that windows are cut
-              elsewhere each time and each of an epoch's windows is seen exactly once over all ranks.
+sequential  the contest baseline's: each call cuts the next `ranks * (batch * seq_len + 1)` tokens in rank order.
+shuffled    windows of seq_len + 1 tokens, cut from a random phase and permuted, both anew every epoch; each of an
+            epoch's windows is seen exactly once over all ranks.
 
-The position counts what all ranks have consumed (tokens, or windows), so a run may resume on another number of ranks:
-shuffled, with the same windows a step; sequential, with the next tokens (whose cuts depend on the number of ranks).
-It prepares batches on the CPU and moves nothing to a device.
+The position counts what all ranks have consumed, so a run may resume on another number of ranks: shuffled, with the
+same windows per step; sequential, with the next tokens. Batches stay on the CPU.
 """
 
 from dataclasses import dataclass, field

@@ -7,9 +7,10 @@ A damaged or truncated file is an error, never a shorter corpus.
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import zstandard
 
@@ -114,25 +115,23 @@ def _blocks(path: Path, name: str) -> Iterator[bytes]:
     """The file's bytes, decompressed as its name requires."""
     new_frame = DECOMPRESSORS.get(Path(name.lower()).suffix)
     with path.open("rb") as stream:
-        if new_frame:
-            yield from _decompressed(stream, new_frame)
-            return
-        while block := stream.read(BLOCK_BYTES):
-            yield block
+        blocks = iter(partial(stream.read, BLOCK_BYTES), b"")
+        yield from _decompress(blocks, new_frame) if new_frame else blocks
 
 
-def _decompressed(stream: IO[bytes], new_frame: Callable[[], Any]) -> Iterator[bytes]:
+def _decompress(blocks: Iterable[bytes], new_frame: Callable[[], Any]) -> Iterator[bytes]:
     """Every frame of a .zst, stream of an .xz or member of a .gz; one that is damaged or ends early is an error.
 
     The libraries' own readers end quietly there: zstandard's inside a frame that was cut off, lzma's at anything that
     follows the first stream and is not another one.
     """
     frame = new_frame()
-    while block := stream.read(BLOCK_BYTES):
-        while block:
+    for block in blocks:
+        rest = block
+        while rest:
             if frame.eof:
                 frame = new_frame()
-            yield frame.decompress(block)
-            block = frame.unused_data if frame.eof else b""
+            yield frame.decompress(rest)
+            rest = frame.unused_data if frame.eof else b""
     if not frame.eof:
         raise EOFError("it ends too early")

@@ -57,10 +57,9 @@ def split_documents(rule: SplitRule, digests: Digests, fraction: float) -> Label
 def tokenizer_sample(
     labels: Labels, digests: Digests, sizes: npt.NDArray[np.int64], limit_bytes: int
 ) -> npt.NDArray[np.bool_]:
-    """The documents that the tokenizer learns from: training documents in the order of their hashes, up to the limit.
+    """The training documents that the tokenizer learns from: the first by hash, until they exceed the limit.
 
-    The order uses bytes 8 to 16 of the hash, which the split does not look at. The document that crosses the limit is
-    the last one taken.
+    The order is by bytes 8 to 16 of the hash, which the split does not look at.
     """
     train = np.flatnonzero(labels == TRAIN)
     order = train[np.argsort(digests[train, 1], kind="stable")]

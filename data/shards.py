@@ -4,6 +4,7 @@ A shard is 256 little-endian int32 (magic 20240520, version 1, count, zeros), th
 its tokens. The contest's published shards have this format, and may cut a document in two between files.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -95,24 +96,19 @@ class TokenStream:
 
     def documents(self, bos_id: int) -> Iterator[Tokens]:
         """Each document's tokens without its BOS, however blocks and shards cut it."""
-        parts: list[Tokens] = []  # of the document that is not complete yet, its BOS included
+        rest = np.empty(0, UINT16)  # the document that is not complete yet, its BOS included
         for block in self.blocks():
-            rest, *begun = np.split(block, np.flatnonzero(block == bos_id))
-            parts.append(rest)
-            for part in begun:
-                yield from _document(parts, bos_id)
-                parts = [part]
-        yield from _document(parts, bos_id)
-
-
-def _document(parts: list[Tokens], bos_id: int) -> Iterator[Tokens]:
-    """The document that these parts make up, if they hold any token."""
-    tokens = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, UINT16), *parts])
-    if not len(tokens):
-        return
-    if tokens[0] != bos_id:
-        raise BadInput(f"the stream begins with {len(tokens)} tokens that belong to no document (no BOS {bos_id})")
-    yield np.asarray(tokens[1:])
+            tokens = np.concatenate([rest, block])
+            if tokens[0] != bos_id:
+                raise BadInput(
+                    f"the stream begins with token {tokens[0]}, not BOS {bos_id}: it belongs to no document"
+                )
+            begins = np.flatnonzero(tokens == bos_id)
+            for begin, end in itertools.pairwise(begins):
+                yield tokens[begin + 1 : end]
+            rest = tokens[begins[-1] :]
+        if len(rest):
+            yield rest[1:]
 
 
 def open_stream(folder: Path, entries: Iterable[ShardEntry], split: SplitName) -> TokenStream:

@@ -100,9 +100,7 @@ class TokenStream:
         for block in self.blocks():
             tokens = np.concatenate([rest, block])
             if tokens[0] != bos_id:
-                raise BadInput(
-                    f"the stream begins with token {tokens[0]}, not BOS {bos_id}: it belongs to no document"
-                )
+                raise BadInput(f"the stream begins with token {tokens[0]}, not BOS {bos_id}: it belongs to no document")
             begins = np.flatnonzero(tokens == bos_id)
             for begin, end in itertools.pairwise(begins):
                 yield tokens[begin + 1 : end]

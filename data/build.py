@@ -2,16 +2,15 @@
 
     manifest = build_dataset(open_corpus("stdlib"), Recipe(vocab=1024), Path("data/datasets/stdlib"))
 
-Each step is a function of explicit inputs. The corpus is read three times, so that memory stays flat: for every
-document's hash and size, for the tokenizer's sample, and for the tokens. Documents are compared as the tokenizer sees
-them: two texts that it normalises to the same text are one document and fall on one side.
+The corpus is read three times, so that memory stays flat: for every document's hash and size, for the tokenizer's
+sample, and for the tokens. Documents are compared as the tokenizer sees them: two texts that it normalises to the same
+text are one document and fall on one side.
 """
 
 import hashlib
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from base.errors import BadInput
+from base.files import atomic_folder
 from base.progress import byte_progress
+from data.bytes import ByteTable
 from data.corpus import Corpus
-from data.dataset import assemble
-from data.encoding import BATCH_CHARS, cores, encode_all
-from data.manifest import TOKENIZER, Manifest, ShardEntry, SplitEntry, describe_tokenizer
+from data.encoding import cores, encode_all
+from data.manifest import MANIFEST, TOKENIZER, Manifest, ShardEntry, describe_tokenizer, read_manifest, write_manifest
 from data.overlap import find_overlap
 from data.readers import Bad, Document
-from data.shards import MAX_SHARD_TOKENS, ShardWriter
+from data.shards import ShardWriter, open_stream
 from data.split import (
     DROPPED,
     TRAIN,
@@ -37,11 +37,9 @@ from data.split import (
     as_digests,
     document_digest,
     hash_digests,
-    repeated_documents,
     split_documents,
     tokenizer_sample,
 )
-from data.staging import publish, staging
 from data.tokenizer import MAX_VOCAB, Tokenizer
 from data.tokenizer_training import SMALLEST_VOCAB, train_tokenizer
 
@@ -54,20 +52,13 @@ class Recipe:
     split: SplitRule = "hash"
     val_fraction: float = 0.05
     tokenizer_mb: int = 64  # of training text that the tokenizer learns from
-    shard_tokens: int = 100_000_000
     skip_bad: bool = False
 
     def __post_init__(self) -> None:
         if not SMALLEST_VOCAB <= self.vocab <= MAX_VOCAB:
-            raise BadInput(
-                f"--vocab {self.vocab}: use {SMALLEST_VOCAB} (bytes and specials) to {MAX_VOCAB} (uint16 ids)"
-            )
+            raise BadInput(f"--vocab {self.vocab}: use {SMALLEST_VOCAB} (bytes, specials) to {MAX_VOCAB} (uint16 ids)")
         if not 0.0 < self.val_fraction < 1.0:
             raise BadInput(f"--val-fraction {self.val_fraction} is not between 0 and 1; use 0.01 or 0.05")
-        if self.tokenizer_mb < 1:
-            raise BadInput(f"--tokenizer-mb {self.tokenizer_mb}: must be at least 1")
-        if not 0 < self.shard_tokens <= MAX_SHARD_TOKENS:
-            raise BadInput(f"--shard-tokens {self.shard_tokens}: a shard holds 1 to {MAX_SHARD_TOKENS} tokens")
 
     def rule(self) -> str:
         if self.split == "tail":
@@ -88,32 +79,62 @@ def build_dataset(
     corpus: Corpus, recipe: Recipe, out: Path, given: Tokenizer | None = None, workers: int | None = None
 ) -> Manifest:
     """Make `out` the dataset of this corpus; `given` is a tokenizer to use instead of training one."""
-    request = request_of(corpus, recipe, given)
-    with staging(out) as staged:
-        scan = scan_corpus(corpus, recipe.skip_bad, given.normalize if given else str)
+    own_files(out)
+    with atomic_folder(out) as staged:
+        scan = scan_corpus(corpus, recipe.skip_bad, given)
         labels = split_documents(recipe.split, scan.digests, recipe.val_fraction)
         tokenizer = given or train_on_sample(corpus, recipe, scan, labels)
         (staged / TOKENIZER).write_bytes(tokenizer.model)
-        train, val, shards = write_shards(corpus, scan, labels, tokenizer, staged, recipe.shard_tokens, workers)
+        shards = write_shards(corpus, scan, labels, tokenizer, staged, workers or cores())
+        train = open_stream(staged, shards, "train")
+        val = open_stream(staged, shards, "val")
+        overlap = find_overlap(train.documents(tokenizer.bos_id), val.documents(tokenizer.bos_id))
+        if overlap:
+            raise BadInput(f"{corpus.spec}: {overlap}; the split has failed, and no dataset was made")
+        kept = scan.digests[labels != DROPPED]
+        table = ByteTable(tokenizer)
+        sides = [
+            replace(
+                stream.totals(table, tokenizer.bos_id),
+                raw_bytes=int(scan.sizes[labels == label].sum()),
+                documents_sha256=hash_digests(scan.digests[labels == label]),
+            )
+            for stream, label in ((train, TRAIN), (val, VAL))
+        ]
         manifest = Manifest(
             source=corpus.spec,
             split=recipe.rule(),
-            request=request,
+            request=request_of(corpus, recipe, given),
             corpus_sha256=hash_digests(scan.digests),
             skipped_documents=scan.skipped,
             dropped_documents=int((labels == DROPPED).sum()),
-            repeated_documents=repeated_documents(scan.digests[labels != DROPPED]),
+            repeated_documents=len(kept) - len(np.unique(kept[:, 0])),
             tokenizer=describe_tokenizer(tokenizer),
-            train=train,
-            val=val,
+            train=sides[0],
+            val=sides[1],
             shards=tuple(shards),
         )
-        dataset = assemble(staged, manifest, tokenizer)
-        overlap = find_overlap(dataset.documents("train"), dataset.documents("val"))
-        if overlap:
-            raise BadInput(f"{corpus.spec}: {overlap}; the split has failed, and no dataset was made")
-        publish(manifest, staged, out)
+        write_manifest(manifest, staged)
+        for path in own_files(out):  # the manifest first, so that a folder that has one is always complete
+            path.unlink(missing_ok=True)
     return manifest
+
+
+def own_files(out: Path) -> list[Path]:
+    """The files of the dataset that a new one replaces; a folder that holds anything else is left alone."""
+    if not out.exists():
+        return []
+    if not out.is_dir():
+        raise BadInput(f"{out}: is a file; --out names a folder")
+    own: list[Path] = []
+    if (out / MANIFEST).exists():
+        manifest = read_manifest(out)
+        if not manifest.request:
+            raise BadInput(f"{out}: holds a dataset that data.prep did not make; name another --out to keep it")
+        own = [out / MANIFEST, *(out / name for name in manifest.files())]
+    for path in sorted(set(out.iterdir()) - set(own)):
+        raise BadInput(f"{out}: holds {path.name}, which is no file of a dataset there; name another --out")
+    return own
 
 
 def request_of(corpus: Corpus, recipe: Recipe, given: Tokenizer | None) -> dict[str, Any]:
@@ -122,7 +143,7 @@ def request_of(corpus: Corpus, recipe: Recipe, given: Tokenizer | None) -> dict[
     return {**asdict(recipe), "corpus": corpus.fingerprint, "tokenizer": model}
 
 
-def scan_corpus(corpus: Corpus, skip_bad: bool, normalize: Callable[[str], str]) -> Scan:
+def scan_corpus(corpus: Corpus, skip_bad: bool, given: Tokenizer | None) -> Scan:
     joined = bytearray()
     sizes = array("q")
     skipped = 0
@@ -134,82 +155,48 @@ def scan_corpus(corpus: Corpus, skip_bad: bool, normalize: Callable[[str], str])
         skipped += 1
 
     with byte_progress("reading") as advance:
-        for document in corpus.documents(on_bad):
-            joined += document_digest(normalize(document.text).encode())
-            sizes.append(len(document.text.encode()))
+        for _, text in corpus.documents(on_bad):
+            normal = given.normalize(text) if given else text
+            joined += document_digest(normal.encode())
+            sizes.append(len(text.encode()))
             advance(sizes[-1])
     if not sizes:
-        raise BadInput(f"{corpus.spec}: no document with text in it" + (f" ({skipped} skipped)" if skipped else ""))
-    return Scan(as_digests(bytes(joined)), np.array(sizes, np.int64), skipped)
+        raise BadInput(f"{corpus.spec}: no document with text in it ({skipped} skipped)")
+    return Scan(as_digests(joined), np.array(sizes, np.int64), skipped)
 
 
 def train_on_sample(corpus: Corpus, recipe: Recipe, scan: Scan, labels: Labels) -> Tokenizer:
     taken = tokenizer_sample(labels, scan.digests, scan.sizes, recipe.tokenizer_mb * 1_000_000)
 
     def sample() -> Iterator[str]:
-        with byte_progress("tokenizer", int(taken.sum())) as advance:
-            for limit, size, document in zip(taken, scan.sizes, read_again(corpus), strict=False):
-                if limit == size:
+        with byte_progress("tokenizer", int(scan.sizes[taken].sum())) as advance:
+            for is_taken, size, document in zip(taken, scan.sizes, read_again(corpus), strict=False):
+                if is_taken:
                     yield document.text
-                elif limit:  # the one document that crosses the limit
-                    yield document.text.encode()[:limit].decode(errors="ignore")
-                advance(int(limit))
+                    advance(int(size))
 
     return train_tokenizer(sample(), recipe.vocab)
 
 
 def write_shards(
-    corpus: Corpus,
-    scan: Scan,
-    labels: Labels,
-    tokenizer: Tokenizer,
-    folder: Path,
-    shard_tokens: int,
-    workers: int | None = None,
-) -> tuple[SplitEntry, SplitEntry, list[ShardEntry]]:
-    """The totals of the training and of the validation side, and the shards now in `folder`."""
-    totals: dict[int, Counter[str]] = {TRAIN: Counter(), VAL: Counter()}
-    hashes = {TRAIN: hashlib.sha256(), VAL: hashlib.sha256()}
+    corpus: Corpus, scan: Scan, labels: Labels, tokenizer: Tokenizer, folder: Path, workers: int
+) -> list[ShardEntry]:
+    pairs = zip(map(int, labels), read_again(corpus), strict=False)
+    kept = ((label, document) for label, document in pairs if label != DROPPED)
+    seen = bytearray()
     with (
-        ShardWriter(folder, "train", shard_tokens) as train,
-        ShardWriter(folder, "val", shard_tokens) as val,
+        ShardWriter(folder, "train") as train,
+        ShardWriter(folder, "val") as val,
         byte_progress("encoding", int(scan.sizes[labels != DROPPED].sum())) as advance,
     ):
-        for label, encoded in encode_all(_batches(corpus, labels), tokenizer, workers or cores()):
-            writer = train if label == TRAIN else val
-            writer.write(encoded.documents)
-            hashes[label].update(encoded.digests)
-            totals[label].update(
-                documents=len(encoded.documents),
-                tokens=sum(map(len, encoded.documents)),
-                bytes=encoded.exact_bytes,
-                contest_bytes=encoded.contest_bytes,
-                raw_bytes=encoded.raw_bytes,
-            )
-            advance(encoded.raw_bytes)
-    for label, digest in hashes.items():
-        if digest.hexdigest() != hash_digests(scan.digests[labels == label]):
-            raise BadInput(f"{corpus.spec}: it changed while it was being read; run again on a source at rest")
-    sides = [SplitEntry(**totals[label], documents_sha256=hashes[label].hexdigest()) for label in (TRAIN, VAL)]
-    return sides[0], sides[1], [*train.entries, *val.entries]
-
-
-def _batches(corpus: Corpus, labels: Labels) -> Iterator[tuple[int, list[Document]]]:
-    """The kept documents in reading order, each side for itself, in batches worth a thread's while."""
-    waiting: dict[int, list[Document]] = {TRAIN: [], VAL: []}
-    chars = Counter[int]()
-    for label, document in zip(map(int, labels), read_again(corpus), strict=False):
-        if label == DROPPED:
-            continue
-        waiting[label].append(document)
-        chars[label] += len(document.text)
-        if chars[label] >= BATCH_CHARS:
-            yield label, waiting[label]
-            waiting[label] = []
-            chars[label] = 0
-    for label, batch in waiting.items():
-        if batch:
-            yield label, batch
+        writers = {TRAIN: train, VAL: val}
+        for label, ids, digest, size_bytes in encode_all(kept, tokenizer, workers):
+            writers[label].write([ids])
+            seen += digest
+            advance(size_bytes)
+    if not np.array_equal(as_digests(seen), scan.digests[labels != DROPPED]):
+        raise BadInput(f"{corpus.spec}: it changed while it was being read; run again when nothing writes to it")
+    return [*train.entries, *val.entries]
 
 
 def read_again(corpus: Corpus) -> Iterator[Document]:

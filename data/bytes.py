@@ -2,10 +2,9 @@
 
 Two conventions, by name:
   exact    the bytes a token adds to the decoded text. Byte pieces count 1, specials 0, a space is a space.
-  contest  what Parameter Golf's script counts: a piece's spelling less its leading ▁, and one byte for that ▁ unless
-           the token before is a boundary (BOS, …). So a space that begins a document is not counted, and a ▁ inside a
-           piece counts three bytes. The contest's own vocabularies have no such piece; ours do (indentation), where
-           this number is too large and a score made with it too good. It is for comparison, never for scoring.
+  contest  what Parameter Golf's script counts: a space that begins a document is not counted, and one inside a piece
+           counts three bytes (▁). Our vocabularies have such pieces (indentation), where a score made with this
+           number would be too good. It is for comparison, never for scoring.
 
 `decode([id])` is never used to count: it turns half a character into U+FFFD.
 """
@@ -55,9 +54,7 @@ class ByteTable:
 
     def join(self, ids: Sequence[int] | Ids) -> bytes:
         """The bytes that `exact` counts, to be compared with the text itself."""
-        array = np.asarray(ids)
-        blocks = (array[start : start + COUNTED_BLOCK].tolist() for start in range(0, len(array), COUNTED_BLOCK))
-        return b"".join(b"".join(map(self._data.__getitem__, block)) for block in blocks)
+        return b"".join(map(self._data.__getitem__, np.asarray(ids).data))
 
     def exact_bytes(self, targets: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Bytes of each target token."""

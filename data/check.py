@@ -26,14 +26,12 @@ from data.overlap import find_overlap
 from data.shards import Tokens
 from data.split import document_digest
 
-SIDES: tuple[SplitName, ...] = ("val", "train")
-
 
 def act(args: argparse.Namespace) -> Answer:
     started = time.monotonic()
     dataset = open_dataset(args.dataset)
     manifest = dataset.manifest
-    sides = SIDES[:1] if args.val else SIDES
+    sides: tuple[SplitName, ...] = ("val",) if args.val else ("val", "train")
     answer: Answer = {"path": str(Path(args.dataset).resolve())}
     with byte_progress("proving", sum(manifest.side(side).bytes for side in sides)) as advance:
         for side in sides:
@@ -56,7 +54,6 @@ def act(args: argparse.Namespace) -> Answer:
 def prove_side(dataset: Dataset, side: SplitName, advance: Advance = lambda _: None) -> tuple[int, int]:
     """(documents, bytes) of one side, each document's table bytes compared with its decoded text."""
     claimed = dataset.manifest.side(side)
-    lossless = dataset.tokenizer.lossless
     documents = exact = 0
     digests = hashlib.sha256()
     for tokens in dataset.documents(side):
@@ -66,7 +63,7 @@ def prove_side(dataset: Dataset, side: SplitName, advance: Advance = lambda _: N
         exact += len(raw)
         advance(len(raw))
     count_tokens(dataset, side)
-    if exact != claimed.bytes or (lossless and claimed.raw_bytes not in (None, exact)):
+    if exact != claimed.bytes or (dataset.tokenizer.lossless and claimed.raw_bytes not in (None, exact)):
         raise CheckFailed(f"{dataset.path}: {side} decodes to {exact:,} bytes; the manifest claims {claimed.bytes:,}")
     if claimed.documents_sha256 not in (None, digests.hexdigest()):
         raise CheckFailed(f"{dataset.path}: the {side} documents decode to other text than the source they came from")
@@ -91,16 +88,14 @@ def _prove_document(dataset: Dataset, tokens: Tokens, where: str) -> bytes:
     return raw
 
 
-def count_tokens(dataset: Dataset, *sides: SplitName) -> None:
+def count_tokens(dataset: Dataset, side: SplitName) -> None:
     """Compare the manifest's totals with the tokens, by the byte table: quick, and no proof of the text."""
-    for side in sides or SIDES:
-        claimed = dataset.manifest.side(side)
-        counted = dataset.side(side).totals(dataset.table, dataset.mark)
-        for name in ("documents", "tokens", "bytes", "contest_bytes"):
-            found = getattr(counted, name)
-            claim = getattr(claimed, name)
-            if found != claim:
-                raise CheckFailed(f"{dataset.path}: {side} holds {found:,} {name}; the manifest claims {claim:,}")
+    counted = dataset.side(side).totals(dataset.table, dataset.mark)
+    for name in ("documents", "tokens", "bytes", "contest_bytes"):
+        found = getattr(counted, name)
+        claim = getattr(dataset.manifest.side(side), name)
+        if found != claim:
+            raise CheckFailed(f"{dataset.path}: {side} holds {found:,} {name}; the manifest claims {claim:,}")
 
 
 def parser() -> OneLineParser:

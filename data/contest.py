@@ -22,10 +22,10 @@ from base.progress import byte_progress
 from data.bytes import ByteTable
 from data.check import prove_side
 from data.dataset import assemble
-from data.hub import HubFile, fetch, list_files, matches, pinned
-from data.manifest import TOKENIZER, Manifest, ShardEntry, SplitEntry, SplitName, describe_tokenizer, write_manifest
+from data.hub import HubFile, fetch, list_files
+from data.manifest import TOKENIZER, Manifest, ShardEntry, SplitName, describe_tokenizer, write_manifest
 from data.overlap import find_overlap
-from data.shards import TokenStream, describe_shard, open_shard
+from data.shards import describe_shard, open_stream
 from data.tokenizer import Tokenizer, read_tokenizer
 
 REPO = "willdepueoai/parameter-golf"
@@ -34,20 +34,16 @@ NUMBER = "[0-9]" * 6
 VAL_DOCUMENTS = 50_000
 VAL_BYTES = 151_080_891  # of the normalised text, the same under every SentencePiece variant
 SCORED_TOKENS = {"sp1024": 62_021_632, "sp4096": 45_508_608, "sp8192": 40_540_160}  # in complete rows of 1,024
-TOKENIZER_FILES = {"byte260": "fineweb_pure_byte_260.json"}  # the others are fineweb_{vocabulary}_bpe.model
 
 
 def act(args: argparse.Namespace) -> Answer:
     started = time.monotonic()
     root = Path(args.root)
     folder = root / "datasets" / f"fineweb10B_{args.variant}"
+    tokenizer_path = root / "tokenizers" / _tokenizer_file(args.variant)
     if args.train_shards < 0:
         raise BadInput(f"--train-shards {args.train_shards}: 0 or more")
-    if args.local:
-        tokenizer_path = root / "tokenizers" / _tokenizer_file(args.variant)
-        source = "local files"
-    else:
-        tokenizer_path, source = download(args.variant, args.train_shards, root)
+    source = "local files" if args.local else download(args.variant, args.train_shards, root)
     tokenizer = read_tokenizer(tokenizer_path)
     manifest = describe_export(folder, None if args.local else args.train_shards, tokenizer, source)
     if not args.reissued:
@@ -72,15 +68,12 @@ def act(args: argparse.Namespace) -> Answer:
 
 
 def _tokenizer_file(variant: str) -> str:
-    return TOKENIZER_FILES.get(variant, f"fineweb_{variant.removeprefix('sp')}_bpe.model")
+    return "fineweb_pure_byte_260.json" if variant == "byte260" else f"fineweb_{variant.removeprefix('sp')}_bpe.model"
 
 
-# -- the hub --------------------------------------------------------------------------------------------------------
-
-
-def download(variant: str, train_shards: int, root: Path) -> tuple[Path, str]:
-    """Bring what the variant needs into root/datasets and root/tokenizers; returns the tokenizer and the source."""
-    listed = list_files(f"hf:{REPO}:{REMOTE_ROOT}/*")
+def download(variant: str, train_shards: int, root: Path) -> str:
+    """Link what the variant needs from the hub's cache into root/datasets and root/tokenizers; returns the source."""
+    listed, source = list_files(f"hf:{REPO}")
 
     def named(pattern: str) -> list[HubFile]:
         return [file for file in listed if fnmatch.fnmatchcase(file.path, f"{REMOTE_ROOT}/{pattern}")]
@@ -93,63 +86,61 @@ def download(variant: str, train_shards: int, root: Path) -> tuple[Path, str]:
         raise BadInput(f"hf:{REPO}: no variant {variant}; it has {', '.join(variants)}")
     if train_shards > len(train):
         raise BadInput(f"--train-shards {train_shards}: hf:{REPO} has {len(train)} of {variant}")
-    files = [*val, *train[:train_shards], *tokenizer]
-    paths = [root / file.path.removeprefix(f"{REMOTE_ROOT}/") for file in files]
-    with byte_progress("download", sum(file.size_bytes for file in files)) as advance:
-        for file, path in zip(files, paths, strict=True):
-            if not (path.is_file() and matches(path, file)):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                fetch(file, into=root / ".hub").replace(path)
-            advance(file.size_bytes)
-    return paths[-1], pinned(f"hf:{REPO}", files[0].commit)
-
-
-# -- the shards -----------------------------------------------------------------------------------------------------
+    for file in [*val, *train[:train_shards], *tokenizer]:
+        cached = fetch(file).resolve()
+        path = root / file.path.removeprefix(f"{REMOTE_ROOT}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        try:
+            path.hardlink_to(cached)
+        except OSError:  # the cache is on another disk
+            shutil.copyfile(cached, path)
+    return source
 
 
 def describe_export(folder: Path, train_shards: int | None, tokenizer: Tokenizer, source: str) -> Manifest:
     """A manifest of the export's shards as they are: every count is taken from the tokens themselves."""
+    shards = _describe_shards(folder, "val", None) + _describe_shards(folder, "train", train_shards)
     table = ByteTable(tokenizer)
-    shards: list[ShardEntry] = []
-    totals: dict[SplitName, SplitEntry] = {}
-    limits: dict[SplitName, int | None] = {"val": None, "train": train_shards}
-    for split, limit in limits.items():
-        paths = find_shards(folder, split)[:limit]
-        shards += [describe_shard(path, split) for path in paths]
-        totals[split] = TokenStream([open_shard(path) for path in paths]).totals(table, tokenizer.bos_id)
-    if not totals["val"].tokens:
+    train = open_stream(folder, shards, "train").totals(table, tokenizer.bos_id)
+    val = open_stream(folder, shards, "val").totals(table, tokenizer.bos_id)
+    if not val.tokens:
         raise BadInput(f"{folder}: no fineweb_val_000000.bin; download it: python -m data.contest")
     return Manifest(
         source=source,
-        split=f"the export's own: its first {totals['val'].documents:,} documents are validation",
+        split=f"the export's own: its first {val.documents:,} documents are validation",
         tokenizer=describe_tokenizer(tokenizer),
         shards=tuple(shards),
-        train=totals["train"],
-        val=totals["val"],
+        train=train,
+        val=val,
     )
 
 
-def find_shards(folder: Path, split: SplitName) -> list[Path]:
+def _describe_shards(folder: Path, split: SplitName, limit: int | None) -> list[ShardEntry]:
     """One side's shards by number, from 0 without a gap; byte sidecars and other neighbours are not shards."""
     paths = sorted(folder.glob(f"fineweb_{split}_{NUMBER}.bin"))
     for number, path in enumerate(paths):
         expected = f"fineweb_{split}_{number:06d}.bin"
         if path.name != expected:
             raise BadInput(f"{folder}: has {path.name} where {expected} should come first")
-    return paths
+    return [describe_shard(path, split) for path in paths[:limit]]
 
 
 def refuse_reissue(variant: str, manifest: Manifest) -> None:
     """Scores on another issue of the export are other scores: it has happened once, without notice."""
     val = manifest.val
-    way_out = "the export was re-issued; --reissued accepts it, and its scores compare with no others"
-    if val.documents != VAL_DOCUMENTS:
-        raise BadInput(f"{variant}: {val.documents:,} validation documents, not {VAL_DOCUMENTS:,}; {way_out}")
     scored = (val.tokens - 1) // 1024 * 1024
-    if scored != SCORED_TOKENS.get(variant, scored):
-        raise BadInput(f"{variant}: {scored:,} scored tokens, not {SCORED_TOKENS[variant]:,}; {way_out}")
-    if variant.startswith("sp") and val.contest_bytes != VAL_BYTES:
-        raise BadInput(f"{variant}: {val.contest_bytes:,} bytes, not {VAL_BYTES:,}; {way_out}")
+    expectations = [
+        (val.documents, VAL_DOCUMENTS, "validation documents"),
+        (scored, SCORED_TOKENS.get(variant, scored), "scored tokens"),
+        (val.contest_bytes, VAL_BYTES if variant.startswith("sp") else val.contest_bytes, "bytes"),
+    ]
+    for found, expected, unit in expectations:
+        if found != expected:
+            raise BadInput(
+                f"{variant}: {found:,} {unit}, not {expected:,}; the export was re-issued; "
+                "--reissued accepts it, and its scores compare with no others"
+            )
 
 
 def parser() -> OneLineParser:

@@ -1,8 +1,8 @@
 """What a SOURCE means: its files, their fingerprint, and its documents as one stream.
 
     stdlib                       the interpreter's standard library (data/stdlib.py)
-    FILE, FOLDER or 'GLOB'       .txt (with --txt line or --txt file), .jsonl, .parquet; also .gz, .xz, .zst
-    hf:OWNER/NAME[@REV][:GLOB]   a hub dataset's files (data/hub.py)
+    FILE, FOLDER or 'GLOB'       .txt (with --txt line or --txt file) and .jsonl, also as .gz, .xz, .zst; .parquet
+    hf:OWNER/NAME[@REV][:GLOB]   a hub dataset's files, downloaded (data/hub.py)
 
 A corpus can be read any number of times, always in the same order: files by name, documents as they come.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from base.errors import BadInput
 from base.files import file_sha256
-from data.hub import HubFile, fetch, list_files, pinned
+from data.hub import HubFile, fetch, list_files
 from data.readers import Bad, Document, Kind, TxtUnit, format_of, read_documents
 from data.stdlib import stdlib_files
 
@@ -28,7 +28,7 @@ class Source:
     """One file of a corpus: what messages call it, where it is, and how it is read."""
 
     name: str
-    where: Path | HubFile
+    path: Path
     kind: Kind
 
 
@@ -42,8 +42,7 @@ class Corpus:
     def documents(self, on_bad: Callable[[Bad], None]) -> Iterator[Document]:
         """Every document that has text; one that cannot be read goes to `on_bad`, which may raise."""
         for file in self.files:
-            path = fetch(file.where) if isinstance(file.where, HubFile) else file.where
-            for document in read_documents(path, file.name, file.kind, self.field):
+            for document in read_documents(file.path, file.name, file.kind, self.field):
                 if isinstance(document, Bad):
                     on_bad(document)
                 elif document.text:
@@ -54,53 +53,50 @@ class Corpus:
         """SHA-256 over the files' names, contents and ways of reading: equal fingerprints read as equal documents."""
         listing = hashlib.sha256()
         for file in self.files:
-            where = file.where
-            digest = where.digest if isinstance(where, HubFile) else f"sha256:{file_sha256(where)}"
-            listing.update(f"{file.name}\0{file.kind}\0{digest}\n".encode())
+            listing.update(os.fsencode(f"{file.name}\0{file.kind}\0sha256:{file_sha256(file.path)}\n"))
         return hashlib.sha256(f"{self.field}\0{listing.hexdigest()}".encode()).hexdigest()
 
 
 def open_corpus(spec: str, field: str = "text", txt: TxtUnit | None = None) -> Corpus:
-    """Resolve a SOURCE to its files; nothing is read or downloaded yet."""
+    """Resolve a SOURCE to its files; those of the hub are downloaded."""
     if spec == "stdlib":
         return Corpus(spec, tuple(Source(name, path, "file") for name, path in stdlib_files()))
-    listed: list[tuple[str, Path | HubFile]]
+    listed: dict[str, Path | HubFile] = {}
     if spec.startswith("hf:"):
-        found = list_files(spec)
-        listed = [(file.path, file) for file in found]
-        spec = pinned(spec, found[0].commit) if found else spec
+        found, spec = list_files(spec)
+        listed.update((file.path, file) for file in found)
     else:
-        listed = _local_files(spec)
+        listed.update(_local_files(spec))
     kinds: dict[str | None, Kind] = {".jsonl": "jsonl", ".parquet": "parquet"}
     if txt:
         kinds[".txt"] = txt
-    elif any(format_of(name) == ".txt" for name, _ in listed):
+    elif any(format_of(name) == ".txt" for name in listed):
         raise BadInput(f"{spec}: define what a document is in .txt: --txt line or --txt file")
-    files = [Source(name, where, kinds[format_of(name)]) for name, where in listed if format_of(name) in kinds]
-    if not files:
-        holds = f"; it holds {', '.join(name for name, _ in listed[:3])}" if listed else ""
-        raise BadInput(f"{spec}: no .txt, .jsonl or .parquet file (nor one as .gz, .xz, .zst){holds}")
+    named = {name: kinds[format_of(name)] for name in listed if format_of(name) in kinds}
+    if not named:
+        raise BadInput(f"{spec}: no .txt, .jsonl (also as .gz, .xz, .zst) or .parquet in {', '.join([*listed][:3])}")
+    files = []
+    for name, kind in named.items():
+        where = listed[name]
+        files.append(Source(name, fetch(where) if isinstance(where, HubFile) else where, kind))
     return Corpus(spec, tuple(files), len(listed) - len(files), field)
 
 
-def _local_files(spec: str) -> list[tuple[str, Path | HubFile]]:
-    if not spec:
-        raise BadInput("SOURCE is empty; it is stdlib, a file, a folder, a 'glob' or hf:OWNER/NAME")
+def _local_files(spec: str) -> list[tuple[str, Path]]:
+    """(name, path) of every visible file, sorted by name."""
     path = Path(spec)
     if path.is_file():
-        return [(_utf8(path.name), path)]
-    if path.is_dir():
-        root = path
+        return [(path.name, path)]
+    if spec and path.is_dir():
         found = list(_walk(path))
     else:
-        root = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        path = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         found = [Path(name) for name in glob.iglob(spec, recursive=True)]
-    named = [(file.relative_to(root), file) for file in found if not file.is_dir()]
+    named = [(file.relative_to(path), file) for file in found if not file.is_dir()]
     visible = [(name, file) for name, file in named if not any(part.startswith(".") for part in name.parts)]
     if not visible:
-        why = "no file in it" if path.is_dir() else "no such file, folder or glob"
-        raise BadInput(f"{spec}: {why}; a source is stdlib, hf:OWNER/NAME, or one of these")
-    return sorted((_utf8(name.as_posix()), file) for name, file in visible)
+        raise BadInput(f"'{spec}': no file is there; SOURCE is stdlib, a file, a folder, a 'glob' or hf:OWNER/NAME")
+    return sorted((name.as_posix(), file) for name, file in visible)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -117,11 +113,3 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         yield from (Path(place, name) for name in names)
-
-
-def _utf8(name: str) -> str:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise BadInput(f"{name!r}: a file name that is not UTF-8; rename it") from None
-    return name

@@ -7,14 +7,15 @@ A file whose size or hash is not the manifest's is refused; so is a tokenizer th
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from base.errors import BadInput
 from base.files import file_sha256
 from data.bytes import ByteTable
 from data.manifest import TOKENIZER, Manifest, ShardEntry, SplitName, describe_tokenizer, read_manifest
-from data.shards import Tokens, TokenStream, open_shard
+from data.shards import Tokens, TokenStream, open_stream
 from data.tokenizer import Tokenizer, read_tokenizer
 
 
@@ -29,10 +30,8 @@ class Dataset:
 
     def require(self, vocab_size: int, bos_id: int) -> None:
         """Refuse to serve a model of another vocabulary."""
-        for name, ours, models in (
-            ("vocab_size", self.manifest.tokenizer.vocab_size, vocab_size),
-            ("bos_id", self.tokenizer.bos_id, bos_id),
-        ):
+        for name, models in (("vocab_size", vocab_size), ("bos_id", bos_id)):
+            ours = getattr(self.tokenizer, name)
             if ours != models:
                 raise BadInput(f"{self.path}: its tokenizer's {name} is {ours}; model.{name} is {models}")
 
@@ -57,26 +56,22 @@ class Dataset:
 def open_dataset(path: str | Path) -> Dataset:
     folder = Path(path)
     manifest = read_manifest(folder)
-    tokenizer = _matching_tokenizer(folder, manifest)
+    tokenizer = read_tokenizer(folder / TOKENIZER)
+    if describe_tokenizer(tokenizer) != manifest.tokenizer:
+        raise BadInput(f"{folder / TOKENIZER}: is another tokenizer than the manifest's")
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
-        list(pool.map(lambda entry: _check_shard(folder, entry), manifest.shards))
+        list(pool.map(partial(_check_shard, folder), manifest.shards))
     return assemble(folder, manifest, tokenizer)
 
 
 def assemble(folder: Path, manifest: Manifest, tokenizer: Tokenizer) -> Dataset:
     """The dataset that a manifest describes, where its hashes are known to be right."""
-    train, val = (_stream(folder, manifest, split) for split in ("train", "val"))
+    train = open_stream(folder, manifest.shards, "train")
+    val = open_stream(folder, manifest.shards, "val")
+    for stream, entry in ((train, manifest.train), (val, manifest.val)):
+        if len(stream) != entry.tokens:
+            raise BadInput(f"{folder}: the shards hold {len(stream)} tokens; the manifest's total is {entry.tokens}")
     return Dataset(folder, manifest, tokenizer, ByteTable(tokenizer), train, val)
-
-
-def _matching_tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
-    path = folder / TOKENIZER
-    tokenizer = read_tokenizer(path)
-    for name, value in asdict(describe_tokenizer(tokenizer)).items():
-        claimed = getattr(manifest.tokenizer, name)
-        if value != claimed:
-            raise BadInput(f"{path}: its {name} is {value}; the manifest has {claimed}: it is another tokenizer")
-    return tokenizer
 
 
 def _check_shard(folder: Path, entry: ShardEntry) -> None:
@@ -86,19 +81,3 @@ def _check_shard(folder: Path, entry: ShardEntry) -> None:
     digest = file_sha256(path)
     if digest != entry.sha256:
         raise BadInput(f"{path}: sha256 {digest[:12]}… is not the manifest's {entry.sha256[:12]}…")
-
-
-def _stream(folder: Path, manifest: Manifest, split: SplitName) -> TokenStream:
-    shards = []
-    for entry in manifest.shards:
-        if entry.split != split:
-            continue
-        shard = open_shard(folder / entry.file)
-        if len(shard) != entry.tokens:
-            raise BadInput(f"{folder / entry.file}: {len(shard)} tokens; the manifest has {entry.tokens}")
-        shards.append(shard)
-    stream = TokenStream(shards)
-    total = manifest.side(split).tokens
-    if len(stream) != total:
-        raise BadInput(f"{folder}: the {split} shards hold {len(stream)} tokens; the manifest's total is {total}")
-    return stream

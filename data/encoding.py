@@ -22,13 +22,14 @@ from data.tokenizer import Ids, Tokenizer
 
 BATCH_CHARS = 1 << 20
 
+Labelled = tuple[int, Document]
+
 
 class Encoded(NamedTuple):
-    documents: list[Ids]  # each with its BOS
-    digests: bytes  # of the documents as the tokenizer normalises them
-    exact_bytes: int
-    contest_bytes: int
-    raw_bytes: int
+    label: int
+    ids: Ids  # with BOS
+    digest: bytes  # of the text as the tokenizer normalises it
+    size_bytes: int  # of the text
 
 
 def cores() -> int:
@@ -36,34 +37,42 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def encode_all(
-    batches: Iterable[tuple[int, list[Document]]], tokenizer: Tokenizer, workers: int
-) -> Iterator[tuple[int, Encoded]]:
-    """Each (label, batch) encoded, in the order given; at most two batches per worker are in memory."""
+def encode_all(labelled: Iterable[Labelled], tokenizer: Tokenizer, workers: int) -> Iterator[Encoded]:
+    """Every document encoded, in the order given; at most two batches per worker are in memory."""
     table = ByteTable(tokenizer)
-    waiting: deque[tuple[int, Future[Encoded]]] = deque()
+    waiting: deque[Future[list[Encoded]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        for label, batch in batches:
-            waiting.append((label, pool.submit(encode_batch, tokenizer, table, batch)))
+        for batch in _batches(labelled):
+            waiting.append(pool.submit(encode_batch, tokenizer, table, batch))
             if len(waiting) == 2 * workers:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for label, future in waiting:
-            yield label, future.result()
+                yield from waiting.popleft().result()
+        for future in waiting:
+            yield from future.result()
 
 
-def encode_batch(tokenizer: Tokenizer, table: ByteTable, batch: list[Document]) -> Encoded:
+def encode_batch(tokenizer: Tokenizer, table: ByteTable, batch: list[Labelled]) -> list[Encoded]:
     bos = np.array([tokenizer.bos_id], np.uint16)
-    documents: list[Ids] = []
-    digests = bytearray()
-    for name, text in batch:
+    encoded = []
+    for label, (name, text) in batch:
         ids = tokenizer.encode(text)
         normal = tokenizer.normalize(text)
         # A lossless tokenizer has been proved to decode to its bytes; any other has to decode every document.
         if table.join(ids) != normal.encode() or not (tokenizer.lossless or tokenizer.decode(ids) == normal):
             raise BadInput(f"{name}: the tokenizer does not give this document back; its bytes cannot be counted")
-        documents.append(np.concatenate([bos, ids]))
-        digests += document_digest(normal.encode())
-    exact, contest = table.totals(np.concatenate(documents), tokenizer.bos_id)
-    raw = sum(len(document.text.encode()) for document in batch)
-    return Encoded(documents, bytes(digests), exact, contest, raw)
+        digest = document_digest(normal.encode())
+        encoded.append(Encoded(label, np.concatenate([bos, ids]), digest, len(text.encode())))
+    return encoded
+
+
+def _batches(labelled: Iterable[Labelled]) -> Iterator[list[Labelled]]:
+    """Batches large enough to be worth a thread's while."""
+    batch: list[Labelled] = []
+    chars = 0
+    for label, document in labelled:
+        batch.append((label, document))
+        chars += len(document.text)
+        if chars >= BATCH_CHARS:
+            yield batch
+            batch = []
+            chars = 0
+    yield batch

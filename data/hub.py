@@ -32,14 +32,8 @@ def parse_spec(spec: str) -> tuple[str, str | None, str]:
     return repo, revision or None, pattern or "*"
 
 
-def pinned(spec: str, commit: str) -> str:
-    """The spec with its revision replaced by the commit it resolved to."""
-    repo, _, pattern = parse_spec(spec)
-    return f"hf:{repo}@{commit}" + (f":{pattern}" if pattern != "*" else "")
-
-
-def list_files(spec: str) -> list[HubFile]:
-    """Every file that the spec names, sorted by path, pinned to the commit that the revision is now."""
+def list_files(spec: str) -> tuple[list[HubFile], str]:
+    """Every file that the spec names, sorted by path, and the spec pinned to the commit that its revision is now."""
     repo, revision, pattern = parse_spec(spec)
     info = _call_hub(f"hf:{repo}", "dataset_info", repo, revision=revision, files_metadata=True)
     found = []
@@ -47,50 +41,37 @@ def list_files(spec: str) -> list[HubFile]:
         if fnmatch.fnmatchcase(entry.rfilename, pattern):
             digest = f"sha256:{entry.lfs.sha256}" if entry.lfs else f"git:{entry.blob_id}"
             found.append(HubFile(repo, info.sha, entry.rfilename, entry.size, digest))
-    return sorted(found, key=lambda file: file.path)
+    pinned = f"hf:{repo}@{info.sha}" + (f":{pattern}" if pattern != "*" else "")
+    return sorted(found, key=lambda file: file.path), pinned
 
 
-def fetch(file: HubFile, into: Path | None = None) -> Path:
-    """The file on disk, checked against its listed size and hash: in the hub's cache, or as `into/file.path`."""
+def fetch(file: HubFile) -> Path:
+    """The file in the hub's cache, checked against its listed size and hash."""
     where = f"hf:{file.repo}/{file.path}"
-    options: dict[str, Any] = {"repo_type": "dataset", "revision": file.commit, "local_dir": into}
+    options: dict[str, Any] = {"repo_type": "dataset", "revision": file.commit}
     for force in (False, True):  # the library trusts a file that it once wrote; we do not
-        path = Path(
-            _call_hub(where, "hf_hub_download", file.repo, file.path, force_download=force, **options),
-        )
-        if matches(path, file):
+        path = Path(_call_hub(where, "hf_hub_download", file.repo, file.path, force_download=force, **options))
+        if _digest(path, file.digest) == file.digest:
             return path
-    raise BadInput(f"{where}: does not match its listed size and hash, twice")
+    raise BadInput(f"{where}: does not match its listed hash, twice")
 
 
-def matches(path: Path, file: HubFile) -> bool:
-    """Is this file the listed one, byte for byte?"""
-    if path.stat().st_size != file.size_bytes:
-        return False
-    kind, _, digest = file.digest.partition(":")
-    if kind == "sha256":
-        return file_sha256(path) == digest
-    blob = f"blob {file.size_bytes}\0".encode() + path.read_bytes()  # git's own hash of a small file
-    return hashlib.sha1(blob).hexdigest() == digest
+def _digest(path: Path, like: str) -> str:
+    if like.startswith("sha256:"):
+        return f"sha256:{file_sha256(path)}"
+    blob = b"blob %d\0" % path.stat().st_size + path.read_bytes()  # git's own hash of a small file
+    return f"git:{hashlib.sha1(blob).hexdigest()}"
 
 
 def _call_hub(where: str, method: str, *args: Any, **options: Any) -> Any:
     """One call of the hub's API; any of its many failures becomes one line."""
     from huggingface_hub import HfApi, errors  # a second to import, and most corpora are local
 
+    missing = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError)
+    unreachable = (errors.HTTPError, errors.LocalEntryNotFoundError, ConnectionError, TimeoutError)  # type: ignore[attr-defined]
     try:
         return getattr(HfApi(), method)(*args, **options)
-    except (
-        errors.RepositoryNotFoundError,
-        errors.RevisionNotFoundError,
-        errors.RemoteEntryNotFoundError,
-        errors.HFValidationError,
-    ) as error:
+    except (*missing, errors.HFValidationError) as error:
         raise BadInput(f"{where}: not there: {error}") from None
-    except (
-        errors.HTTPError,  # type: ignore[attr-defined]  # of its HTTP client, by whatever name it imports that
-        errors.LocalEntryNotFoundError,
-        ConnectionError,
-        TimeoutError,
-    ) as error:
+    except unreachable as error:
         raise BadInput(f"{where}: the hub cannot be reached ({error}); run again to resume the download") from None

@@ -1,16 +1,15 @@
 """Token streams -> training batches: seeded, disjoint across ranks, and resumable from one integer.
 
-Two orders:
-  sequential  the contest baseline's: each call cuts the next `ranks * (batch * seq_len + 1)` tokens in rank order.
-  shuffled    windows of seq_len + 1 tokens, permuted anew every epoch from a random phase, so that windows are cut
-              elsewhere each time and each of an epoch's windows is seen exactly once over all ranks.
+sequential  the contest baseline's: each call cuts the next `ranks * (batch * seq_len + 1)` tokens in rank order.
+shuffled    windows of seq_len + 1 tokens, cut from a random phase and permuted, both anew every epoch; each of an
+            epoch's windows is seen exactly once over all ranks.
 
-The position counts what all ranks have consumed (tokens, or windows), so a run may resume on another number of ranks:
-shuffled, with the same windows a step; sequential, with the next tokens (whose cuts depend on the number of ranks).
-It prepares batches on the CPU and moves nothing to a device.
+The position counts what all ranks have consumed, so a run may resume on another number of ranks: shuffled, with the
+same windows per step; sequential, with the next tokens. Batches stay on the CPU.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,38 +44,33 @@ class Loader:
         self._starts: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
     def next_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        rows = self.batch
-        width = self.seq_len
+        shape = (self.batch, self.seq_len)
         if self.order == "sequential":
-            span = rows * width + 1
-            flat = np.empty(span, np.int64)
-            self.stream.read_into(flat, self.position + self.rank * span)
+            span = self.batch * self.seq_len + 1
+            tokens = _as_tensor(self.stream.read(self.position + self.rank * span, span))
             self.position += self.ranks * span
-            tokens = torch.from_numpy(flat)
-            return tokens[:-1].view(rows, width), tokens[1:].view(rows, width)
-        block = np.empty((rows, width + 1), np.int64)
-        first = self.position + self.rank * rows
-        for row in range(rows):
-            self.stream.read_into(block[row], self._start(first + row))
-        self.position += self.ranks * rows
-        tokens = torch.from_numpy(block)
+            return tokens[:-1].view(shape), tokens[1:].view(shape)
+        first = self.position + self.rank * self.batch
+        starts = [self._start(number) for number in range(first, first + self.batch)]
+        tokens = _as_tensor(np.stack([self.stream.read(start, self.seq_len + 1) for start in starts]))
+        self.position += self.ranks * self.batch
         return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
-    def state_dict(self) -> dict[str, int | str]:
-        return {"position": self.position, **self._identity()}
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "position": self.position,
+            "order": self.order,
+            "seq_len": self.seq_len,
+            "seed": self.seed,
+            "data_sha256": self.data_sha256,
+        }
 
-    def load_state_dict(self, state: dict[str, int | str]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume exactly where `state` was taken; a loader over other data or in another order refuses."""
-        for name, value in self._identity().items():
-            if state.get(name) != value:
+        for name, value in self.state_dict().items():
+            if name != "position" and state.get(name) != value:
                 raise BadInput(f"the saved data position has {name} {state.get(name)!r}, this run {value!r}")
-        position = state.get("position")
-        if not isinstance(position, int) or position < 0:
-            raise BadInput(f"the saved data position is {position!r}, not a count")
-        self.position = position
-
-    def _identity(self) -> dict[str, int | str]:
-        return {"order": self.order, "seq_len": self.seq_len, "seed": self.seed, "data_sha256": self.data_sha256}
+        self.position = state["position"]
 
     def _start(self, number: int) -> int:
         """Where window `number` of the whole run begins; each epoch's permutation comes from (seed, epoch) alone."""
@@ -87,3 +81,7 @@ class Loader:
             self._starts = phase + self.seq_len * random.permutation(self._windows)
             self._epoch = epoch
         return int(self._starts[index])
+
+
+def _as_tensor(tokens: npt.NDArray[np.uint16]) -> torch.Tensor:
+    return torch.from_numpy(tokens.astype(np.int64))

@@ -17,7 +17,6 @@ from data.tokenizer import Tokenizer
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.model"
 FORMAT: Final = "bitgolf-dataset-1"
-LAYOUT = "golf"  # the only layout there is; hashes and older manifests name it
 
 SplitName = Literal["train", "val"]
 
@@ -97,7 +96,7 @@ class Manifest:
     def data_sha256(self, split: SplitName | None = None) -> str:
         """The hash that a run or a score names: tokenizer and shards, of one side or of both."""
         named = [[shard.split, shard.sha256] for shard in self.shards if split in (None, shard.split)]
-        return hashlib.sha256(json.dumps([LAYOUT, self.tokenizer.sha256, named]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(["golf", self.tokenizer.sha256, named]).encode()).hexdigest()
 
     def hashes(self) -> dict[str, str]:
         """Under the keys that the answers of runs and records have."""
@@ -124,18 +123,10 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise BadInput(f"{folder}: not a dataset (no {MANIFEST}); make one: python -m data.prep SOURCE --out {folder}")
-    try:
-        values = read_json_object(path.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError:
-        raise BadInput(f"{path}: not UTF-8") from None
+    values = read_json_object(path.read_text(encoding="utf-8", errors="backslashreplace"), str(path))
     if values.get("format") != FORMAT:
         raise BadInput(f"{path}: not a manifest of format {FORMAT}")
-    layout = values.pop("layout", LAYOUT)
-    if layout != LAYOUT:
-        raise BadInput(f"{path}: layout {layout!r} is no longer read; prepare the source again: python -m data.prep")
-    request = values.get("request")
-    if isinstance(request, dict) and request.get("ids") == LAYOUT:  # older manifests; both had one useful value
-        values["request"] = {key: value for key, value in request.items() if key not in ("layout", "ids")}
+    values.pop("layout", None)  # older manifests name the one layout there is
     return build(Manifest, [Layer(str(path), values)])
 
 

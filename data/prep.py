@@ -6,7 +6,7 @@
     python -m data.prep 'hf:OWNER/NAME:*.parquet' --vocab 1024 --out data/datasets/name
     python -m data.prep lines.txt --txt line --split tail --val-fraction 0.01 --out data/datasets/lines
 
-SOURCE is stdlib; a file, folder or 'glob' of .txt, .jsonl, .parquet (also .gz, .xz, .zst); or
+SOURCE is stdlib; a file, folder or 'glob' of .txt, .jsonl (also as .gz, .xz, .zst) or .parquet; or
 hf:OWNER/NAME[@REV][:GLOB].
 Running it again on unchanged input checks the dataset and reports that it is up to date.
 """
@@ -32,11 +32,15 @@ def act(args: argparse.Namespace) -> Answer:
     started = time.monotonic()
     if args.workers < 1:
         raise BadInput(f"--workers {args.workers}: must be at least 1")
-    if not args.out:
-        raise BadInput("--out names the dataset's folder, and it is empty")
     out = Path(args.out)
-    recipe = _recipe(args)
-    given = _given_tokenizer(args.tokenizer)
+    given = _given_tokenizer(args)
+    recipe = Recipe(
+        vocab=Recipe.vocab if args.vocab is None else args.vocab,
+        split=args.split,
+        val_fraction=args.val_fraction,
+        tokenizer_mb=args.tokenizer_mb,
+        skip_bad=args.skip_bad,
+    )
     corpus = open_corpus(args.source, args.field, args.txt)
     existing = _existing(out, request_of(corpus, recipe, given))
     manifest = existing or build_dataset(corpus, recipe, out, given, args.workers)
@@ -56,23 +60,12 @@ def act(args: argparse.Namespace) -> Answer:
     }
 
 
-def _recipe(args: argparse.Namespace) -> Recipe:
-    if args.tokenizer is not None and args.vocab is not None:
-        raise BadInput("--vocab is for training; a given --tokenizer has its own vocabulary")
-    return Recipe(
-        vocab=Recipe.vocab if args.vocab is None else args.vocab,
-        split=args.split,
-        val_fraction=args.val_fraction,
-        tokenizer_mb=args.tokenizer_mb,
-        shard_tokens=args.shard_tokens,
-        skip_bad=args.skip_bad,
-    )
-
-
-def _given_tokenizer(name: str | None) -> Tokenizer | None:
-    if name is None:
+def _given_tokenizer(args: argparse.Namespace) -> Tokenizer | None:
+    if args.tokenizer is None:
         return None
-    return ByteTokenizer() if name == "byte" else read_tokenizer(Path(name))
+    if args.vocab is not None:
+        raise BadInput("--vocab is for training; a given --tokenizer has its own vocabulary")
+    return ByteTokenizer() if args.tokenizer == "byte" else read_tokenizer(Path(args.tokenizer))
 
 
 def _existing(out: Path, request: dict[str, Any]) -> Manifest | None:
@@ -81,7 +74,8 @@ def _existing(out: Path, request: dict[str, Any]) -> Manifest | None:
         return None
     try:
         dataset = open_dataset(out)
-        count_tokens(dataset)
+        count_tokens(dataset, "train")
+        count_tokens(dataset, "val")
     except (BadInput, CheckFailed) as stale:
         print(f"not up to date: {stale}", file=sys.stderr)
         return None
@@ -99,10 +93,7 @@ def parser() -> OneLineParser:
     flags.add_argument("--split", choices=("hash", "tail"), default=Recipe.split, help="default %(default)s")
     flags.add_argument("--val-fraction", type=float, default=Recipe.val_fraction, help="default %(default)s")
     flags.add_argument("--skip-bad", action="store_true", help="skip documents that cannot be read, and count them")
-    flags.add_argument(
-        "--tokenizer-mb", type=int, default=Recipe.tokenizer_mb, help="MB of text to train on (default %(default)s)"
-    )
-    flags.add_argument("--shard-tokens", type=int, default=Recipe.shard_tokens, help="default %(default)s")
+    flags.add_argument("--tokenizer-mb", type=int, default=Recipe.tokenizer_mb, help="of text to train on (default 64)")
     flags.add_argument("--workers", type=int, default=cores(), help="threads that encode (default: cores)")
     return flags
 

@@ -8,7 +8,6 @@ Repeats inside one side are kept (a line-per-document corpus has many legitimate
 """
 
 import hashlib
-import math
 from typing import Literal
 
 import numpy as np
@@ -21,14 +20,13 @@ Labels = npt.NDArray[np.uint8]
 Digests = npt.NDArray[np.uint64]  # (documents, 2): the first 16 bytes of SHA-256 as two big-endian integers
 
 TRAIN, VAL, DROPPED = 0, 1, 2
-DIGEST_BYTES = 16
 
 
 def document_digest(text: bytes) -> bytes:
-    return hashlib.sha256(text).digest()[:DIGEST_BYTES]
+    return hashlib.sha256(text).digest()[:16]
 
 
-def as_digests(joined: bytes | bytearray) -> Digests:
+def as_digests(joined: bytearray) -> Digests:
     """Digests end to end -> one row per document."""
     return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
 
@@ -47,34 +45,25 @@ def split_documents(rule: SplitRule, digests: Digests, fraction: float) -> Label
     if rule == "hash":
         labels[digests[:, 0] < np.uint64(int(fraction * 2**64))] = VAL
     else:
-        labels[count - max(1, math.floor(count * fraction)) :] = VAL
+        labels[count - max(1, int(count * fraction)) :] = VAL
         copies = np.isin(digests[:, 0], digests[labels == VAL, 0])
         labels[copies & (labels == TRAIN)] = DROPPED
     for side, name in ((VAL, "validation"), (TRAIN, "training")):
-        if not (labels == side).any():
-            raise BadInput(
-                f"none of {count} documents is left for {name} at --val-fraction {fraction}; "
-                "try another fraction, or bring more documents"
-            )
+        if side not in labels:
+            raise BadInput(f"none of {count} documents is left for {name}; try another --val-fraction than {fraction}")
     return labels
-
-
-def repeated_documents(digests: Digests) -> int:
-    """How many documents are exact copies of an earlier one."""
-    return len(digests) - len(np.unique(digests[:, 0]))
 
 
 def tokenizer_sample(
     labels: Labels, digests: Digests, sizes: npt.NDArray[np.int64], limit_bytes: int
-) -> npt.NDArray[np.int64]:
-    """How many bytes of each document the tokenizer learns from: training documents in the order of their hashes.
+) -> npt.NDArray[np.bool_]:
+    """The training documents that the tokenizer learns from: the first by hash, until they exceed the limit.
 
-    Length plays no part in the order (it uses bytes 8 to 16 of the hash, which the split does not look at); the
-    document that crosses the limit is cut there, so the limit is used up whenever there is enough text.
+    The order is by bytes 8 to 16 of the hash, which the split does not look at.
     """
     train = np.flatnonzero(labels == TRAIN)
     order = train[np.argsort(digests[train, 1], kind="stable")]
     before = np.cumsum(sizes[order]) - sizes[order]
-    taken = np.zeros(len(labels), np.int64)
-    taken[order] = np.clip(limit_bytes - before, 0, sizes[order])
+    taken = np.zeros(len(labels), np.bool_)
+    taken[order[before < limit_bytes]] = True
     return taken

@@ -90,26 +90,20 @@ class SentencePieceTokenizer:
             raise BadInput(f"{name}: has no bos or no eos piece, which mark where documents begin and end")
         if self._sp.is_unknown(self._sp.piece_to_id(SPACE)):
             raise BadInput(f"{name}: has no piece for a lone {SPACE}: every space would become three byte tokens")
-        byte_ids = {self._sp.id_to_piece(i): i for i in range(self.vocab_size) if self._sp.is_byte(i)}
-        self._lone_space = [byte_ids[f"<0x{b:02X}>"] for b in SPACE.encode()] if len(byte_ids) == 256 else []
-        self.lossless = bool(self._lone_space) and all(map(self._gives_back, PROBES))
+        self._lone_space: list[int] = [self._sp.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
+        self.lossless = all(map(self._sp.is_byte, self._lone_space))  # `encode` then keeps a lone space mark
+        self.lossless = self.lossless and all(map(self._gives_back, PROBES))
 
     def encode(self, text: str) -> Ids:
-        if self.lossless:
-            return self._encode_exactly(text)
-        return np.asarray(self._sp.encode_as_numpy(text), np.uint16)  # normalisation needs all of the text at once
-
-    def _encode_exactly(self, text: str) -> Ids:
-        if len(text) <= CHUNK_CHARS and SPACE not in text:
-            return np.asarray(self._sp.encode_as_numpy(text)).astype(np.uint16)
+        if not self.lossless:
+            return np.asarray(self._sp.encode_as_numpy(text), np.uint16)  # normalisation needs all of the text at once
         parts: list[npt.ArrayLike] = []
         for chunk in chunks(text):
             for at, segment in enumerate(chunk.split(SPACE)):
                 if at:
                     parts.append(self._lone_space)
-                if segment:
-                    parts.append(np.asarray(self._sp.encode_as_numpy(segment)).astype(np.uint16))
-        return np.concatenate(parts).astype(np.uint16) if parts else np.empty(0, np.uint16)
+                parts.append(self._sp.encode_as_numpy(segment))
+        return np.concatenate(parts).astype(np.uint16)
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
         text: str = self._sp.decode(np.asarray(ids).tolist())
@@ -135,7 +129,7 @@ class SentencePieceTokenizer:
         return Piece(spelled.replace(SPACE, " ").encode(), contest_bytes, leading, False)
 
     def _gives_back(self, text: str) -> bool:
-        ids = self._encode_exactly(text).tolist()
+        ids = self.encode(text).tolist()
         spelled = b"".join(self._piece(token).data for token in ids)
         return self.decode(ids) == text and spelled == text.encode()
 

@@ -98,22 +98,14 @@ def test_validation_documents_in_the_training_shards_are_refused_or_accepted_kno
     assert answer["shared_docs"] == open_dataset(answer["path"]).manifest.shared_documents == 1
 
 
-def test_a6_a_byte_sidecar_in_the_export_is_no_shard(
-    tmp_path: Path, hub: Hub, contest_tokenizer: SentencePieceTokenizer
-) -> None:
+def test_a6_a_byte_sidecar_is_no_shard_and_a_gap_is_refused(tmp_path: Path, hub: Hub) -> None:
     with serve(hub) as endpoint:
-        words = ("--train-shards", 1, "--reissued")
-        before = contest(endpoint, tmp_path, *words)[1]
+        before = contest(endpoint, tmp_path, "--train-shards", 3, "--reissued")[1]
     folder = Path(before["path"])
     shard = folder / "fineweb_val_000000.bin"
     (folder / "fineweb_val_bytes_000000.bin").write_bytes(shard.read_bytes())
     after = contest("http://127.0.0.1:9", tmp_path, "--local", "--reissued")[1]
     assert (after["val_bytes"], after["val_tokens"]) == (before["val_bytes"], before["val_tokens"])
-
-
-def test_a_gap_in_the_shards_is_refused(tmp_path: Path, hub: Hub) -> None:
-    with serve(hub) as endpoint:
-        folder = Path(contest(endpoint, tmp_path, "--train-shards", 3, "--reissued")[1]["path"])
     (folder / "fineweb_train_000001.bin").unlink()
     code, _, error = contest("http://127.0.0.1:9", tmp_path, "--local", "--reissued")
     assert code == 2

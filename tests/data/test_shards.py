@@ -39,22 +39,14 @@ def test_shards_are_cut_between_documents(tmp_path: Path) -> None:
     assert [entry.tokens for entry in writer.entries] == [3, 4, 5, 7, 1]
 
 
-def test_a_shard_still_being_written_is_refused(tmp_path: Path) -> None:
-    writer = ShardWriter(tmp_path, "train", 100)
-    writer.write([np.arange(50, dtype=np.uint16)])
-    writer._stream.flush()
-    with pytest.raises(BadInput, match="header counts 0 tokens, the file holds 50"):
-        open_shard(tmp_path / "train_000000.bin")
-
-
 def test_a_damaged_shard_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "train_000000.bin"
     for content, expected in (
         (b"", "shorter than a shard's 1024-byte header"),
         (header(2)[:1000], "shorter than"),
-        (b"\0" * 1024, f"magic 0 is not {SHARD_MAGIC}"),
-        (struct.pack(">i", SHARD_MAGIC) + header(0)[4:], "is not a token shard"),
-        (header(0)[:4] + struct.pack("<i", 2) + header(0)[8:], "shard version 2"),
+        (b"\0" * 1024, f"magic 0, version 0; a shard has {SHARD_MAGIC} and 1"),
+        (struct.pack(">i", SHARD_MAGIC) + header(0)[4:], "a shard has"),
+        (header(0)[:4] + struct.pack("<i", 2) + header(0)[8:], "version 2"),
         (header(2) + b"\0\0", "header counts 2 tokens, the file holds 1"),
         (header(2) + b"\0" * 5, "the file holds 2.5"),
         (header(2) + b"\0" * 6, "the file holds 3"),
@@ -63,11 +55,8 @@ def test_a_damaged_shard_is_refused_in_one_line(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(BadInput, match=expected):
             open_shard(path)
-
-
-def test_an_empty_shard_is_read_as_no_tokens(tmp_path: Path) -> None:
-    (tmp_path / "val_000000.bin").write_bytes(header(0))
-    assert len(open_shard(tmp_path / "val_000000.bin")) == 0
+    path.write_bytes(header(0))
+    assert len(open_shard(path)) == 0
 
 
 @given(token_lists(0, 9), st.integers(0, 100), st.integers(0, 60))
@@ -89,5 +78,5 @@ def test_documents_are_read_back_however_the_shards_are_cut(documents: list[list
 
 def test_tokens_outside_any_document_are_an_error() -> None:
     for shard in ([5, 6, BOS, 7], [5, 6]):
-        with pytest.raises(BadInput, match="begins with 2 tokens that belong to no document"):
+        with pytest.raises(BadInput, match="begins with token 5, not BOS 1"):
             list(stream_of(shard).documents(BOS))

@@ -206,7 +206,7 @@ def test_a_run_makes_the_dataset_that_it_names(jsonl: Path, tmp_path: Path, monk
     ensure_dataset(str(jsonl), 400, tmp_path / "made")
     assert open_dataset(tmp_path / "made").manifest.tokenizer.vocab_size == 400
     ensure_dataset("there is no such source", 400, tmp_path / "made")  # it exists: nothing is read
-    with pytest.raises(BadInput, match=r"nothing\.jsonl: no such file"):
+    with pytest.raises(BadInput, match=r"nothing\.jsonl.: no file is there"):
         ensure_dataset("nothing.jsonl", 400, tmp_path / "other")
     monkeypatch.setitem(sys.modules, "data.prep", None)  # as in a single file
     with pytest.raises(BadInput, match="python -m data.prep stdlib --vocab 400 --out"):

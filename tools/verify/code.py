@@ -1,7 +1,6 @@
 """Read a program's syntax tree: what it imports, opens, starts and hides. Nothing is ever run.
 
-    for finding in code_findings("train_gpt.py", source, requirements): ...     one file, and what is packed in it
-    for finding in module_findings({"model/gpt.py": text}, requirements): ...   modules that may import each other
+    for finding in code_findings("train_gpt.py", source, requirements): ...    one file, and what is packed in it
 
 Reading cannot prove a program honest, and renaming defeats it: what it sees is for people to judge (a flag), what it
 cannot see into is unverified. The second tier runs the code with the network off.
@@ -10,10 +9,13 @@ cannot see into is unverified. The second tier runs the code with the network of
 import ast
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import cached_property
-from typing import Any, TypeGuard
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
+from base.errors import BadInput
+from base.packing import HOOK, strip_source
+from tools.bundle import unbundle
 from tools.verify.unpacking import NOT_PARSED, is_loader, unpacked
 from tools.verify.verdict import Finding, Level
 
@@ -26,21 +28,19 @@ NETWORK = {
     "requests", "httpx", "aiohttp", "urllib3", "websocket", "websockets", "paramiko", "boto3", "gdown", "wget",
 }  # fmt: skip
 STARTS = {"subprocess", "pty", "multiprocessing.managers", "ctypes", "cffi", "torch.utils.cpp_extension"}
+OPAQUE = {"pickle", "marshal", "dill", "cloudpickle", "shelve", "base64"}
 IMPORTS: tuple[tuple[str, Level, set[str], str], ...] = (
     ("code.network", "flag", NETWORK, "can reach the network"),
     ("code.process", "flag", STARTS, "can start other programs or load native code"),
-    ("code.blob", "flag", {"pickle", "marshal", "dill", "cloudpickle", "shelve"}, "can hold code that cannot be read"),
-    ("code.blob", "flag", {"base64"}, "can hold data that cannot be read"),
+    ("code.blob", "flag", OPAQUE, "can hold code or data that cannot be read"),
     ("code.download", "note", {"huggingface_hub", "httpx2", "datasets"}, "can download where the config asks for it"),
 )
-CALLS = (
-    (
-        "code.process",
-        re.compile(r"os\.(system|popen|startfile|fork|exec|spawn|posix_spawn)|asyncio\.create_subprocess"),
-    ),
-    ("code.process", re.compile(r"torch\.utils\.cpp_extension\.|(.*\.)?load_(library|inline)$")),
-    ("code.network", re.compile(r"torch\.hub\.|asyncio\.(open_connection|start_server)$")),
-)
+STARTING = r"os\.(system|popen|startfile|fork|exec|spawn|posix_spawn)|asyncio\.create_subprocess"
+LOADING = r"torch\.utils\.cpp_extension\.|(.*\.)?load_(library|inline)$"
+CALLS = {
+    "code.process": re.compile(f"{STARTING}|{LOADING}"),
+    "code.network": re.compile(r"torch\.hub\.|asyncio\.(open_connection|start_server)$"),
+}
 MAKES_CODE = {"exec", "eval", "compile", "__import__"}
 OPENS = {"open", "Path", "read_bytes", "read_text", "fromfile", "memmap", "load", "CDLL"}
 UNPICKLES = {("weights_only", False), ("allow_pickle", True)}
@@ -54,18 +54,56 @@ WITH_TORCH = {"torch", "triton", "numpy"}  # what comes with torch
 Seen = tuple[str, Level, int, str]  # rule, level, line, what
 
 
-def module_findings(sources: Mapping[str, str], requirements: str | None) -> Iterator[Finding]:
-    own = {re.split(r"[./]", name)[0] for name in sources}
-    for name, text in sources.items():
-        yield from code_findings(name, text.encode(), requirements, own=own)
-
-
 def code_findings(
     name: str,
     source: bytes,
     requirements: str | None,  # None where no list is due
     unreadable: Level = "unverified",  # where this Python cannot parse it
-    own: Collection[str] = (),  # modules that need no requirement
+) -> Iterator[Finding]:
+    try:
+        modules = bundled_modules(source)
+    except BadInput as bad:
+        yield Finding("code.syntax", unreadable, f"{name}: {bad}", {"file": name})
+        return
+    own = {re.split(r"[./]", path)[0] for path in modules or ()}  # they import each other without a requirement
+    for path, text in (modules or {name: source}).items():
+        yield from _file_findings(path, text, requirements, unreadable, own)
+
+
+def bundled_modules(source: bytes) -> dict[str, str] | None:
+    """What a single file of tools.bundle holds, but for our own import hook; None: another program."""
+    inside = unbundle(source)
+    if inside is None:
+        return None
+    modules = dict(inside.modules)
+    if _is_own_hook(modules.get(HOOK, "")):  # it executes the other modules, which are read here
+        del modules[HOOK]
+    return modules
+
+
+def texts_inside(source: bytes) -> list[str]:
+    """A file's text and the programs that are packed in it."""
+    try:
+        modules = bundled_modules(source)
+        if modules is not None:
+            return list(modules.values())
+        inside = [program.text for program in unpacked(ast.parse(source))]
+    except (BadInput, *NOT_PARSED):
+        inside = []
+    return [source.decode("utf-8", "replace"), *inside]
+
+
+def _is_own_hook(text: str) -> bool:
+    """Whether it is this tree's, but for comments and layout."""
+    ours = (Path(__file__).parents[2] / HOOK).read_text(encoding="utf-8")
+    try:
+        return ast.dump(ast.parse(strip_source(text))) == ast.dump(ast.parse(strip_source(ours)))
+    except NOT_PARSED:
+        return False
+
+
+def _file_findings(
+    name: str, source: bytes | str, requirements: str | None, unreadable: Level, own: Collection[str]
 ) -> Iterator[Finding]:
     try:
         tree = ast.parse(source)
@@ -94,7 +132,6 @@ class _Reader:
         self.packed = packed
         self.is_stub = is_stub
         self.nodes = list(ast.walk(tree))
-        self.calls = [node for node in self.nodes if isinstance(node, ast.Call)]
         self.aliases: dict[str, str] = {}  # a local name -> what it was imported as
         for node in self.nodes:
             if isinstance(node, ast.Import):
@@ -103,18 +140,16 @@ class _Reader:
                 self.aliases |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
         for name in MAKES_CODE & set(self.aliases):  # an import somewhere may be a decoy for a call elsewhere
             del self.aliases[name]
+        self.calls = [(self._named(node.func), node) for node in self.nodes if isinstance(node, ast.Call)]
 
     def reached(self) -> Iterator[Seen]:
         """Modules, programs, files and variables outside of it."""
         for module, line in self._modules(self.nodes):
             for rule, level, modules, what in IMPORTS:
-                if module == "subprocess" and rule == "code.process" and self._starts_only_python:
-                    yield rule, "note", line, "imports subprocess, and starts no other program than this Python"
-                elif modules & {module, module.split(".")[0]} and not (self.is_stub and module == "base64"):
+                if modules & {module, module.split(".")[0]} and not (self.is_stub and module == "base64"):
                     yield rule, level, line, f"imports {module}, which {what}"
-        for call in self.calls:
-            name = self._named(call.func)
-            for rule, pattern in CALLS:
+        for name, call in self.calls:
+            for rule, pattern in CALLS.items():
                 if pattern.match(name):
                     yield rule, "flag", call.lineno, f"calls {name}"
             first = _constant(call.args[0]) if call.args else None
@@ -129,8 +164,7 @@ class _Reader:
 
     def hidden(self) -> Iterator[Seen]:
         """What makes code, is made beforehand, or cannot be read."""
-        for call in self.calls:
-            name = self._named(call.func)
+        for name, call in self.calls:
             if name in MAKES_CODE and not self.is_stub:
                 yield "code.dynamic", "unverified", call.lineno, f"calls {name}(): what it makes cannot be read"
             if name.endswith("load") and any((word.arg, _constant(word.value)) in UNPICKLES for word in call.keywords):
@@ -144,11 +178,8 @@ class _Reader:
                 if count >= MANY_NUMBERS:
                     what = f"has {count} numbers in one literal: constants made beforehand are for people to judge"
                     yield "code.constants", "flag", node.lineno, what
-            if not isinstance(node, ast.Constant) or node in self.packed:
-                continue
-            text = node.value
-            if isinstance(text, str | bytes) and _is_blob(text):
-                what = f"has a constant of {len(text):,} characters that is no text and does not unpack to Python"
+            if isinstance(node, ast.Constant) and node not in self.packed and _is_blob(node.value):
+                what = f"has a constant of {len(node.value):,} characters that is no text and does not unpack to Python"
                 yield "code.dynamic", "unverified", node.lineno, what
 
     def unlisted(self, requirements: str | None, own: Collection[str]) -> Iterator[Seen]:
@@ -173,17 +204,6 @@ class _Reader:
                     if self._named(node.func) in ("importlib.import_module", "__import__"):
                         yield module, node.lineno
 
-    @cached_property
-    def _starts_only_python(self) -> bool:
-        """And neither to install something nor to run a text."""
-        started = [call for call in self.calls if self._named(call.func).startswith("subprocess.")]
-        for call in started:
-            match call.args:
-                case [ast.List(elts=[program, *_]), *_] if self._named(program) == "sys.executable":
-                    continue
-            return False
-        return bool(started) and not any(_constant(node) in ("pip", "-c", "ensurepip") for node in self.nodes)
-
     def _named(self, node: ast.expr) -> str:
         """A dotted name as it was imported."""
         parts: list[str] = []
@@ -204,7 +224,7 @@ def _constant(node: ast.AST) -> Any:
     return node.value if isinstance(node, ast.Constant) else None
 
 
-def _is_blob(value: Any) -> TypeGuard[str | bytes]:
+def _is_blob(value: object) -> bool:
     if not isinstance(value, str | bytes) or len(value) < LONG_TEXT:
         return False
     text = value if isinstance(value, str) else value.decode("latin-1")

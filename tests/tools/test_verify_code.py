@@ -48,7 +48,9 @@ def test_a_fault_in_one_module_of_a_single_file_is_named_there() -> None:
     meta = {"name": "x", "config.yaml": "", "sources_sha256": ""}
     for changed in (hook, hook.replace("exec(", "eval(")):
         found = list(code_findings("x.py", render({**meta, **modules, HOOK: changed}), ""))
-        assert ("code.network", "base/errors.py", 1) in [(f.rule, f.evidence["file"], f.evidence["line"]) for f in found]
+        assert ("code.network", "base/errors.py", 1) in [
+            (f.rule, f.evidence["file"], f.evidence["line"]) for f in found
+        ]
         assert {f.rule for f in found} - {"code.dynamic"} == {"code.network", "code.requirements"}
         assert ("code.dynamic" in {f.rule for f in found}) == (changed != hook)
 

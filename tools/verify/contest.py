@@ -7,7 +7,6 @@ contest. A false accusation is worse than silence: logs of ablations, earlier tr
 the claim, and only a log that is sure to be the claim's own can make it invalid.
 """
 
-import ast
 import math
 import re
 from collections import Counter
@@ -20,7 +19,7 @@ from statistics import fmean, pstdev, stdev
 from base.errors import BadInput
 from base.run_folder import ARTIFACT
 from tools.record.schema import MANIFEST, README, SUBMISSION
-from tools.verify.code import CODE_ENDS, code_findings
+from tools.verify.code import CODE_ENDS, code_findings, texts_inside
 from tools.verify.contest_entry import (
     AGREES,
     LONGEST_LINE,
@@ -35,48 +34,45 @@ from tools.verify.contest_entry import (
     tolerance,
 )
 from tools.verify.folder import Folder
-from tools.verify.unpacking import NOT_PARSED, unpacked
 from tools.verify.verdict import Finding, Level, contradiction
 
 CAP_BYTES = 16_000_000
 TOTALS = ("bytes_total", "artifact_bytes", "artifact_bytes_max", "total_bytes")  # as claims call it
 BUDGET_S = 600.0  # for training, and again for evaluation
 GRACE_S = 1.0  # merged records stop up to five steps late: the flag to stop goes round all ranks first
-# Validation tokens of the published exports; a script may drop a window's remainder.
-VAL_TOKENS = (62_021_632, 62_021_846, 45_508_608, 40_540_160, 47_851_520, 47_853_343, 63_779_840)
-TAIL_TOKENS = 16_384
+VAL_BYTES = {  # of the published exports' validation text, by its tokens; an early one has more of both
+    62_021_632: 151_080_891,
+    62_021_846: 151_080_891,
+    45_508_608: 151_080_891,
+    40_540_160: 151_080_891,
+    47_851_520: 151_080_891,
+    47_853_343: 151_080_891,
+    63_779_840: 155_800_000,
+}
+TAIL_TOKENS = 16_384  # a script may drop a window's remainder
 FEWEST_TOKENS = 30_000_000  # no published tokenizer makes fewer of the 50,000 documents
-VAL_BYTES = 151_080_891
-EARLY_TOKENS, EARLY_VAL_BYTES = 63_000_000, 155_800_000  # an earlier export has more tokens than this
 LEAKED_SHARDS = 1499  # an export that kept 10,000 validation documents and trains on the other 40,000
 UNFINAL = re.compile(r"^step$|diagnostic|pre.?quant", re.I)  # labels of scores of what is not shipped
 
 # Families of bugs that spread from one script to the next, as those are spelled in public: another spelling is not
 # seen, and one that is seen may be innocent. Rule, what it does, its line, what else the script has.
+SPACE_COUNTED = (
+    r"len\(\s*\w+\.replace\(\s*['\"](?:▁|\\u2581)['\"]\s*,\s*['\"] ['\"]\s*\)\.encode"
+    r"|^(?=.*base_bytes)(?=.*len\()(?=.*encode).*\)\s*\+\s*1\b"
+)
+SPACE_ADDED = r"has_leading_space\w*\s*[\[&]|leading_space_lut|has_space\w*\["
+TOKEN_DECODED = r"len\(\s*\w+\.decode(?:_ids)?\(\s*\[[^\],]+\]\s*\)\s*\.encode"
+NO_BYTE_TOKENS = r"\A(?![\s\S]*is_byte)"
+TARGET_KEYED = r"^[^=\n]*(?:key|hash|idx|bucket)\w*\s*=(?=.*(?:ctx|context))(?=.*\b(?:tgt|target))(?=.*[\^+])"
+TABLE_FILLED = r"np\.add\.at|np\.bincount|scatter_add_|index_add_|index_put_|\w_tables?\["
 BUGS = (
-    (
-        "code.bytes",
-        "counts a leading space in its table of bytes and again where it adds them up",
-        re.compile(
-            r"len\(\s*\w+\.replace\(\s*['\"](?:▁|\\u2581)['\"]\s*,\s*['\"] ['\"]\s*\)\.encode"
-            r"|^(?=.*base_bytes)(?=.*len\()(?=.*encode).*\)\s*\+\s*1\b",
-            re.M,
-        ),
-        re.compile(r"has_leading_space\w*\s*[\[&]|leading_space_lut|has_space\w*\["),
-    ),
-    (
-        "code.bytes",
-        "counts bytes by decoding single tokens, which makes three of each byte token",
-        re.compile(r"len\(\s*\w+\.decode(?:_ids)?\(\s*\[[^\],]+\]\s*\)\s*\.encode"),
-        re.compile(r"\A(?!.*is_byte)", re.S),
-    ),
+    ("code.bytes", "counts a leading space twice: in its table of bytes and in the sum", SPACE_COUNTED, SPACE_ADDED),
+    ("code.bytes", "decodes single tokens, which makes three bytes of each byte token", TOKEN_DECODED, NO_BYTE_TOKENS),
     (
         "code.target",
-        "keys a cache by the token that is to be predicted, so that its shares sum to anything",
-        re.compile(
-            r"^[^=\n]*(?:key|hash|idx|bucket)\w*\s*=(?=.*(?:ctx|context))(?=.*\b(?:tgt|target))(?=.*[\^+])", re.M
-        ),
-        re.compile(r"np\.add\.at|np\.bincount|scatter_add_|index_add_|index_put_|\w_tables?\["),
+        "keys a cache by the token to be predicted: its shares sum to anything",
+        TARGET_KEYED,
+        TABLE_FILLED,
     ),
 )
 READABLE_ENDS = (".py", ".sh", ".gz", ".xz", ".zst")
@@ -165,25 +161,20 @@ def _missing_files(entry: Entry) -> Iterator[Finding]:
 def _judge_score(entry: Entry, claimed: float, own: dict[str, Scored]) -> Finding:
     what = f"val_bpb {claimed:.5f}"
     means = {label: fmean(scored.bpb for scored in scores) for label, scores in _final_scores(entry.logs).items()}
-    mean = next((means[scored.label] for scored in own.values() if scored.label in means), 0.0)
     evidence = {"claimed": claimed, "means": means}
-    if own and (len(own) > 1 or entry.seeds < 2 or agrees(claimed, mean)):
-        message = f"{what} is what the logs say ({next(iter(own.values())).label:.80})"
-        return Finding("number.measured", "note", message, {"val_bpb": claimed})
-    logged = [(label, label, bpb) for label, bpb in means.items()]
-    logged += [(f"{log.name} {scored.label}", scored.label, scored.bpb) for log in entry.logs for scored in log.scores]
-    unfinal = [where for where, label, bpb in logged if UNFINAL.search(label) and agrees(claimed, bpb)]
-    near = [where for where, _, bpb in logged if abs(bpb - claimed) <= NEAR]
-    why = ""
+    if len(own) == 1 and entry.seeds > 1 and len(entry.logs) > 1:
+        message = f"{what} is that of {next(iter(own))} alone; the claim is of {entry.seeds} seeds"
+        return Finding("number.val_bpb", "flag", message, evidence)
     if own:
-        why = f"is that of {next(iter(own))} alone; the mean of all logs is {mean:.5f}"
-    elif unfinal:
-        why = f"is a score of what is not shipped ({unfinal[0]:.80})"
-    elif near:
-        why = f"is only near the logs' ({near[0]:.80})"
-    if why:
-        return Finding("number.val_bpb", "flag", f"{what} {why}", evidence)
-    lowest = min(bpb for log in entry.logs for bpb in (*log.numbers["bpbs"], *(scored.bpb for scored in log.scores)))
+        message = f"{what} is what the logs have ({next(iter(own.values())).label:.80})"
+        return Finding("number.measured", "note", message, {"val_bpb": claimed})
+    logged = [(f"the mean of {label}", mean) for label, mean in means.items()]
+    logged += [(f"{log.name} {scored.label}", scored.bpb) for log in entry.logs for scored in log.scores]
+    near = next((where for where, bpb in logged if abs(bpb - claimed) <= tolerance(claimed, NEAR)), None)
+    if near is not None:
+        message = f"{what} is no final score of the shipped model, only near another ({near:.80})"
+        return Finding("number.val_bpb", "flag", message, evidence)
+    lowest = min(bpb for log in entry.logs for bpb in log.numbers["bpbs"])
     if lowest > claimed + tolerance(claimed, NEAR) and entry.has_all_logs and entry.lacks(claimed):
         source = f"the lowest val_bpb in its {len(entry.logs)} log(s) is"
         return contradiction("number.val_bpb", "val_bpb", claimed, source, lowest)
@@ -198,9 +189,8 @@ def _check_seed_scores(entry: Entry) -> Iterator[Finding]:
         sample, population = stdev(scores.values()), pstdev(scores.values())
         if min(abs(spread - sample), abs(spread - population)) > AGREES:
             yield contradiction("number.val_bpb_std", "val_bpb_std", spread, "its seeds' spread is", sample, "flag")
-    logs = [log for log in entry.logs if log.numbers["bpbs"]]
-    counts = Counter(seed_in(log.name) for log in logs)
-    for log in logs:
+    counts = Counter(seed_in(log.name) for log in entry.logs)
+    for log in entry.logs:
         seed = seed_in(log.name)
         if seed is None or seed not in scores or counts[seed] > 1:
             continue
@@ -239,17 +229,13 @@ def _check_sizes(entry: Entry, own: dict[str, Scored]) -> Iterator[Finding]:
         if log.numbers["models"] and scripts and strict > CAP_BYTES >= total > 0:
             message = f"{log.name}: with the script as it is shipped it is {strict:,} bytes; a smaller one was counted"
             yield Finding("size.strict", "flag", message, {"strict": strict, "logged": total})
-        codes = log.numbers["codes"]
-        if codes and scripts and not set(codes) & set(scripts):
-            message = f"{log.name}: code of {codes[-1]:,} bytes was counted; no shipped script has that size"
-            yield Finding("size.code_log", "note", message)
 
 
 def _check_clocks(log: Log, own: Scored | None) -> Iterator[Finding]:
     """Invalid only where the log is the claim's own: an ablation may have run for as long as it liked."""
     level: Level = "invalid" if own else "flag"
     train_ms = max(log.numbers["train_ms"], default=0)
-    step_ms = log.last("step_ms") or train_ms / max(1, *log.numbers["steps"])
+    step_ms = train_ms / max([1, *log.numbers["steps"]])
     calibration_s = sum(log.numbers["calibration_s"])
     allowed_s = BUDGET_S + max(GRACE_S, 2 * step_ms / 1000)
     # One score may be on several lines, of which one has its seconds.
@@ -272,21 +258,20 @@ def _check_data(log: Log) -> Iterator[Finding]:
         yield Finding("data.overlap", "flag", message)
     tokens = log.last("val_tokens")
     if 0 < tokens < FEWEST_TOKENS:
-        message = f"{log.name}: {tokens:,} validation tokens; the 50,000 documents have about {VAL_TOKENS[0]:,}"
+        message = f"{log.name}: {tokens:,} validation tokens; the 50,000 documents have about {next(iter(VAL_BYTES)):,}"
         yield Finding("data.coverage", "flag", message, {"val_tokens": tokens})
     last = log.scores[-1]
-    if last.bpb <= 0 or not any(0 <= known - tokens < TAIL_TOKENS for known in VAL_TOKENS):
-        return
-    # loss and bpb on one line show how many bytes were counted; the text has a known number of them.
-    counted = last.loss * tokens / (last.bpb * math.log(2))
-    expected = EARLY_VAL_BYTES if tokens > EARLY_TOKENS else VAL_BYTES
-    if not 0.98 < counted / expected < 1.02:
-        message = f"{log.name}: its score divides by {counted:,.0f} bytes; the text has {expected:,}"
-        yield Finding("number.bytes", "flag", message, {"counted": counted, "expected": expected})
+    sizes = [size for known, size in VAL_BYTES.items() if 0 <= known - tokens < TAIL_TOKENS]
+    if last.bpb > 0 and sizes:
+        # loss and bpb on one line show how many bytes were counted
+        counted = last.loss * tokens / (last.bpb * math.log(2))
+        if not 0.98 < counted / sizes[0] < 1.02:
+            message = f"{log.name}: its score divides by {counted:,.0f} bytes; the text has {sizes[0]:,}"
+            yield Finding("number.bytes", "flag", message, {"counted": counted, "expected": sizes[0]})
 
 
 def _check_scripts(entry: Entry) -> Iterator[Finding]:
-    programs: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for name, size in sorted(entry.folder.files.items()):
         if name.endswith(CODE_ENDS) and not name.endswith(READABLE_ENDS):
             message = f"{name} ({size:,} bytes) is code that a reader of Python does not see into"
@@ -298,26 +283,22 @@ def _check_scripts(entry: Entry) -> Iterator[Finding]:
         except BadInput as bad:
             yield Finding("code.syntax", "unverified", str(bad), {"file": name})
             continue
-        programs[name] = _texts(source)
-        yield from _find_bugs(name, "\n".join(programs[name]))
+        texts[name] = ["\n".join(text.splitlines()).strip() for text in texts_inside(source)]
+        yield from _find_bugs(name, "\n".join(texts[name]))
         yield from (finding for finding in code_findings(name, source, None) if finding.rule not in USUAL)
-    # A source that a log begins with must be a shipped one, plain or packed; a stub that is part of it is not.
-    scripts = [(name, text) for name, texts in programs.items() for text in texts if _is_training(text)]
+    if texts:
+        yield from _compare_logged_sources(entry, texts)
+
+
+def _compare_logged_sources(entry: Entry, texts: dict[str, list[str]]) -> Iterator[Finding]:
+    """A source that a log begins with must be a shipped one, plain or packed; a stub that is part of it is not."""
+    scripts = [(name, text) for name, inside in texts.items() for text in inside if _is_training(text)]
     for log in entry.logs:
-        text = "\n".join(entry.texts[log.name].splitlines())
-        if not programs or not _is_training(text):
-            continue
-        same = next((name for name, script in scripts if script in text), None)
-        what = f"the source of {same}" if same else "a source that no shipped script is"
-        yield Finding("hash.sources", "note" if same else "flag", f"{log.name} holds {what}")
-
-
-def _texts(source: bytes) -> list[str]:
-    """The script and whatever is packed in it."""
-    texts = [source.decode("utf-8", "replace")]
-    with suppress(*NOT_PARSED):
-        texts += [program.text for program in unpacked(ast.parse(source))]
-    return ["\n".join(text.splitlines()).strip() for text in texts]
+        logged = "\n".join(entry.texts[log.name].splitlines())
+        if _is_training(logged):
+            same = next((name for name, script in scripts if script in logged), None)
+            what = f"the source of {same}" if same else "a source that no shipped script is"
+            yield Finding("hash.sources", "note" if same else "flag", f"{log.name} holds {what}")
 
 
 def _is_training(text: str) -> bool:
@@ -327,8 +308,8 @@ def _is_training(text: str) -> bool:
 def _find_bugs(name: str, text: str) -> Iterator[Finding]:
     text = "\n".join(line if len(line) <= LONGEST_LINE else "" for line in text.splitlines())
     for rule, what, pattern, needed in BUGS:
-        found = pattern.search(text)
-        if found and needed.search(text):
+        found = re.search(pattern, text, re.M)
+        if found and re.search(needed, text):
             number = text.count("\n", 0, found.start()) + 1
             line = text.splitlines()[number - 1].strip()
             yield Finding(rule, "flag", f"{name}:{number} {what}: {line:.100}", {"file": name, "line": number})

@@ -9,7 +9,6 @@ A log may be in any of many dialects. They have grown over the baseline's `step:
 import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from decimal import Decimal
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
@@ -45,12 +44,9 @@ NUMBERS = {
     "bpbs": re.compile(r"(?:val_)?bpb[\"']?\s*[:=]?\s*(\d{1,2}\.\d{2,12})", re.I),  # on whatever line
     "train_ms": re.compile(r"^(?:step:\d{1,9}/\d{1,9}\b|stopping_early:).*?\btrain_time:(\d{1,10})ms"),
     "steps": re.compile(r"^step:(\d{1,9})/\d{1,9}\b.*?\btrain_time:\d{1,10}ms"),
-    "step_ms": re.compile(r"^step:\d{1,9}/\d{1,9}\b.*?\btrain_time:\d{1,10}ms.*?step_avg:(\d{1,7}\.?\d{0,6})ms"),
     # Of the packed model: a total without a word for how it was packed is of the raw weights.
     "totals": re.compile(r"^Total submission size\b[^:]{1,60}:\s*([\d,]{1,15}) bytes", re.I),
-    "totals_mb": re.compile(r"^Total submission size\b[^:]{1,60}:\s*(\d{1,4}\.\d{1,6}) ?MB", re.I),
     "models": re.compile(r"^Serialized model\b[^:]{1,60}:\s*([\d,]{1,15}) bytes", re.I),
-    "codes": re.compile(r"^Code size\b[^:]{0,40}:\s*([\d,]{1,15}) bytes", re.I),
     "eval_s": re.compile(r"total_eval_time[:=]\s*(\d{1,7}\.?\d{0,6})\s*s\b"),
     "seeds": re.compile(r"^(?:\s*seed[:=]\s*|(?:(?!_seed).)*\bseed:)(\d{1,10})\b", re.I),
     "val_tokens": re.compile(r"\bval(?:(?:_loader|idation)?\b.{0,200}?\b|_)tokens[:=]\s*([\d,]{1,14})"),
@@ -98,11 +94,9 @@ class Entry:
 
     @property
     def seeds(self) -> int:
-        """How many the claim is the mean of, as it says itself; 0: it does not say."""
+        """How many the claim is the mean of; 0: it does not say."""
         listed = [self.claim.get(key) for key in SEED_LISTS]
-        counts = [len(value) for value in listed if isinstance(value, list | dict)]
-        count = self.claim.get("n_seeds")
-        return max([*counts, count if isinstance(count, int) else 0])
+        return max((len(value) for value in listed if isinstance(value, list | dict)), default=0)
 
     @property
     def bpb(self) -> float | None:
@@ -129,8 +123,6 @@ class Entry:
     @property
     def has_all_logs(self) -> bool:
         """Whether every run behind the claim has its log here, as far as anybody can see."""
-        if self.has_unread_texts:
-            return False
         if self.seeds:
             return len(self.logs) >= self.seeds
         return not re.search(r"seeds|mean|±|std", f"{self.readme} {' '.join(self.claim)}", re.I)
@@ -155,7 +147,6 @@ def open_entry(folder: Folder) -> Entry:
             entry.claim = read_json_object(folder.text(name).removeprefix("\ufeff"), name)
         except BadInput as bad:
             entry.troubles.append(Finding("schema.submission", "unverified", str(bad)))
-    first: dict[str, str] = {}
     for name in sorted(set(folder.files) - set(claims)):
         suffix = PurePosixPath(name).suffix
         plain = name.removesuffix(suffix) if suffix in OPENERS else name
@@ -170,14 +161,14 @@ def open_entry(folder: Folder) -> Entry:
         if name == README:
             entry.readme = text
             continue
-        entry.texts[name] = text
         is_log = plain.endswith(LOG_ENDS) and LOG_NAME.search(plain)
         log = read_log(name, text) if is_log else Log(name)
-        if log.scores and text in first:
-            entry.copies[name] = first[text]
+        original = next((other.name for other in entry.logs if entry.texts[other.name] == text), None)
+        if log.scores and original:
+            entry.copies[name] = original
         elif log.scores:
-            first[text] = name
             entry.logs.append(log)
+        entry.texts[name] = text
     return entry
 
 
@@ -192,7 +183,6 @@ def read_log(name: str, text: str) -> Log:
             label = "step" if STEP.match(line) else found["label"].strip(" :|-[]")
             eval_s = int(found["eval_ms"] or 0) / 1000
             log.scores.append(Scored(label, float(found["loss"]), float(found["bpb"]), eval_s))
-    log.numbers["totals"] += [round(1e6 * size) for size in log.numbers["totals_mb"]]
     return log
 
 
@@ -210,14 +200,9 @@ def as_score(value: Any) -> float | None:
 
 
 def tolerance(claimed: float, least: float) -> float:
-    """How far a number may lie from a claim of so many digits, and still be what was meant; `least` at any rate."""
-    return max(least, min(FEWEST_DIGITS, half_digit(claimed)))
-
-
-def half_digit(claimed: float) -> float:
-    """Half of the last digit that was written: what rounding may have changed."""
-    exponent = Decimal(repr(claimed)).as_tuple().exponent
-    return 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
+    """How far a number may lie from a claim of so many digits: half of the last, which rounding may have changed."""
+    digits = len(repr(claimed).partition(".")[2])
+    return max(least, min(FEWEST_DIGITS, 0.5 * 10.0**-digits))
 
 
 def agrees(claimed: float, bpb: float) -> bool:

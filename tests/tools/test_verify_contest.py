@@ -12,7 +12,9 @@ import pytest
 
 from base.run_folder import read_result
 from data.dataset import Dataset, open_dataset
+from run_config import RunConfig
 from tests.records import accusations, check
+from tools.bundle import bundle, render
 from tools.verify.contest import contest_findings
 from tools.verify.folder import Folder
 
@@ -190,6 +192,11 @@ def test_seeds_are_held_to_their_logs(folders: Folders) -> None:
     assert folders.rules(MEAN, {**three(), "train_seed42.log": log_text(seed=1337)}) == {"seed.log"}  # PR 465
 
 
+def test_a_log_without_steps_is_read(folders: Folders) -> None:
+    logs = {name: text.replace("step:", "at ") for name, text in three().items()}
+    assert folders.rules(MEAN, logs) == set()
+
+
 def test_a_log_may_be_compressed(folders: Folders) -> None:
     logs = {f"{name}.gz": gzip.compress(text.encode()) for name, text in three().items()}
     assert folders.rules(MEAN, logs, "flag", "unverified", "invalid") == {"artifact.missing"}
@@ -283,6 +290,16 @@ def test_a_known_bug_is_flagged_in_any_script_plain_or_packed(folders: Folders, 
 
 def test_a_packed_script_without_faults_is_not_accused(folders: Folders) -> None:
     assert folders.rules(MEAN, {**three(), "train_gpt.py": packed(FILLER + SCRIPT)}) == set()
+
+
+def test_a_single_file_of_ours_is_read_module_by_module(folders: Folders) -> None:
+    levels = ("invalid", "flag", "unverified")
+    for readable in (True, False):
+        files = {**three(), "train_gpt.py": bundle(RunConfig(), "demo", readable).data}
+        assert folders.rules(MEAN, files, *levels) == {"artifact.missing"}
+    hidden = {"name": "x", "config.yaml": "", "sources_sha256": "", "data/bytes.py": NGRAM + "exec(input())\n"}
+    files = {**three(), "train_gpt.py": render(hidden)}
+    assert folders.rules(MEAN, files, *levels) == {"artifact.missing", "code.target", "code.dynamic"}
 
 
 def test_a_script_that_cannot_be_read_is_unverified(folders: Folders) -> None:

@@ -34,6 +34,7 @@ LOG_ENDS = (".log", ".txt", ".out")
 TEXT_ENDS = (*LOG_ENDS, ".md", ".csv", ".tsv", ".json", ".jsonl")
 DECIMAL = re.compile(r"(?<![\d.])\d{1,2}\.\d{2,12}(?![\d.])")
 LONGEST_LINE = 2_000  # characters; what is longer is code or data
+UNFINAL = re.compile(r"^step$|diagnostic|pre.?quant", re.I)  # labels of scores of what is not shipped
 
 SCORE = re.compile(
     r"(?P<label>.{0,80}?)\bval_loss[:=]\s*(?P<loss>\d{1,3}\.\d{2,12})\W{1,4}val_bpb[:=]\s*(?P<bpb>\d{1,2}\.\d{2,12})"
@@ -64,12 +65,27 @@ class Scored:
     bpb: float
     eval_s: float  # 0: its line does not give them
 
+    @property
+    def is_final(self) -> bool:
+        """Of what is shipped, as far as its label tells."""
+        return not UNFINAL.search(self.label)
+
 
 @dataclass
 class Log:
     name: str
     scores: list[Scored] = field(default_factory=list)  # in the order of the lines, as all of the numbers
     numbers: dict[str, list[float]] = field(default_factory=lambda: {key: [] for key in NUMBERS})
+
+    @property
+    def seed(self) -> int | None:
+        """That its name has."""
+        found = SEED_IN_NAME.search(self.name)
+        return int(found[1]) if found else None
+
+    @property
+    def lowest_bpb(self) -> float:
+        return min(self.numbers["bpbs"])  # a log with a score has one
 
     def last(self, key: str) -> float:
         return self.numbers[key][-1] if self.numbers[key] else 0
@@ -82,7 +98,7 @@ class Entry:
     readme: str = ""
     texts: dict[str, str] = field(default_factory=dict)  # all but claim and README
     logs: list[Log] = field(default_factory=list)  # those with a score, one for each text
-    copies: dict[str, str] = field(default_factory=dict)  # a log's name -> an earlier one with the same text
+    copies: list[tuple[Log, Log]] = field(default_factory=list)  # a log, and another with the same text
     troubles: list[Finding] = field(default_factory=list)
     has_unread_texts: bool = False
 
@@ -98,10 +114,13 @@ class Entry:
         listed = [self.claim.get(key) for key in SEED_LISTS]
         return max((len(value) for value in listed if isinstance(value, list | dict)), default=0)
 
+    def number(self, key: str) -> float | None:
+        return _number_or_none(self.claim.get(key))
+
     @property
     def bpb(self) -> float | None:
         key = next((key for key in SCORE_KEYS if key in self.claim), "")
-        return as_score(self.claim.get(key))
+        return _score_or_none(self.claim.get(key))
 
     @property
     def per_seed(self) -> dict[int, float]:
@@ -113,7 +132,7 @@ class Entry:
             found: dict[int, float] = {}
             for name, row in rows.items():
                 seed = SEED_KEY.fullmatch(name)
-                bpb = as_score(row.get("val_bpb") if isinstance(row, dict) else row)
+                bpb = _score_or_none(row.get("val_bpb") if isinstance(row, dict) else row)
                 if seed and bpb:
                     found[int(seed[1])] = bpb
             if found:
@@ -127,12 +146,12 @@ class Entry:
             return len(self.logs) >= self.seeds
         return not re.search(r"seeds|mean|±|std", f"{self.readme} {' '.join(self.claim)}", re.I)
 
-    def lacks(self, bpb: float) -> bool:
-        """Whether every text could be read and none but claim and README has such a number, on whatever line."""
-        near = tolerance(bpb, NEAR)
-        at = bisect_left(self._decimals, bpb - near)
-        is_there = at < len(self._decimals) and self._decimals[at] <= bpb + near
-        return not is_there and not self.has_unread_texts
+    def is_refuted(self, claimed: float, lowest: float) -> bool:
+        """Whether a run's `lowest` score is above its claim, and no text (all could be read) has the claimed number."""
+        near = _tolerance(claimed, NEAR)
+        at = bisect_left(self._decimals, claimed - near)
+        is_there = at < len(self._decimals) and self._decimals[at] <= claimed + near
+        return lowest > claimed + near and not is_there and not self.has_unread_texts
 
     @cached_property
     def _decimals(self) -> list[float]:
@@ -163,9 +182,9 @@ def open_entry(folder: Folder) -> Entry:
             continue
         is_log = plain.endswith(LOG_ENDS) and LOG_NAME.search(plain)
         log = read_log(name, text) if is_log else Log(name)
-        original = next((other.name for other in entry.logs if entry.texts[other.name] == text), None)
+        original = next((other for other in entry.logs if entry.texts[other.name] == text), None)
         if log.scores and original:
-            entry.copies[name] = original
+            entry.copies.append((original, log))
         elif log.scores:
             entry.logs.append(log)
         entry.texts[name] = text
@@ -178,7 +197,7 @@ def read_log(name: str, text: str) -> Log:
         if len(line) > LONGEST_LINE:
             continue
         for key, pattern in NUMBERS.items():
-            log.numbers[key] += map(_number, pattern.findall(line))
+            log.numbers[key] += map(_parse, pattern.findall(line))
         if found := SCORE.match(line):
             label = "step" if STEP.match(line) else found["label"].strip(" :|-[]")
             eval_s = int(found["eval_ms"] or 0) / 1000
@@ -186,29 +205,28 @@ def read_log(name: str, text: str) -> Log:
     return log
 
 
-def _number(digits: str) -> float:
+def _parse(digits: str) -> float:
     return float(digits) if "." in digits else int(digits.replace(",", "") or 0)
 
 
-def as_number(value: Any) -> float | None:
+def _number_or_none(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def as_score(value: Any) -> float | None:
-    number = as_number(value)
+def _score_or_none(value: Any) -> float | None:
+    number = _number_or_none(value)
     return number if number is not None and 0 < number < LARGEST_SCORE else None
 
 
-def tolerance(claimed: float, least: float) -> float:
+def _tolerance(claimed: float, least: float) -> float:
     """How far a number may lie from a claim of so many digits: half of the last, which rounding may have changed."""
     digits = len(repr(claimed).partition(".")[2])
     return max(least, min(FEWEST_DIGITS, 0.5 * 10.0**-digits))
 
 
 def agrees(claimed: float, bpb: float) -> bool:
-    return abs(claimed - bpb) <= tolerance(claimed, AGREES)
+    return abs(claimed - bpb) <= _tolerance(claimed, AGREES)
 
 
-def seed_in(name: str) -> int | None:
-    found = SEED_IN_NAME.search(name)
-    return int(found[1]) if found else None
+def is_near(claimed: float, bpb: float) -> bool:
+    return abs(claimed - bpb) <= _tolerance(claimed, NEAR)

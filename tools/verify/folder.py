@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import lzma
 import os
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -22,28 +23,18 @@ from base.files import open_plain, read_plain
 
 MOST_FILES = 2_000
 DEEPEST = 6  # levels of folders
-READABLE_BYTES = {  # by how a name ends; the first that fits
-    "submission.json": 1 << 20,
-    ".json": 4 << 20,
-    ".md": 4 << 20,
-    "requirements.txt": 1 << 18,
-    ".py": 1 << 19,
-    ".log": 8 << 20,
-    ".jsonl": 16 << 20,
-    ".golf": 256 << 20,
-    ".model": 16 << 20,
-}
+READABLE_BYTES = {".json": 1 << 20, ".py": 1 << 19, ".golf": 256 << 20}
 OTHER_BYTES = 16 << 20
 HASHED_BYTES = 1 << 30  # over all files; more takes longer than seconds
 UNPACKED_BYTES = 8 << 20  # of a compressed log
 
 OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
-    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
-    ".xz": lzma.LZMAFile,
-    ".bz2": bz2.BZ2File,
+    ".gz": gzip.open,
+    ".xz": lzma.open,
+    ".bz2": bz2.open,
     ".zst": lambda raw: zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(raw, read_across_frames=True),
 }
-BROKEN = (OSError, EOFError, lzma.LZMAError, zstandard.ZstdError, ValueError, MemoryError)
+BROKEN = (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError, ValueError, MemoryError)
 
 
 class Folder:
@@ -62,8 +53,7 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         self._require(name)
-        limits = (size for end, size in READABLE_BYTES.items() if name.endswith(end))
-        return read_plain(self.path / name, next(limits, OTHER_BYTES))
+        return read_plain(self.path / name, READABLE_BYTES.get(PurePosixPath(name).suffix, OTHER_BYTES))
 
     def text(self, name: str) -> str:
         """UTF-8, from a plain or a compressed file."""

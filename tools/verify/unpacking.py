@@ -2,8 +2,8 @@
 
     for program in unpacked(ast.parse(source)): program.text, program.tree, program.constant
 
-Compressed constants are found in the syntax tree and unpacked under a bound: lzma, zlib, bz2 or zstd, under base85
-(both alphabets), base64 or byte for byte.
+Compressed constants are found in the syntax tree and unpacked under a bound: lzma, zlib or bz2, under base85 (both
+alphabets), base64 or byte for byte. What is packed in another way counts as unreadable.
 """
 
 import ast
@@ -16,8 +16,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-
-import zstandard
 
 SHORTEST = 1_000  # characters of a constant that may be a program
 UNPACKED_BYTES = 1 << 18  # of all programs together: a few KB can hold gigabytes, and a syntax tree takes more
@@ -36,13 +34,13 @@ DECOMPRESSORS: tuple[Callable[[], Any], ...] = (
     zlib.decompressobj,
     bz2.BZ2Decompressor,
 )
-BROKEN = (ValueError, EOFError, OSError, MemoryError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
+BROKEN = (ValueError, EOFError, OSError, MemoryError, lzma.LZMAError, zlib.error)
 
 # What a loader needs in order to run what it holds.
-UNPACKERS = {"lzma", "zlib", "bz2", "base64", "zstandard", "binascii"}
+UNPACKERS = {"lzma", "zlib", "bz2", "base64", "binascii"}
 LOADER_CALLS = {"exec", "eval", "compile", "len"}
 LOADER_METHODS = {
-    "decompress", "decompressobj", "LZMADecompressor", "BZ2Decompressor", "ZstdDecompressor", "b85decode", "a85decode",
+    "decompress", "decompressobj", "LZMADecompressor", "BZ2Decompressor", "b85decode", "a85decode",
     "b64decode", "decode", "encode", "splitlines", "cache", "FORMAT_RAW", "FORMAT_AUTO", "FORMAT_XZ", "FILTER_LZMA1",
     "FILTER_LZMA2",
 }  # fmt: skip
@@ -100,10 +98,6 @@ def _expanded(packed: bytes, most: int) -> Iterator[bytes]:
             plain: bytes = decompressor.decompress(packed, most)
             if decompressor.eof and not decompressor.unused_data and len(plain) < most:
                 yield plain
-    with suppress(*BROKEN):
-        if zstandard.frame_content_size(packed) < most:  # -1: unknown, and `most` is the bound on what comes out
-            zstd = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-            yield zstd.decompress(packed, max_output_size=most, allow_extra_data=False)
 
 
 def is_loader(tree: ast.Module, packed: Collection[ast.AST]) -> bool:

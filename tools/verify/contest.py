@@ -20,7 +20,7 @@ from base.errors import BadInput
 from base.run_folder import ARTIFACT
 from tools.record.schema import MANIFEST, README, SUBMISSION
 from tools.verify.code import CODE_ENDS, code_findings, texts_inside
-from tools.verify.contest_entry import AGREES, LONGEST_LINE, Entry, Log, Scored, agrees, is_near, open_entry
+from tools.verify.contest_entry import AGREES, LONGEST_LINE, NEAR, Entry, Log, Scored, agrees, as_number, open_entry
 from tools.verify.folder import Folder
 from tools.verify.verdict import Finding, Level, contradiction
 
@@ -146,7 +146,7 @@ def _judge_score(entry: Entry, claimed: float, own: dict[str, Scored]) -> Findin
         return Finding("number.measured", "note", message, {"val_bpb": claimed})
     logged = [(f"the mean of {label}", mean) for label, mean in means.items()]
     logged += [(f"{log.name} {scored.label}", scored.bpb) for log in entry.logs for scored in log.scores]
-    near = next((where for where, bpb in logged if is_near(claimed, bpb)), None)
+    near = next((where for where, bpb in logged if agrees(claimed, bpb, NEAR)), None)
     if near is not None:
         message = f"{what} is no final score of the shipped model, only near another ({near:.80})"
         return Finding("number.val_bpb", "flag", message, evidence)
@@ -174,7 +174,7 @@ def _check_seeds(entry: Entry) -> Iterator[Finding]:
         if log.seed in claims and counts[log.seed] == 1 and entry.is_refuted(claims[log.seed], log.lowest_bpb):
             what = f"seed {log.seed}: val_bpb"
             yield contradiction("number.seed", what, claims[log.seed], f"the lowest in {log.name} is", log.lowest_bpb)
-    spread = entry.number("val_bpb_std")
+    spread = as_number(entry.claim.get("val_bpb_std"))
     if spread is not None and len(claims) > 1:
         sample, population = stdev(claims.values()), pstdev(claims.values())
         if min(abs(spread - sample), abs(spread - population)) > AGREES:
@@ -182,7 +182,7 @@ def _check_seeds(entry: Entry) -> Iterator[Finding]:
 
 
 def _check_sizes(entry: Entry, own: dict[str, Scored]) -> Iterator[Finding]:
-    claimed = max(entry.number(key) or 0 for key in TOTALS)
+    claimed = max(as_number(entry.claim.get(key)) or 0 for key in TOTALS)
     if claimed > CAP_BYTES:
         yield Finding("size.cap", "invalid", f"{claimed:,.0f} bytes are claimed; the cap is {CAP_BYTES:,}")
     script = max((size for name, size in entry.folder.files.items() if name.endswith(".py")), default=0)

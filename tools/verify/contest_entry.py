@@ -6,8 +6,8 @@ A log may be in any of many dialects. They have grown over the baseline's `step:
 `final_int8_zlib_roundtrip val_loss:... val_bpb:...`, `Total submission size int8+zlib: N bytes`.
 """
 
+import math
 import re
-from bisect import bisect_left
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -40,7 +40,6 @@ SCORE = re.compile(
     r"(?P<label>.{0,80}?)\bval_loss[:=]\s*(?P<loss>\d{1,3}\.\d{2,12})\W{1,4}val_bpb[:=]\s*(?P<bpb>\d{1,2}\.\d{2,12})"
     r"(?:.*?\beval_time[:=]\s*(?P<eval_ms>\d{1,10})ms)?"
 )
-STEP = re.compile(r"step:\d{1,9}/\d{1,9}\b.*?\btrain_time:\d{1,10}ms")
 NUMBERS = {
     "bpbs": re.compile(r"(?:val_)?bpb[\"']?\s*[:=]?\s*(\d{1,2}\.\d{2,12})", re.I),  # on whatever line
     "train_ms": re.compile(r"^(?:step:\d{1,9}/\d{1,9}\b|stopping_early:).*?\btrain_time:(\d{1,10})ms"),
@@ -114,13 +113,10 @@ class Entry:
         listed = [self.claim.get(key) for key in SEED_LISTS]
         return max((len(value) for value in listed if isinstance(value, list | dict)), default=0)
 
-    def number(self, key: str) -> float | None:
-        return _number_or_none(self.claim.get(key))
-
     @property
     def bpb(self) -> float | None:
         key = next((key for key in SCORE_KEYS if key in self.claim), "")
-        return _score_or_none(self.claim.get(key))
+        return as_number(self.claim.get(key), LARGEST_SCORE) or None
 
     @property
     def per_seed(self) -> dict[int, float]:
@@ -132,7 +128,7 @@ class Entry:
             found: dict[int, float] = {}
             for name, row in rows.items():
                 seed = SEED_KEY.fullmatch(name)
-                bpb = _score_or_none(row.get("val_bpb") if isinstance(row, dict) else row)
+                bpb = as_number(row.get("val_bpb") if isinstance(row, dict) else row, LARGEST_SCORE)
                 if seed and bpb:
                     found[int(seed[1])] = bpb
             if found:
@@ -148,14 +144,13 @@ class Entry:
 
     def is_refuted(self, claimed: float, lowest: float) -> bool:
         """Whether a run's `lowest` score is above its claim, and no text (all could be read) has the claimed number."""
-        near = _tolerance(claimed, NEAR)
-        at = bisect_left(self._decimals, claimed - near)
-        is_there = at < len(self._decimals) and self._decimals[at] <= claimed + near
-        return lowest > claimed + near and not is_there and not self.has_unread_texts
+        if self.has_unread_texts or lowest <= claimed or agrees(claimed, lowest, NEAR):
+            return False
+        return not any(agrees(claimed, number, NEAR) for number in self._decimals)
 
     @cached_property
-    def _decimals(self) -> list[float]:
-        return sorted({float(word) for text in self.texts.values() for word in DECIMAL.findall(text)})
+    def _decimals(self) -> set[float]:
+        return {float(word) for text in self.texts.values() for word in DECIMAL.findall(text)}
 
 
 def open_entry(folder: Folder) -> Entry:
@@ -199,7 +194,7 @@ def read_log(name: str, text: str) -> Log:
         for key, pattern in NUMBERS.items():
             log.numbers[key] += map(_parse, pattern.findall(line))
         if found := SCORE.match(line):
-            label = "step" if STEP.match(line) else found["label"].strip(" :|-[]")
+            label = "step" if NUMBERS["steps"].match(line) else found["label"].strip(" :|-[]")
             eval_s = int(found["eval_ms"] or 0) / 1000
             log.scores.append(Scored(label, float(found["loss"]), float(found["bpb"]), eval_s))
     return log
@@ -209,24 +204,12 @@ def _parse(digits: str) -> float:
     return float(digits) if "." in digits else int(digits.replace(",", "") or 0)
 
 
-def _number_or_none(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def as_number(value: Any, below: float = math.inf) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < below else None
 
 
-def _score_or_none(value: Any) -> float | None:
-    number = _number_or_none(value)
-    return number if number is not None and 0 < number < LARGEST_SCORE else None
-
-
-def _tolerance(claimed: float, least: float) -> float:
-    """How far a number may lie from a claim of so many digits: half of the last, which rounding may have changed."""
+def agrees(claimed: float, bpb: float, within: float = AGREES) -> bool:
+    """A claim is as exact as it is written: half of its last digit is what rounding may have changed."""
     digits = len(repr(claimed).partition(".")[2])
-    return max(least, min(FEWEST_DIGITS, 0.5 * 10.0**-digits))
-
-
-def agrees(claimed: float, bpb: float) -> bool:
-    return abs(claimed - bpb) <= _tolerance(claimed, AGREES)
-
-
-def is_near(claimed: float, bpb: float) -> bool:
-    return abs(claimed - bpb) <= _tolerance(claimed, NEAR)
+    return abs(claimed - bpb) <= max(within, min(FEWEST_DIGITS, 0.5 * 10.0**-digits))

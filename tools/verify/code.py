@@ -9,7 +9,7 @@ cannot see into is unverified. The second tier runs the code with the network of
 import ast
 import re
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,8 @@ def code_findings(
         yield Finding("code.syntax", unreadable, f"{name}: {bad}", {"file": name})
         return
     own = {re.split(r"[./]", path)[0] for path in modules or ()}  # they import each other without a requirement
-    for path, text in (modules or {name: source}).items():
+    texts: Mapping[str, str | bytes] = {name: source} if modules is None else modules
+    for path, text in texts.items():
         try:
             tree = ast.parse(text)
             programs = unpacked(tree)
@@ -136,8 +137,9 @@ def _judge(tree: ast.Module, packed: Collection[ast.AST], is_stub: bool) -> Iter
             if count >= MANY_NUMBERS:
                 what = f"has {count} numbers in one literal: constants made beforehand are for people to judge"
                 yield "code.constants", "flag", node.lineno, what
-        if isinstance(node, ast.Constant) and node not in packed and _is_blob(node.value):
-            what = f"has a constant of {len(node.value):,} characters that is no text and does not unpack to Python"
+        value = _constant(node)
+        if _is_blob(value) and node not in packed:
+            what = f"has a constant of {len(value):,} characters that is no text and does not unpack to Python"
             yield "code.dynamic", "unverified", node.lineno, what
 
 

@@ -22,7 +22,7 @@ from eval.probes.codec import check_codec
 from eval.probes.fresh import check_fresh
 from eval.scorer import Scorer
 from tests.eval import cheaters
-from tests.eval.cheaters import World
+from tests.eval.cheaters import World, make_world
 
 CHEATERS: dict[type[cheaters.BigramScorer], set[str]] = {
     cheaters.TargetKeyedCache: {"normalised", "flip", "coins"},
@@ -39,13 +39,18 @@ CHEATERS: dict[type[cheaters.BigramScorer], set[str]] = {
     cheaters.TrainedOnValidation: {"fresh"},
     cheaters.Remembers: {"repeat"},
 }
-HONEST: list[Callable[[World], Scorer]] = [
-    lambda world: world.base,
-    cheaters.gpt_scorer,
-    cheaters.AdaptsAfterScoring,
-    cheaters.MixesWhatItHasScored,
-    cheaters.CountsAsItGoes,
+HONEST = [
+    pytest.param(lambda world: world.base, id="bigram"),
+    pytest.param(cheaters.gpt_scorer, id="gpt", marks=pytest.mark.slow),
+    pytest.param(cheaters.AdaptsAfterScoring, id="adapts"),
+    pytest.param(cheaters.MixesWhatItHasScored, id="mixes"),
+    pytest.param(cheaters.CountsAsItGoes, id="counts"),
 ]
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return make_world()
 
 
 def probe(scorer: Scorer, world: World) -> dict[str, Finding]:
@@ -69,7 +74,13 @@ def probe(scorer: Scorer, world: World) -> dict[str, Finding]:
     return {finding.name: finding for finding in findings}
 
 
-@pytest.mark.parametrize("cheater", CHEATERS, ids=lambda cheater: cheater.__name__)
+CASES = [
+    pytest.param(each, marks=pytest.mark.slow if each is cheaters.SlotOnGPT else (), id=each.__name__)
+    for each in CHEATERS
+]
+
+
+@pytest.mark.parametrize("cheater", CASES)
 def test_a_cheater_fails_the_probes_named_for_its_fault(cheater: type[cheaters.BigramScorer], world: World) -> None:
     found = probe(cheater(world), world)
     failed = {name for name, finding in found.items() if not finding.passed}
@@ -79,7 +90,7 @@ def test_a_cheater_fails_the_probes_named_for_its_fault(cheater: type[cheaters.B
         assert found[name].evidence
 
 
-@pytest.mark.parametrize("honest", HONEST, ids=["bigram", "gpt", "adapts", "mixes", "counts"])
+@pytest.mark.parametrize("honest", HONEST)
 def test_an_honest_scorer_passes_every_probe(honest: Callable[[World], Scorer], world: World) -> None:
     found = probe(honest(world), world)
     assert {name for name, finding in found.items() if not finding.passed} == set()

@@ -12,7 +12,9 @@ import pytest
 
 from base.run_folder import read_result
 from data.dataset import Dataset, open_dataset
+from run_config import RunConfig
 from tests.records import accusations, check
+from tools.bundle import bundle, render
 from tools.verify.contest import contest_findings
 from tools.verify.folder import Folder
 
@@ -123,10 +125,6 @@ def test_late_dialects_are_read(folders: Folders) -> None:
     assert folders.rules({"val_bpb": 1.06108, "seeds": [1, 2, 3]}, logs) <= {"number.bytes"}
 
 
-def test_a_claim_that_no_log_reaches_is_invalid(folders: Folders) -> None:
-    assert "number.val_bpb" in folders.rules({"val_bpb": 1.1502}, one(1.1666), "invalid")  # as in PR 86
-
-
 def test_a_claim_whose_runs_may_be_elsewhere_is_unverified(folders: Folders) -> None:
     for claim, readme in (({"val_bpb": 1.21, "seeds": [1, 2, 3]}, "#"), ({"val_bpb": 1.21}, "mean over 3 seeds\n")):
         assert folders.rules(claim, {**one(1.22), "README.md": readme}) == set()
@@ -144,11 +142,12 @@ def test_a_score_found_anywhere_else_in_the_folder_is_not_denied(folders: Folder
         assert "number.val_bpb" in folders.rules({"val_bpb": 1.1502}, {**one(1.1666), name: text}, "unverified"), name
 
 
-@pytest.mark.parametrize("name", ["eval.log", "README.md"])
-def test_a_text_that_cannot_be_read_might_hold_the_score(folders: Folders, name: str) -> None:
-    files = {**one(1.1666), name: "val_bpb:1.1502 é".encode("utf-16")}
-    assert folders.rules({"val_bpb": 1.1502}, files, "invalid") == set()
-    assert "log.readable" in folders.rules({"val_bpb": 1.1502}, files, "unverified")
+def test_a_text_that_cannot_be_read_might_hold_the_score(folders: Folders) -> None:
+    assert "number.val_bpb" in folders.rules({"val_bpb": 1.1502}, one(1.1666), "invalid")  # as in PR 86
+    for name in ("eval.log", "README.md"):
+        files = {**one(1.1666), name: "val_bpb:1.1502 é".encode("utf-16")}
+        assert folders.rules({"val_bpb": 1.1502}, files, "invalid") == set(), name
+        assert "log.readable" in folders.rules({"val_bpb": 1.1502}, files, "unverified"), name
 
 
 def test_a_claim_is_as_exact_as_it_is_written(folders: Folders) -> None:
@@ -170,17 +169,18 @@ def test_the_log_of_an_ablation_is_no_counter_example(folders: Folders) -> None:
     assert "budget.train" in folders.rules({**MEAN, "seed_results": RESULTS}, files, "flag")
 
 
-@pytest.mark.parametrize("keys", [("42", "7", "1337"), ("seed_42", "seed_7", "seed_1337"), ()])
-def test_a_seed_whose_own_log_says_more_is_invalid(folders: Folders, keys: tuple[str, ...]) -> None:
-    listed: Any = {key: {"val_bpb": 1.05} for key in keys}
-    listed = listed or [{"seed": seed, "val_bpb": 1.05} for seed in (42, 7, 1337)]
-    assert "number.seed" in folders.rules({**MEAN, "seed_results": listed}, three(), "invalid")
+def test_a_seed_whose_own_log_says_more_is_invalid(folders: Folders) -> None:
+    for listed in (
+        {seed: {"val_bpb": 1.05} for seed in ("42", "7", "1337")},
+        dict.fromkeys(("seed_42", "seed_7", "seed_1337"), 1.05),
+        [{"seed": seed, "val_bpb": 1.05} for seed in (42, 7, 1337)],
+    ):
+        assert "number.seed" in folders.rules({**MEAN, "seed_results": listed}, three(), "invalid"), listed
 
 
 def test_a_spread_that_is_not_its_seeds_is_flagged(folders: Folders) -> None:
-    assert folders.rules({**MEAN, "seed_results": RESULTS, "val_bpb_std": 0.0001}, three()) == set()
-    claim = {**MEAN, "seed_results": RESULTS, "val_bpb_std": 0.01}
-    assert folders.rules(claim, three()) == {"number.val_bpb_std"}
+    for claimed, rules in ((0.0001, set()), (0.01, {"number.val_bpb_std"})):
+        assert folders.rules({**MEAN, "seed_results": RESULTS, "val_bpb_std": claimed}, three()) == rules
 
 
 def test_seeds_are_held_to_their_logs(folders: Folders) -> None:
@@ -190,42 +190,46 @@ def test_seeds_are_held_to_their_logs(folders: Folders) -> None:
     assert folders.rules(MEAN, {**three(), "train_seed42.log": log_text(seed=1337)}) == {"seed.log"}  # PR 465
 
 
-def test_a_log_may_be_compressed(folders: Folders) -> None:
-    logs = {f"{name}.gz": gzip.compress(text.encode()) for name, text in three().items()}
-    assert folders.rules(MEAN, logs, "flag", "unverified", "invalid") == {"artifact.missing"}
+def test_a_log_may_be_compressed_or_have_no_steps(folders: Folders) -> None:
+    packed_logs = {f"{name}.gz": gzip.compress(text.encode()) for name, text in three().items()}
+    without_steps = {name: text.replace("step:", "at ") for name, text in three().items()}
+    for logs in (packed_logs, without_steps):
+        assert folders.rules(MEAN, logs, "flag", "unverified", "invalid") == {"artifact.missing"}
 
 
 # -- sizes, clocks, data --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("words", "rule", "level"),
-    [
+def test_clocks_and_data_are_read_from_the_logs(folders: Folders) -> None:
+    calibrated = "gptq: collected in 4.7 s\n"
+    cases: list[tuple[dict[str, Any], str, str]] = [
         ({"train_ms": 600_195}, "budget.train", ""),  # 41 % of merged folders are past 600,000 ms
         ({"train_ms": 601_153}, "budget.train", "invalid"),  # PR 1908
         ({"eval_ms": 688_000, "train_ms": 599_000}, "budget.eval", "invalid"),  # PR 1972
-        ({"train_ms": 599_600, "tail": "gptq: collected in 4.7 s\n"}, "budget.calibration", "flag"),  # PR 1855
-        ({"train_ms": 590_000, "tail": "gptq: collected in 4.7 s\n"}, "budget.calibration", ""),
+        ({"train_ms": 599_600, "tail": calibrated}, "budget.calibration", "flag"),  # PR 1855
+        ({"train_ms": 590_000, "tail": calibrated}, "budget.calibration", ""),
         ({"shards": 1499}, "data.overlap", "flag"),  # issue 2127
         ({"tokens": 9_662_464}, "data.coverage", "flag"),  # PR 1854
         ({"bytes_": int(BYTES * 1.1671)}, "number.bytes", "flag"),  # PR 1804
         ({"bytes_": 164_594_397}, "number.bytes", "flag"),  # an open claim's, found by this reader
-    ],
-)
-def test_clocks_and_data_are_read_from_the_logs(folders: Folders, words: dict[str, Any], rule: str, level: str) -> None:
-    for each in ("invalid", "flag", "unverified"):
-        assert (rule in folders.rules(MEAN, three(**words), each)) == (each == level)
+        ({"tail": "diagnostic stride:16 val_loss:2.0500 val_bpb:1.2100 eval_time:900000ms\n"}, "budget.eval", ""),
+    ]
+    for words, rule, level in cases:
+        for each in ("invalid", "flag", "unverified"):
+            assert (rule in folders.rules(MEAN, three(**words), each)) == (each == level), (words, each)
 
 
-@pytest.mark.parametrize(
-    ("logged", "claimed", "level"),
-    [(16_024_793, 16_024_793, "invalid"), (16_024_793, None, "invalid"), (16_071_321, 15_965_718, "unverified"),
-     (15_999_999, 15_999_999, "none")],
-)  # fmt: skip
-def test_the_cap_is_held_to_what_can_be_known(folders: Folders, logged: int, claimed: int | None, level: str) -> None:
-    for each in ("invalid", "unverified"):
-        found = folders.rules({**MEAN, "bytes_total": claimed}, three(total=logged), each)
-        assert ("size.cap" in found) == (each == level)
+def test_the_cap_is_held_to_what_can_be_known(folders: Folders) -> None:
+    cases = [
+        (16_024_793, 16_024_793, "invalid"),
+        (16_024_793, None, "invalid"),
+        (16_071_321, 15_965_718, "unverified"),
+        (15_999_999, 15_999_999, "none"),
+    ]
+    for logged, claimed, level in cases:
+        for each in ("invalid", "unverified"):
+            found = folders.rules({**MEAN, "bytes_total": claimed}, three(total=logged), each)
+            assert ("size.cap" in found) == (each == level), (logged, claimed)
 
 
 def test_a_script_larger_than_was_counted_is_flagged(folders: Folders) -> None:
@@ -240,16 +244,9 @@ def test_the_total_of_the_raw_weights_is_nobodys_claim(folders: Folders) -> None
     assert "size.cap" not in folders.rules({**MEAN, "bytes_total": None}, commas, "invalid", "unverified")
 
 
-@pytest.mark.parametrize(
-    "words", [{"track": "non-record-16mb"}, {"submission_type": "non-record"}, {"name": "Non-record: four hours"}]
-)
-def test_an_unlimited_claim_is_not_timed(folders: Folders, words: dict[str, str]) -> None:
-    assert folders.rules({**MEAN, **words}, three(train_ms=9_000_000, eval_ms=9_000_000)) == set()
-
-
-def test_seconds_of_another_evaluation_are_not_the_claims(folders: Folders) -> None:
-    later = "diagnostic stride:16 val_loss:2.0500 val_bpb:1.2100 eval_time:900000ms\n"
-    assert "budget.eval" not in folders.rules(MEAN, three(tail=later))
+def test_an_unlimited_claim_is_not_timed(folders: Folders) -> None:
+    for words in ({"track": "non-record-16mb"}, {"submission_type": "non-record"}, {"name": "Non-record: four hours"}):
+        assert folders.rules({**MEAN, **words}, three(train_ms=9_000_000, eval_ms=9_000_000)) == set(), words
 
 
 # -- scripts --------------------------------------------------------------------------------------------------------
@@ -275,14 +272,22 @@ def packed(source: str) -> str:
     return f"import base64 as b, lzma as l\nexec(l.decompress(b.b85decode({blob!r})).decode())\n"
 
 
-@pytest.mark.parametrize(("source", "rule"), BUGS.values(), ids=BUGS.keys())
-def test_a_known_bug_is_flagged_in_any_script_plain_or_packed(folders: Folders, source: str, rule: str) -> None:
-    assert folders.rules(MEAN, {**three(), "helper.py": source}) == {rule}
-    assert folders.rules(MEAN, {**three(), "train_gpt.py": packed(FILLER + source)}) == {rule}
-
-
-def test_a_packed_script_without_faults_is_not_accused(folders: Folders) -> None:
+def test_a_known_bug_is_flagged_in_any_script_plain_or_packed(folders: Folders) -> None:
+    for name, (source, rule) in BUGS.items():
+        assert folders.rules(MEAN, {**three(), "helper.py": source}) == {rule}, name
+        assert folders.rules(MEAN, {**three(), "train_gpt.py": packed(FILLER + source)}) == {rule}, name
     assert folders.rules(MEAN, {**three(), "train_gpt.py": packed(FILLER + SCRIPT)}) == set()
+    assert folders.rules(MEAN, {**three(), "gate.c": "int f(void){return 0;}"}) == {"files.code"}
+
+
+def test_a_single_file_of_ours_is_read_module_by_module(folders: Folders) -> None:
+    levels = ("invalid", "flag", "unverified")
+    for readable in (True, False):
+        files = {**three(), "train_gpt.py": bundle(RunConfig(), "demo", readable).data}
+        assert folders.rules(MEAN, files, *levels) == {"artifact.missing"}
+    hidden = {"name": "x", "config.yaml": "", "sources_sha256": "", "data/bytes.py": NGRAM + "exec(input())\n"}
+    files = {**three(), "train_gpt.py": render(hidden)}
+    assert folders.rules(MEAN, files, *levels) == {"artifact.missing", "code.target", "code.dynamic"}
 
 
 def test_a_script_that_cannot_be_read_is_unverified(folders: Folders) -> None:
@@ -291,10 +296,6 @@ def test_a_script_that_cannot_be_read_is_unverified(folders: Folders) -> None:
     newer = "x = f'{\"a\" + f\"{'b'}\"}'\n"  # nested quotes: Python 3.12 and later
     for source in (broken, newer):
         assert folders.rules(MEAN, {**three(), "train_gpt.py": source}, "invalid") == set()
-
-
-def test_native_helpers_are_flagged(folders: Folders) -> None:
-    assert folders.rules(MEAN, {**three(), "gate.c": "int f(void){return 0;}"}) == {"files.code"}
 
 
 def test_the_source_in_a_log_is_compared_with_the_shipped(folders: Folders) -> None:
@@ -311,9 +312,9 @@ def test_the_source_in_a_log_is_compared_with_the_shipped(folders: Folders) -> N
 # -- odd folders ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", ['{"val_bpb": NaN}', '{"a": 1, "a": 2}', "[]", "{"])
-def test_a_claim_that_cannot_be_read_is_unverified(folders: Folders, text: str) -> None:
-    assert check(folders.make({}, {**three(), "submission.json": text})).verdict == "unverified"
+def test_a_claim_that_cannot_be_read_is_unverified(folders: Folders) -> None:
+    for text in ('{"val_bpb": NaN}', '{"a": 1, "a": 2}', "[]", "{"):
+        assert check(folders.make({}, {**three(), "submission.json": text})).verdict == "unverified", text
 
 
 def test_odd_claims_end_in_a_verdict(folders: Folders) -> None:

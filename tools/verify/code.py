@@ -1,7 +1,6 @@
 """Read a program's syntax tree: what it imports, opens, starts and hides. Nothing is ever run.
 
-    for finding in code_findings("train_gpt.py", source, requirements): ...     one file, and what is packed in it
-    for finding in module_findings({"model/gpt.py": text}, requirements): ...   modules that may import each other
+    for finding in code_findings("train_gpt.py", source, requirements): ...    one file, and what is packed in it
 
 Reading cannot prove a program honest, and renaming defeats it: what it sees is for people to judge (a flag), what it
 cannot see into is unverified. The second tier runs the code with the network off.
@@ -10,10 +9,14 @@ cannot see into is unverified. The second tier runs the code with the network of
 import ast
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import cached_property
-from typing import Any, TypeGuard
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
+from base.errors import BadInput
+from base.packing import HOOK, strip_source
+from tools.bundle import unbundle
 from tools.verify.unpacking import NOT_PARSED, is_loader, unpacked
 from tools.verify.verdict import Finding, Level
 
@@ -21,43 +24,39 @@ CODE_ENDS = (
     ".py", ".pyc", ".pyx", ".ipynb", ".so", ".dll", ".dylib", ".c", ".cc", ".cpp", ".cu", ".cuh", ".h", ".rs", ".sh",
     ".js", ".wasm", ".pl", ".exe", ".a", ".o", ".zip", ".whl", ".tar", ".gz", ".xz", ".zst", ".7z",
 )  # fmt: skip
-NETWORK = {
-    "socket", "ssl", "urllib", "http", "ftplib", "smtplib", "telnetlib", "poplib", "imaplib", "xmlrpc", "socketserver",
-    "requests", "httpx", "aiohttp", "urllib3", "websocket", "websockets", "paramiko", "boto3", "gdown", "wget",
-}  # fmt: skip
-STARTS = {"subprocess", "pty", "multiprocessing.managers", "ctypes", "cffi", "torch.utils.cpp_extension"}
-IMPORTS: tuple[tuple[str, Level, set[str], str], ...] = (
-    ("code.network", "flag", NETWORK, "can reach the network"),
-    ("code.process", "flag", STARTS, "can start other programs or load native code"),
-    ("code.blob", "flag", {"pickle", "marshal", "dill", "cloudpickle", "shelve"}, "can hold code that cannot be read"),
-    ("code.blob", "flag", {"base64"}, "can hold data that cannot be read"),
-    ("code.download", "note", {"huggingface_hub", "httpx2", "datasets"}, "can download where the config asks for it"),
+NETWORK = (
+    r"imports (socket|ssl|urllib|http|ftplib|smtplib|telnetlib|poplib|imaplib|xmlrpc|socketserver|requests|httpx"
+    r"|aiohttp|urllib3|websockets?|paramiko|boto3|gdown|wget)(\.|\Z)"
+    r"|calls (torch\.hub\.|asyncio\.(open_connection|start_server)\Z)"
 )
-CALLS = (
-    (
-        "code.process",
-        re.compile(r"os\.(system|popen|startfile|fork|exec|spawn|posix_spawn)|asyncio\.create_subprocess"),
-    ),
-    ("code.process", re.compile(r"torch\.utils\.cpp_extension\.|(.*\.)?load_(library|inline)$")),
-    ("code.network", re.compile(r"torch\.hub\.|asyncio\.(open_connection|start_server)$")),
+PROCESS = (
+    r"imports (subprocess|pty|multiprocessing\.managers|ctypes|cffi|torch\.utils\.cpp_extension)(\.|\Z)"
+    r"|calls (os\.(system|popen|startfile|fork|exec|spawn|posix_spawn)|asyncio\.create_subprocess)"
+    r"|calls (torch\.utils\.cpp_extension\.|(.*\.)?load_(library|inline)\Z)"
 )
-MAKES_CODE = {"exec", "eval", "compile", "__import__"}
+BLOB = (
+    r"imports (pickle|marshal|dill|cloudpickle|shelve|base64)(\.|\Z)"
+    r"|calls \S*load with (weights_only=False|allow_pickle=True)"
+)
+DOWNLOAD = r"imports (huggingface_hub|httpx2|datasets)(\.|\Z)"
+FIXED_PATH = r"opens (/(?!dev/null\Z)|~|[A-Za-z]:\\|\.\.(/|\Z))"
+VARIABLE = r"reads the variable (?!((LOCAL_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT))\Z)"  # torchrun's own are in order
+MADE_CODE = r"calls (exec|eval|compile|__import__)\Z"
+RULES: tuple[tuple[str, Level, str, str], ...] = (
+    ("code.network", "flag", NETWORK, "which can reach the network"),
+    ("code.process", "flag", PROCESS, "which can start other programs or load native code"),
+    ("code.blob", "flag", BLOB, "which can hold code or data that cannot be read"),
+    ("code.download", "note", DOWNLOAD, "which can download where the config asks for it"),
+    ("code.path", "flag", FIXED_PATH, "whatever the config says"),
+    ("code.environment", "flag", VARIABLE, "which the log does not hold"),
+    ("code.dynamic", "unverified", MADE_CODE, "and what that makes cannot be read"),
+)
+OF_A_LOADER = re.compile(rf"{MADE_CODE}|imports base64\Z")
 OPENS = {"open", "Path", "read_bytes", "read_text", "fromfile", "memmap", "load", "CDLL"}
-UNPICKLES = {("weights_only", False), ("allow_pickle", True)}
-ABSOLUTE = re.compile(r"/(?!dev/null$)|~|[A-Za-z]:\\|\.\.(/|$)")
-TORCHRUN = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 MANY_NUMBERS = 64  # in one literal; our own code has none so long
 LONG_TEXT = 2_000  # characters of one constant
 DISTRIBUTIONS = {"yaml": "pyyaml", "cv2": "opencv-python", "PIL": "pillow", "sklearn": "scikit-learn"}
 WITH_TORCH = {"torch", "triton", "numpy"}  # what comes with torch
-
-Seen = tuple[str, Level, int, str]  # rule, level, line, what
-
-
-def module_findings(sources: Mapping[str, str], requirements: str | None) -> Iterator[Finding]:
-    own = {re.split(r"[./]", name)[0] for name in sources}
-    for name, text in sources.items():
-        yield from code_findings(name, text.encode(), requirements, own=own)
 
 
 def code_findings(
@@ -65,146 +64,158 @@ def code_findings(
     source: bytes,
     requirements: str | None,  # None where no list is due
     unreadable: Level = "unverified",  # where this Python cannot parse it
-    own: Collection[str] = (),  # modules that need no requirement
 ) -> Iterator[Finding]:
     try:
-        tree = ast.parse(source)
-        programs = unpacked(tree)
-    except NOT_PARSED as error:
-        message = f"{name} is no Python that can be read here: {type(error).__name__}: {error!s:.100}"
-        yield Finding("code.syntax", unreadable, message, {"file": name})
+        modules = bundled_modules(source)
+    except BadInput as bad:
+        yield Finding("code.syntax", unreadable, f"{name}: {bad}", {"file": name})
         return
-    if programs:
-        yield Finding("code.packed", "note", f"{name} is packed; the program inside was unpacked, not run, and read")
-    packed = [program.constant for program in programs]
-    is_stub = bool(programs) and is_loader(tree, packed)
-    for part in (tree, *(program.tree for program in programs)):
-        reader = _Reader(part, packed, is_stub and part is tree)
-        once: dict[tuple[str, str], Finding] = {}
-        for rule, level, line, what in (*reader.reached(), *reader.hidden(), *reader.unlisted(requirements, own)):
-            once.setdefault((rule, what), Finding(rule, level, f"{name}:{line} {what}", {"file": name, "line": line}))
-        yield from once.values()
+    own = {re.split(r"[./]", path)[0] for path in modules or ()}  # they import each other without a requirement
+    texts: Mapping[str, str | bytes] = {name: source} if modules is None else modules
+    for path, text in texts.items():
+        try:
+            tree = ast.parse(text)
+            programs = unpacked(tree)
+        except NOT_PARSED as error:
+            message = f"{path} is no Python that can be read here: {type(error).__name__}: {error!s:.100}"
+            yield Finding("code.syntax", unreadable, message, {"file": path})
+            continue
+        if programs:
+            yield Finding("code.packed", "note", f"{path} is packed; the program inside was unpacked and read, not run")
+        packed = [program.constant for program in programs]
+        is_stub = bool(programs) and is_loader(tree, packed)
+        for part in (tree, *(program.tree for program in programs)):
+            once: dict[tuple[str, str], Finding] = {}
+            seen = _judge(part, packed, is_stub and part is tree)
+            for rule, level, line, what in (*seen, *_unlisted(part, requirements, own)):
+                finding = Finding(rule, level, f"{path}:{line} {what}", {"file": path, "line": line})
+                once.setdefault((rule, what), finding)
+            yield from once.values()
 
 
-class _Reader:
+def bundled_modules(source: bytes) -> dict[str, str] | None:
+    """What a single file of tools.bundle holds, but for our own import hook; None: another program."""
+    inside = unbundle(source)
+    if inside is None:
+        return None
+    modules = dict(inside.modules)
+    hook = (Path(__file__).parents[2] / HOOK).read_text(encoding="utf-8")
+    with suppress(*NOT_PARSED):
+        if strip_source(modules.get(HOOK, "")) == strip_source(hook):
+            del modules[HOOK]  # it executes the other modules, which are read here
+    return modules
+
+
+def texts_inside(source: bytes) -> list[str]:
+    """A file's text and the programs that are packed in it."""
+    text = source.decode("utf-8", "replace")
+    with suppress(BadInput, *NOT_PARSED):
+        modules = bundled_modules(source)
+        if modules is not None:
+            return list(modules.values())
+        return [text, *(program.text for program in unpacked(ast.parse(source)))]
+    return [text]
+
+
+# -- one syntax tree ------------------------------------------------------------------------------------------------
+
+Seen = tuple[str, Level, int, str]  # rule, level, line, what
+
+
+def _judge(tree: ast.Module, packed: Collection[ast.AST], is_stub: bool) -> Iterator[Seen]:
     """`packed`: constants that unpack to programs, which are read as well. `is_stub`: it does nothing but run those."""
+    for line, act in _acts(tree):
+        for rule, level, pattern, why in RULES:
+            if re.match(pattern, act) and not (is_stub and OF_A_LOADER.match(act)):
+                yield rule, level, line, f"{act:.120}, {why}"
+    inside: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict) and node not in inside:
+            parts = list(ast.walk(node))
+            inside.update(parts)
+            count = sum(isinstance(_constant(part), int | float) for part in parts)
+            if count >= MANY_NUMBERS:
+                what = f"has {count} numbers in one literal: constants made beforehand are for people to judge"
+                yield "code.constants", "flag", node.lineno, what
+        if isinstance(node, ast.Constant) and node not in packed and _is_blob(node.value):
+            what = (
+                f"has a constant of {len(_constant(node)):,} characters that is no text and does not unpack to Python"
+            )
+            yield "code.dynamic", "unverified", node.lineno, what
 
-    def __init__(self, tree: ast.Module, packed: Collection[ast.AST], is_stub: bool) -> None:
-        self.tree = tree
-        self.packed = packed
-        self.is_stub = is_stub
-        self.nodes = list(ast.walk(tree))
-        self.calls = [node for node in self.nodes if isinstance(node, ast.Call)]
-        self.aliases: dict[str, str] = {}  # a local name -> what it was imported as
-        for node in self.nodes:
-            if isinstance(node, ast.Import):
-                self.aliases |= {alias.asname: alias.name for alias in node.names if alias.asname}
-            elif isinstance(node, ast.ImportFrom):
-                self.aliases |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-        for name in MAKES_CODE & set(self.aliases):  # an import somewhere may be a decoy for a call elsewhere
-            del self.aliases[name]
 
-    def reached(self) -> Iterator[Seen]:
-        """Modules, programs, files and variables outside of it."""
-        for module, line in self._modules(self.nodes):
-            for rule, level, modules, what in IMPORTS:
-                if module == "subprocess" and rule == "code.process" and self._starts_only_python:
-                    yield rule, "note", line, "imports subprocess, and starts no other program than this Python"
-                elif modules & {module, module.split(".")[0]} and not (self.is_stub and module == "base64"):
-                    yield rule, level, line, f"imports {module}, which {what}"
-        for call in self.calls:
-            name = self._named(call.func)
-            for rule, pattern in CALLS:
-                if pattern.match(name):
-                    yield rule, "flag", call.lineno, f"calls {name}"
-            first = _constant(call.args[0]) if call.args else None
-            if name.split(".")[-1] in OPENS and isinstance(first, str) and ABSOLUTE.match(first):
-                yield "code.path", "flag", call.lineno, f"opens {first!r:.80}, whatever the config says"
-            if name in ("os.environ.get", "os.getenv"):
-                yield from _variable(call.lineno, first)
-        for node in self.nodes:
-            match node:
-                case ast.Subscript(value=value, slice=key, ctx=ast.Load()) if self._named(value) == "os.environ":
-                    yield from _variable(node.lineno, _constant(key))
+def _acts(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line, and what is done there to anything outside, in the words that RULES match."""
+    aliases = _aliases(tree)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                yield from ((node.lineno, f"imports {module}") for module in _modules(node))
+            case ast.Subscript(value=value, slice=key, ctx=ast.Load()) if _dotted(value, aliases) == "os.environ":
+                yield node.lineno, f"reads the variable {_constant(key) or '(computed)'}"
+            case ast.Call(func=func, args=args, keywords=keywords):
+                name = _dotted(func, aliases)
+                first = _constant(args[0]) if args else None
+                yield node.lineno, f"calls {name}"
+                for word in keywords:
+                    yield node.lineno, f"calls {name} with {word.arg}={_constant(word.value)}"
+                if name in ("os.environ.get", "os.getenv"):
+                    yield node.lineno, f"reads the variable {first or '(computed)'}"
+                if name in ("importlib.import_module", "__import__") and isinstance(first, str):
+                    yield node.lineno, f"imports {first}"
+                if name.split(".")[-1] in OPENS and isinstance(first, str):
+                    yield node.lineno, f"opens {first}"
 
-    def hidden(self) -> Iterator[Seen]:
-        """What makes code, is made beforehand, or cannot be read."""
-        for call in self.calls:
-            name = self._named(call.func)
-            if name in MAKES_CODE and not self.is_stub:
-                yield "code.dynamic", "unverified", call.lineno, f"calls {name}(): what it makes cannot be read"
-            if name.endswith("load") and any((word.arg, _constant(word.value)) in UNPICKLES for word in call.keywords):
-                yield "code.blob", "flag", call.lineno, f"calls {name} so that what it reads may run code"
-        inside: set[ast.AST] = set()
-        for node in self.nodes:
-            if isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict) and node not in inside:
-                parts = list(ast.walk(node))
-                inside.update(parts)
-                count = sum(isinstance(_constant(part), int | float) for part in parts)
-                if count >= MANY_NUMBERS:
-                    what = f"has {count} numbers in one literal: constants made beforehand are for people to judge"
-                    yield "code.constants", "flag", node.lineno, what
-            if not isinstance(node, ast.Constant) or node in self.packed:
-                continue
-            text = node.value
-            if isinstance(text, str | bytes) and _is_blob(text):
-                what = f"has a constant of {len(text):,} characters that is no text and does not unpack to Python"
-                yield "code.dynamic", "unverified", node.lineno, what
 
-    def unlisted(self, requirements: str | None, own: Collection[str]) -> Iterator[Seen]:
-        """Imports at the top level; one inside a function, a try or an if may do without."""
-        if requirements is None:
-            return
-        listed = {_distribution(re.split(r"[\s=<>!~;\[#@]", line.strip())[0]) for line in requirements.splitlines()}
-        known = {*sys.stdlib_module_names, *own, *(WITH_TORCH if "torch" in listed else ())}
-        for module, line in self._modules(self.tree.body):
-            root = module.split(".")[0]
+def _unlisted(tree: ast.Module, requirements: str | None, own: Collection[str]) -> Iterator[Seen]:
+    """Imports at the top level; one inside a function, a try or an if may do without."""
+    if requirements is None:
+        return
+    listed = {_distribution(re.split(r"[\s=<>!~;\[#@]", line.strip())[0]) for line in requirements.splitlines()}
+    known = {*sys.stdlib_module_names, *own, *(WITH_TORCH if "torch" in listed else ())}
+    for node in tree.body:
+        for root in (module.split(".")[0] for module in _modules(node)):
             if root not in known and _distribution(DISTRIBUTIONS.get(root, root)) not in listed:
-                yield "code.requirements", "unverified", line, f"imports {root}, which requirements.txt does not list"
-
-    def _modules(self, nodes: Iterable[ast.AST]) -> Iterator[tuple[str, int]]:
-        for node in nodes:
-            match node:
-                case ast.Import(names=names):
-                    yield from ((alias.name, node.lineno) for alias in names)
-                case ast.ImportFrom(module=str(module), level=0):
-                    yield module, node.lineno
-                case ast.Call(args=[ast.Constant(value=str(module)), *_]):
-                    if self._named(node.func) in ("importlib.import_module", "__import__"):
-                        yield module, node.lineno
-
-    @cached_property
-    def _starts_only_python(self) -> bool:
-        """And neither to install something nor to run a text."""
-        started = [call for call in self.calls if self._named(call.func).startswith("subprocess.")]
-        for call in started:
-            match call.args:
-                case [ast.List(elts=[program, *_]), *_] if self._named(program) == "sys.executable":
-                    continue
-            return False
-        return bool(started) and not any(_constant(node) in ("pip", "-c", "ensurepip") for node in self.nodes)
-
-    def _named(self, node: ast.expr) -> str:
-        """A dotted name as it was imported."""
-        parts: list[str] = []
-        while isinstance(node, ast.Attribute):
-            parts.append(node.attr)
-            node = node.value
-        first = node.id if isinstance(node, ast.Name) else ""
-        return ".".join([self.aliases.get(first, first), *reversed(parts)]).removeprefix("builtins.")
+                what = f"imports {root}, which requirements.txt does not list"
+                yield "code.requirements", "unverified", node.lineno, what
 
 
-def _variable(line: int, key: Any) -> Iterator[Seen]:
-    if key not in TORCHRUN:
-        name = key if isinstance(key, str) else "(computed)"
-        yield "code.environment", "flag", line, f"reads the variable {name:.60}, which the log does not hold"
+def _modules(node: ast.stmt) -> list[str]:
+    match node:
+        case ast.Import(names=names):
+            return [alias.name for alias in names]
+        case ast.ImportFrom(module=str(module), level=0):
+            return [module]
+    return []
+
+
+def _aliases(tree: ast.Module) -> dict[str, str]:
+    """A local name -> what it was imported as."""
+    aliases: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            aliases |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom):
+            aliases |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    # An import of such a name somewhere may be a decoy for a call elsewhere.
+    return {name: origin for name, origin in aliases.items() if not re.match(MADE_CODE, f"calls {name}")}
+
+
+def _dotted(node: ast.expr, aliases: dict[str, str]) -> str:
+    """A dotted name as it was imported."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    first = node.id if isinstance(node, ast.Name) else ""
+    return ".".join([aliases.get(first, first), *reversed(parts)]).removeprefix("builtins.")
 
 
 def _constant(node: ast.AST) -> Any:
     return node.value if isinstance(node, ast.Constant) else None
 
 
-def _is_blob(value: Any) -> TypeGuard[str | bytes]:
+def _is_blob(value: object) -> bool:
     if not isinstance(value, str | bytes) or len(value) < LONG_TEXT:
         return False
     text = value if isinstance(value, str) else value.decode("latin-1")

@@ -6,10 +6,9 @@ A log may be in any of many dialects. They have grown over the baseline's `step:
 `final_int8_zlib_roundtrip val_loss:... val_bpb:...`, `Total submission size int8+zlib: N bytes`.
 """
 
+import math
 import re
-from bisect import bisect_left
 from dataclasses import dataclass, field
-from decimal import Decimal
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
@@ -35,22 +34,19 @@ LOG_ENDS = (".log", ".txt", ".out")
 TEXT_ENDS = (*LOG_ENDS, ".md", ".csv", ".tsv", ".json", ".jsonl")
 DECIMAL = re.compile(r"(?<![\d.])\d{1,2}\.\d{2,12}(?![\d.])")
 LONGEST_LINE = 2_000  # characters; what is longer is code or data
+UNFINAL = re.compile(r"^step$|diagnostic|pre.?quant", re.I)  # labels of scores of what is not shipped
 
 SCORE = re.compile(
     r"(?P<label>.{0,80}?)\bval_loss[:=]\s*(?P<loss>\d{1,3}\.\d{2,12})\W{1,4}val_bpb[:=]\s*(?P<bpb>\d{1,2}\.\d{2,12})"
     r"(?:.*?\beval_time[:=]\s*(?P<eval_ms>\d{1,10})ms)?"
 )
-STEP = re.compile(r"step:\d{1,9}/\d{1,9}\b.*?\btrain_time:\d{1,10}ms")
 NUMBERS = {
     "bpbs": re.compile(r"(?:val_)?bpb[\"']?\s*[:=]?\s*(\d{1,2}\.\d{2,12})", re.I),  # on whatever line
     "train_ms": re.compile(r"^(?:step:\d{1,9}/\d{1,9}\b|stopping_early:).*?\btrain_time:(\d{1,10})ms"),
     "steps": re.compile(r"^step:(\d{1,9})/\d{1,9}\b.*?\btrain_time:\d{1,10}ms"),
-    "step_ms": re.compile(r"^step:\d{1,9}/\d{1,9}\b.*?\btrain_time:\d{1,10}ms.*?step_avg:(\d{1,7}\.?\d{0,6})ms"),
     # Of the packed model: a total without a word for how it was packed is of the raw weights.
     "totals": re.compile(r"^Total submission size\b[^:]{1,60}:\s*([\d,]{1,15}) bytes", re.I),
-    "totals_mb": re.compile(r"^Total submission size\b[^:]{1,60}:\s*(\d{1,4}\.\d{1,6}) ?MB", re.I),
     "models": re.compile(r"^Serialized model\b[^:]{1,60}:\s*([\d,]{1,15}) bytes", re.I),
-    "codes": re.compile(r"^Code size\b[^:]{0,40}:\s*([\d,]{1,15}) bytes", re.I),
     "eval_s": re.compile(r"total_eval_time[:=]\s*(\d{1,7}\.?\d{0,6})\s*s\b"),
     "seeds": re.compile(r"^(?:\s*seed[:=]\s*|(?:(?!_seed).)*\bseed:)(\d{1,10})\b", re.I),
     "val_tokens": re.compile(r"\bval(?:(?:_loader|idation)?\b.{0,200}?\b|_)tokens[:=]\s*([\d,]{1,14})"),
@@ -68,12 +64,27 @@ class Scored:
     bpb: float
     eval_s: float  # 0: its line does not give them
 
+    @property
+    def is_final(self) -> bool:
+        """Of what is shipped, as far as its label tells."""
+        return not UNFINAL.search(self.label)
+
 
 @dataclass
 class Log:
     name: str
     scores: list[Scored] = field(default_factory=list)  # in the order of the lines, as all of the numbers
     numbers: dict[str, list[float]] = field(default_factory=lambda: {key: [] for key in NUMBERS})
+
+    @property
+    def seed(self) -> int | None:
+        """That its name has."""
+        found = SEED_IN_NAME.search(self.name)
+        return int(found[1]) if found else None
+
+    @property
+    def lowest_bpb(self) -> float:
+        return min(self.numbers["bpbs"])  # a log with a score has one
 
     def last(self, key: str) -> float:
         return self.numbers[key][-1] if self.numbers[key] else 0
@@ -86,7 +97,7 @@ class Entry:
     readme: str = ""
     texts: dict[str, str] = field(default_factory=dict)  # all but claim and README
     logs: list[Log] = field(default_factory=list)  # those with a score, one for each text
-    copies: dict[str, str] = field(default_factory=dict)  # a log's name -> an earlier one with the same text
+    copies: list[tuple[Log, Log]] = field(default_factory=list)  # a log, and another with the same text
     troubles: list[Finding] = field(default_factory=list)
     has_unread_texts: bool = False
 
@@ -98,16 +109,14 @@ class Entry:
 
     @property
     def seeds(self) -> int:
-        """How many the claim is the mean of, as it says itself; 0: it does not say."""
+        """How many the claim is the mean of; 0: it does not say."""
         listed = [self.claim.get(key) for key in SEED_LISTS]
-        counts = [len(value) for value in listed if isinstance(value, list | dict)]
-        count = self.claim.get("n_seeds")
-        return max([*counts, count if isinstance(count, int) else 0])
+        return max((len(value) for value in listed if isinstance(value, list | dict)), default=0)
 
     @property
     def bpb(self) -> float | None:
         key = next((key for key in SCORE_KEYS if key in self.claim), "")
-        return as_score(self.claim.get(key))
+        return as_number(self.claim.get(key), LARGEST_SCORE) or None
 
     @property
     def per_seed(self) -> dict[int, float]:
@@ -119,7 +128,7 @@ class Entry:
             found: dict[int, float] = {}
             for name, row in rows.items():
                 seed = SEED_KEY.fullmatch(name)
-                bpb = as_score(row.get("val_bpb") if isinstance(row, dict) else row)
+                bpb = as_number(row.get("val_bpb") if isinstance(row, dict) else row, LARGEST_SCORE)
                 if seed and bpb:
                     found[int(seed[1])] = bpb
             if found:
@@ -129,22 +138,19 @@ class Entry:
     @property
     def has_all_logs(self) -> bool:
         """Whether every run behind the claim has its log here, as far as anybody can see."""
-        if self.has_unread_texts:
-            return False
         if self.seeds:
             return len(self.logs) >= self.seeds
         return not re.search(r"seeds|mean|±|std", f"{self.readme} {' '.join(self.claim)}", re.I)
 
-    def lacks(self, bpb: float) -> bool:
-        """Whether every text could be read and none but claim and README has such a number, on whatever line."""
-        near = tolerance(bpb, NEAR)
-        at = bisect_left(self._decimals, bpb - near)
-        is_there = at < len(self._decimals) and self._decimals[at] <= bpb + near
-        return not is_there and not self.has_unread_texts
+    def is_refuted(self, claimed: float, lowest: float) -> bool:
+        """Whether a run's `lowest` score is above its claim, and no text (all could be read) has the claimed number."""
+        if self.has_unread_texts or lowest <= claimed or agrees(claimed, lowest, NEAR):
+            return False
+        return not any(agrees(claimed, number, NEAR) for number in self._decimals)
 
     @cached_property
-    def _decimals(self) -> list[float]:
-        return sorted({float(word) for text in self.texts.values() for word in DECIMAL.findall(text)})
+    def _decimals(self) -> set[float]:
+        return {float(word) for text in self.texts.values() for word in DECIMAL.findall(text)}
 
 
 def open_entry(folder: Folder) -> Entry:
@@ -155,7 +161,6 @@ def open_entry(folder: Folder) -> Entry:
             entry.claim = read_json_object(folder.text(name).removeprefix("\ufeff"), name)
         except BadInput as bad:
             entry.troubles.append(Finding("schema.submission", "unverified", str(bad)))
-    first: dict[str, str] = {}
     for name in sorted(set(folder.files) - set(claims)):
         suffix = PurePosixPath(name).suffix
         plain = name.removesuffix(suffix) if suffix in OPENERS else name
@@ -170,14 +175,14 @@ def open_entry(folder: Folder) -> Entry:
         if name == README:
             entry.readme = text
             continue
-        entry.texts[name] = text
         is_log = plain.endswith(LOG_ENDS) and LOG_NAME.search(plain)
         log = read_log(name, text) if is_log else Log(name)
-        if log.scores and text in first:
-            entry.copies[name] = first[text]
+        original = next((other for other in entry.logs if entry.texts[other.name] == text), None)
+        if log.scores and original:
+            entry.copies.append((original, log))
         elif log.scores:
-            first[text] = name
             entry.logs.append(log)
+        entry.texts[name] = text
     return entry
 
 
@@ -187,43 +192,24 @@ def read_log(name: str, text: str) -> Log:
         if len(line) > LONGEST_LINE:
             continue
         for key, pattern in NUMBERS.items():
-            log.numbers[key] += map(_number, pattern.findall(line))
+            log.numbers[key] += map(_parse, pattern.findall(line))
         if found := SCORE.match(line):
-            label = "step" if STEP.match(line) else found["label"].strip(" :|-[]")
+            label = "step" if NUMBERS["steps"].match(line) else found["label"].strip(" :|-[]")
             eval_s = int(found["eval_ms"] or 0) / 1000
             log.scores.append(Scored(label, float(found["loss"]), float(found["bpb"]), eval_s))
-    log.numbers["totals"] += [round(1e6 * size) for size in log.numbers["totals_mb"]]
     return log
 
 
-def _number(digits: str) -> float:
+def _parse(digits: str) -> float:
     return float(digits) if "." in digits else int(digits.replace(",", "") or 0)
 
 
-def as_number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def as_number(value: Any, below: float = math.inf) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < below else None
 
 
-def as_score(value: Any) -> float | None:
-    number = as_number(value)
-    return number if number is not None and 0 < number < LARGEST_SCORE else None
-
-
-def tolerance(claimed: float, least: float) -> float:
-    """How far a number may lie from a claim of so many digits, and still be what was meant; `least` at any rate."""
-    return max(least, min(FEWEST_DIGITS, half_digit(claimed)))
-
-
-def half_digit(claimed: float) -> float:
-    """Half of the last digit that was written: what rounding may have changed."""
-    exponent = Decimal(repr(claimed)).as_tuple().exponent
-    return 0.5 * 10.0**exponent if isinstance(exponent, int) else 0.0
-
-
-def agrees(claimed: float, bpb: float) -> bool:
-    return abs(claimed - bpb) <= tolerance(claimed, AGREES)
-
-
-def seed_in(name: str) -> int | None:
-    found = SEED_IN_NAME.search(name)
-    return int(found[1]) if found else None
+def agrees(claimed: float, bpb: float, within: float = AGREES) -> bool:
+    """A claim is as exact as it is written: half of its last digit is what rounding may have changed."""
+    digits = len(repr(claimed).partition(".")[2])
+    return abs(claimed - bpb) <= max(within, min(FEWEST_DIGITS, 0.5 * 10.0**-digits))

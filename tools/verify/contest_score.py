@@ -45,14 +45,14 @@ def score_shipped_artifact(folder: Folder, data: Path | None, entry: Entry) -> I
     yield Finding("score.measured", "note", f"{what} on {dataset.path}", evidence)
     claims = list(entry.per_seed.values()) or ([] if entry.bpb is None else [entry.bpb])
     measured = (found.bpb, found.bpb * found.bytes / found.contest_bytes)  # the contest counts some bytes otherwise
-    gap = min((abs(claimed - bpb) for claimed in claims for bpb in measured), default=0.0)
-    if not claims or any(agrees(claimed, bpb) for claimed in claims for bpb in measured):
+    pairs = [(claimed, bpb) for claimed in claims for bpb in measured]
+    if not pairs or any(agrees(claimed, bpb) for claimed, bpb in pairs):
         return
-    nearest = min(claims, key=lambda claimed: abs(claimed - found.bpb))
+    nearest, bpb = min(pairs, key=lambda pair: abs(pair[0] - pair[1]))
     is_one_seed = max(entry.seeds, len(entry.per_seed)) < 2
     is_same_data = dataset.manifest.data_sha256() == artifact.header.data_sha256
     is_plain = not LEARNS.search(f"{entry.claim} {entry.readme}")
-    is_sure = is_one_seed and is_same_data and is_plain and gap > OTHER_KIND
+    is_sure = is_one_seed and is_same_data and is_plain and abs(nearest - bpb) > OTHER_KIND
     level: Level = "invalid" if is_sure else "flag"
     yield Finding("score.val_bpb", level, f"{what}; the nearest that is claimed is {nearest:.8f}", evidence)
 

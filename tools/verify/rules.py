@@ -20,7 +20,6 @@ from typing import Any
 from base.config import to_dict
 from base.errors import BadInput
 from base.files import read_json_object
-from base.packing import HOOK, strip_source
 from base.run_folder import ARTIFACT
 from base.source import hash_of
 from data.manifest import TOKENIZER
@@ -44,7 +43,7 @@ from tools.record.schema import (
     Track,
     load_tracks,
 )
-from tools.verify.code import code_findings, module_findings
+from tools.verify.code import code_findings
 from tools.verify.files import check_files, check_manifest, extra_files, needed_files
 from tools.verify.folder import Folder
 from tools.verify.unpacking import NOT_PARSED, unpacked
@@ -350,26 +349,10 @@ def check_code(folder: Folder) -> Iterator[Finding]:
             continue
         try:
             data = folder.read(name)
-            inside = unbundle(data)
         except BadInput as bad:
             yield Finding("code.syntax", "invalid", f"{name}: {bad}", {"file": name})
             continue
-        if inside is None:
-            yield from code_findings(name, data, requirements, "invalid")
-        else:
-            own = dict(inside.modules)
-            if is_own_hook(own.get(HOOK, "")):  # it executes the other modules, which are read here
-                del own[HOOK]
-            yield from module_findings(own, requirements)
-
-
-def is_own_hook(text: str) -> bool:
-    """Whether a single file's import hook is this tree's, but for comments and layout."""
-    ours = (Path(__file__).parents[2] / HOOK).read_text(encoding="utf-8")
-    try:
-        return ast.dump(ast.parse(strip_source(text))) == ast.dump(ast.parse(strip_source(ours)))
-    except NOT_PARSED:
-        return False
+        yield from code_findings(name, data, requirements, "invalid")
 
 
 def check_sources(record: Record) -> Iterator[Finding]:

@@ -2,8 +2,8 @@
 
     for program in unpacked(ast.parse(source)): program.text, program.tree, program.constant
 
-Compressed constants are found in the syntax tree and unpacked under a bound: lzma, zlib, bz2 or zstd, under base85
-(both alphabets), base64 or byte for byte.
+Compressed constants are found in the syntax tree and unpacked under a bound: lzma, zlib or bz2, under base85 (both
+alphabets), base64 or byte for byte. What is packed in another way counts as unreadable.
 """
 
 import ast
@@ -16,8 +16,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-
-import zstandard
 
 SHORTEST = 1_000  # characters of a constant that may be a program
 UNPACKED_BYTES = 1 << 18  # of all programs together: a few KB can hold gigabytes, and a syntax tree takes more
@@ -32,24 +30,23 @@ DECODERS: tuple[Callable[[bytes], bytes], ...] = (
 )
 DECOMPRESSORS: tuple[Callable[[], Any], ...] = (
     lambda: lzma.LZMADecompressor(memlimit=256 << 20),
+    lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=RAW_LZMA),
     zlib.decompressobj,
     bz2.BZ2Decompressor,
-    lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=RAW_LZMA),
 )
-BROKEN = (ValueError, EOFError, OSError, MemoryError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
+BROKEN = (ValueError, EOFError, OSError, MemoryError, lzma.LZMAError, zlib.error)
 
-# Names and methods that a loader needs in order to run what it holds.
-UNPACKERS = {"lzma", "zlib", "bz2", "base64", "zstandard", "binascii"}
+# What a loader needs in order to run what it holds.
+UNPACKERS = {"lzma", "zlib", "bz2", "base64", "binascii"}
 LOADER_CALLS = {"exec", "eval", "compile", "len"}
-LOADER_NAMES = {*LOADER_CALLS, "__import__", "__file__", "__name__"}
 LOADER_METHODS = {
-    "decompress", "decompressobj", "LZMADecompressor", "BZ2Decompressor", "ZstdDecompressor", "b85decode", "a85decode",
+    "decompress", "decompressobj", "LZMADecompressor", "BZ2Decompressor", "b85decode", "a85decode",
     "b64decode", "decode", "encode", "splitlines", "cache", "FORMAT_RAW", "FORMAT_AUTO", "FORMAT_XZ", "FILTER_LZMA1",
     "FILTER_LZMA2",
 }  # fmt: skip
 LOADER_SYNTAX = (
     ast.Module, ast.Import, ast.alias, ast.Assign, ast.Expr, ast.keyword, ast.List, ast.Tuple, ast.Dict, ast.Load,
-    ast.Store,
+    ast.Store, ast.Constant,
 )  # fmt: skip
 WORD = re.compile(r"[\w.<>-]{0,16}")  # the name of a coding or of a file, which is no statement
 
@@ -67,7 +64,10 @@ def unpacked(tree: ast.Module) -> list[Program]:
     left_bytes = UNPACKED_BYTES
     nodes = list(ast.walk(tree))
     for node in nodes:  # grows by what is found
-        for text in _texts(node, left_bytes):
+        value = node.value if isinstance(node, ast.Constant) else None
+        if not isinstance(value, str | bytes) or len(value) < SHORTEST:
+            continue
+        for text in _texts(value, left_bytes):
             left_bytes -= len(text)
             with suppress(*NOT_PARSED):
                 found.append(Program(text, ast.parse(text), node))
@@ -76,17 +76,13 @@ def unpacked(tree: ast.Module) -> list[Program]:
     return found
 
 
-def _texts(node: ast.AST, most: int) -> Iterator[str]:
-    """Whatever a long constant unpacks to under `most` bytes. More than one coder may accept it."""
-    value = node.value if isinstance(node, ast.Constant) else None
-    if not isinstance(value, str | bytes) or len(value) < SHORTEST:
-        return
+def _texts(value: str | bytes, most: int) -> Iterator[str]:
+    """Whatever a constant unpacks to under `most` bytes. More than one coder may accept it."""
     # A text that holds bytes has one character for each; another character stands for nothing that unpacks.
     data = value if isinstance(value, bytes) else value.encode("latin-1", "replace")
     for decode in DECODERS:
         with suppress(ValueError):
-            packed = decode(data)
-            for plain in _expanded(packed, most):
+            for plain in _expanded(decode(data), most):
                 with suppress(UnicodeDecodeError):
                     text = plain.decode("utf-8")
                     if text.strip():
@@ -102,10 +98,6 @@ def _expanded(packed: bytes, most: int) -> Iterator[bytes]:
             plain: bytes = decompressor.decompress(packed, most)
             if decompressor.eof and not decompressor.unused_data and len(plain) < most:
                 yield plain
-    with suppress(*BROKEN):
-        if zstandard.frame_content_size(packed) < most:  # -1: unknown, and `most` is the bound on what comes out
-            zstd = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-            yield zstd.decompress(packed, max_output_size=most, allow_extra_data=False)
 
 
 def is_loader(tree: ast.Module, packed: Collection[ast.AST]) -> bool:
@@ -113,15 +105,11 @@ def is_loader(tree: ast.Module, packed: Collection[ast.AST]) -> bool:
 
     A list of what is allowed: anything else cannot be told from a way to run something that is elsewhere.
     """
-    imported = {
-        alias.asname or alias.name: alias.name
-        for node in tree.body
-        if isinstance(node, ast.Import)
-        for alias in node.names
-    }
+    aliases = [alias for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
+    imported = {alias.asname or alias.name: alias.name for alias in aliases}
     stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     usable = {name for name, module in imported.items() if module in {*UNPACKERS, "linecache"}}
-    names = {*usable, *stored, *LOADER_NAMES}
+    names = {*usable, *stored, *LOADER_CALLS, "__import__", "__file__", "__name__"}
 
     def is_allowed(node: ast.AST) -> bool:
         match node:
@@ -140,6 +128,6 @@ def is_loader(tree: ast.Module, packed: Collection[ast.AST]) -> bool:
             case ast.Constant(value=str() | bytes() as value):
                 text = value if isinstance(value, str) else value.decode("latin-1")
                 return node in packed or WORD.fullmatch(text) is not None
-        return isinstance(node, (*LOADER_SYNTAX, ast.Constant))
+        return isinstance(node, LOADER_SYNTAX)
 
     return not set(imported) & stored and all(map(is_allowed, ast.walk(tree)))

@@ -1,4 +1,4 @@
-"""What is in an artifact: its kinds, its tensors, its streams; nothing but the file is read.
+"""What is in an artifact: its tensors and its streams; nothing but the file is read.
 
 python -m quant.inspect                    (the newest run's)
 python -m quant.inspect model.golf --plot  (and a picture of its bytes)
@@ -12,10 +12,21 @@ from dataclasses import dataclass
 from base.cli import OneLineParser, command, run
 from base.errors import BadInput
 from base.run_folder import ARTIFACT, named_or_newest
-from quant.format import read_artifact
+from quant.format import PackedTensor, read_artifact
 from quant.header import ArtifactHeader
 from quant.plot import plot_bytes
-from quant.report import StreamRow, TensorRow, kind_rows, tensor_rows
+from quant.report import entropy_bits
+
+
+@dataclass(frozen=True)
+class TensorRow:
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    weights: int
+    bits: int
+    entropy_bytes: float
+    entropy_bits_per_weight: float
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,6 @@ class InspectReport:
     artifact_bytes: int
     sha256: str
     streams: dict[str, int]
-    kinds: list[StreamRow]
     tensors: list[TensorRow]
     header: ArtifactHeader
 
@@ -43,10 +53,16 @@ def act(args: argparse.Namespace) -> InspectReport:
         artifact_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         streams=contents.stream_bytes,
-        kinds=kind_rows(contents.tensors, contents.stream_bytes),
-        tensors=tensor_rows(contents.tensors),
+        tensors=[tensor_row(tensor) for tensor in contents.tensors],
         header=contents.header,
     )
+
+
+def tensor_row(tensor: PackedTensor) -> TensorRow:
+    """Floats count in full."""
+    size = tensor.values.size
+    bits = entropy_bits(tensor.values) if tensor.grid is not None else 8.0 * tensor.values.nbytes
+    return TensorRow(tensor.name, tensor.kind, tensor.shape, size, tensor.bits, bits / 8, bits / max(size, 1))
 
 
 def show(report: InspectReport) -> str:

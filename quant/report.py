@@ -1,4 +1,4 @@
-"""What an artifact is made of, in rows: weights, bits, bytes and entropy, by tensor and by kind."""
+"""What the integers of each kind take in an artifact, beside their entropy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,33 +10,13 @@ from quant.format import PackedTensor
 
 
 @dataclass(frozen=True)
-class TensorRow:
-    name: str
+class KindRow:
     kind: str
-    shape: tuple[int, ...]
-    weights: int
-    bits: int
-    entropy_bytes: float
-    entropy_bits_per_weight: float
-
-
-@dataclass(frozen=True)
-class StreamRow:
-    kind: str  # or the name of a stream that is not of one kind
-    bytes: int
-
-
-@dataclass(frozen=True)
-class KindRow(StreamRow):
-    """All integers of one kind; their bytes are those of its stream."""
-
-    tensors: int
+    bytes: int  # of its stream
     weights: int
     bits: int  # of the widest tensor
-    least_bits: int
     bits_per_weight: float
     entropy_bits_per_weight: float
-    over_entropy: float  # bytes above the entropy, as a share of it
 
 
 def entropy_bits(values: npt.NDArray[np.int8]) -> float:
@@ -45,36 +25,14 @@ def entropy_bits(values: npt.NDArray[np.int8]) -> float:
     return float(-(counts * np.log2(counts / counts.sum())).sum()) if values.size else 0.0
 
 
-def tensor_rows(tensors: Sequence[PackedTensor]) -> list[TensorRow]:
+def kind_rows(tensors: Sequence[PackedTensor], stream_bytes: Mapping[str, int]) -> list[KindRow]:
     rows = []
-    for tensor in tensors:
-        size = tensor.values.size
-        bits = entropy_bits(tensor.values) if tensor.grid is not None else 8.0 * tensor.values.nbytes
-        rows.append(TensorRow(tensor.name, tensor.kind, tensor.shape, size, tensor.bits, bits / 8, bits / max(size, 1)))
-    return rows
-
-
-def kind_rows(tensors: Sequence[PackedTensor], stream_bytes: Mapping[str, int]) -> list[StreamRow]:
-    """One row per kind, then one for each other stream."""
-    rows = list[StreamRow]()
     on_grid = [tensor for tensor in tensors if tensor.grid is not None]
     for kind in dict.fromkeys(tensor.kind for tensor in on_grid):
         mine = [tensor for tensor in on_grid if tensor.kind == kind]
         size = sum(tensor.values.size for tensor in mine)
         coded_bytes = stream_bytes[f"integers.{kind}"]
         entropy = sum(entropy_bits(tensor.values) for tensor in mine)
-        rows.append(
-            KindRow(
-                kind=kind,
-                bytes=coded_bytes,
-                tensors=len(mine),
-                weights=size,
-                bits=max(tensor.bits for tensor in mine),
-                least_bits=min(tensor.bits for tensor in mine),
-                bits_per_weight=8 * coded_bytes / max(size, 1),
-                entropy_bits_per_weight=entropy / max(size, 1),
-                over_entropy=8 * coded_bytes / max(entropy, 1e-9) - 1,
-            )
-        )
-    others = ("fp16", "fp32", "scales", "octaves", "tokenizer")
-    return rows + [StreamRow(name, stream_bytes[name]) for name in others if name in stream_bytes]
+        widest = max(tensor.bits for tensor in mine)
+        rows.append(KindRow(kind, coded_bytes, size, widest, 8 * coded_bytes / size, entropy / size))
+    return rows

@@ -5,16 +5,14 @@
     python -m quant.pack --fit 16000000                         (the finest steps whose artifact and code fit the cap)
     python -m quant.pack runs/demo -o small.golf --fit-artifact 500000 --method gptq   (widths that fit the cap)
 
-Flags override the `quant` section of the run's config. Whoever names --bits, --method or --dial describes the packing
-anew: then that section does not count, and what no flag names has its default. --fit, --fit-artifact and --dial mean
---method rate unless another is named; the method rate means --codec best, the others zstd.
-
-Calibration reads training text only. The loss and the KL that are printed are measured on validation text, against the
-float model.
+Flags override the `quant` section of the run's config. --bits, --method or --dial describe the packing anew: then that
+section does not count. --fit, --fit-artifact and --dial mean --method rate unless another is named; the method rate
+means --codec best, the others zstd. Calibration reads training text only; KL and loss are of validation text.
 """
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -28,11 +26,21 @@ from data.dataset import Dataset, open_dataset
 from engine.checkpoint import load_weights, read_run
 from model.config import ModelConfig
 from model.gpt import GPT
+from quant.coder import entropy_bits
 from quant.config import Codec, Method, QuantConfig
 from quant.fidelity import Fidelity, as_packed, measure_fidelity
-from quant.format import read_head
+from quant.format import PackedTensor, read_head
 from quant.packer import Packer
-from quant.report import KindRow, kind_rows
+
+
+@dataclass(frozen=True)
+class KindRow:
+    kind: str
+    bytes: int  # of its stream
+    weights: int
+    bits: int  # of the widest tensor
+    bits_per_weight: float
+    entropy_bits_per_weight: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +88,19 @@ def act(args: argparse.Namespace) -> PackReport:
         fidelity=fidelity,
         quant=packed.quant,
     )
+
+
+def kind_rows(tensors: Sequence[PackedTensor], stream_bytes: Mapping[str, int]) -> list[KindRow]:
+    rows = []
+    on_grid = [tensor for tensor in tensors if tensor.grid is not None]
+    for kind in dict.fromkeys(tensor.kind for tensor in on_grid):
+        mine = [tensor for tensor in on_grid if tensor.kind == kind]
+        size = sum(tensor.values.size for tensor in mine)
+        coded_bytes = stream_bytes[f"integers.{kind}"]
+        entropy = sum(entropy_bits(tensor.values) for tensor in mine)
+        widest = max(tensor.bits for tensor in mine)
+        rows.append(KindRow(kind, coded_bytes, size, widest, 8 * coded_bytes / size, entropy / size))
+    return rows
 
 
 def open_run(path: Path, data: str | None) -> tuple[GPT, dict[str, Any], Dataset]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from quant.coder import entropy_bits
 from quant.format import PackedTensor
-from quant.report import entropy_bits
 
 SHADES = ("C0", "C9")  # of neighbouring tensors
 

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from quant.coder import FULL, categorical, decode_ranges, decode_zstd, encode_ranges, encode_zstd
+from quant.coder import FULL, categorical, decode_ranges, decode_zstd, encode_ranges, encode_zstd, entropy_bits
 from quant.dequant import Integers
-from quant.report import entropy_bits
 
 matrices = st.lists(
     st.tuples(st.integers(0, 12), st.integers(0, 40)).flatmap(

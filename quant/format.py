@@ -55,14 +55,10 @@ class PackedTensor:
         start = (self.name, self.kind, list(self.shape), self.bits)
         if self.grid is None:
             return Form(*start, step="")
-        return Form(
-            *start,
-            step=float(self.grid.step).hex(),
-            row_scales=int(self.grid.row_scales is not None),
-            row_exponents=int(self.grid.row_exponents is not None),
-            column_exponents=int(self.grid.column_exponents is not None),
-            trellis=int(self.grid.trellis),
-        )
+        present = [
+            part is not None for part in (self.grid.row_scales, self.grid.row_exponents, self.grid.column_exponents)
+        ]
+        return Form(*start, float(self.grid.step).hex(), *map(int, [*present, self.grid.trellis]))
 
 
 @dataclass(frozen=True)
@@ -193,40 +189,21 @@ def _split(payload: bytes, table: Sequence[Any]) -> Streams:
     return streams
 
 
-class _Numbers:
-    """The numbers of one plain stream, taken in the order of the tensors."""
+def _unpack_tensors(forms: Sequence[Form], streams: Streams) -> list[PackedTensor]:
+    left = {name: _unpack_numbers(streams, name) for name in NUMBERS}
 
-    def __init__(self, streams: Streams, name: str) -> None:
-        dtype = np.dtype(NUMBERS[name])
-        data = _decode(streams[name]) if name in streams else b""
-        planes = np.frombuffer(data, np.uint8).reshape(dtype.itemsize, -1)
-        self._left = np.frombuffer(planes.T.tobytes(), dtype).astype(dtype.newbyteorder("="))
-        self._name = name
-        if not np.isfinite(self._left).all():
-            raise ValueError(f"stream {name} holds NaN or infinity")
-
-    def take(self, count: int) -> npt.NDArray[Any]:
-        if count > len(self._left):
-            raise ValueError(f"stream {self._name} holds fewer numbers than its tensors have")
-        taken = self._left[:count]
-        self._left = self._left[count:]
+    def take(name: str, count: int) -> npt.NDArray[Any]:
+        if count > len(left[name]):
+            raise ValueError(f"stream {name} holds fewer numbers than its tensors have")
+        taken = left[name][:count]
+        left[name] = left[name][count:]
         return taken
 
-    def end(self) -> None:
-        if len(self._left):
-            raise ValueError(f"stream {self._name} holds {len(self._left)} numbers that belong to no tensor")
-
-
-def _unpack_tensors(forms: Sequence[Form], streams: Streams) -> list[PackedTensor]:
-    numbers = {name: _Numbers(streams, name) for name in NUMBERS}
     kinds = dict[str, list[Form]]()
     for form in forms:
         if form.step:
             kinds.setdefault(form.kind, []).append(form)
     integers = {kind: _unpack_integers(streams[f"integers.{kind}"], members) for kind, members in kinds.items()}
-    unused = streams.keys() - {"tokenizer", *NUMBERS, *(f"integers.{kind}" for kind in kinds)}
-    if unused:
-        raise ValueError(f"stream {min(unused)!r:.40} belongs to no tensor")
     tensors = []
     for form in forms:
         grid = None
@@ -234,18 +211,28 @@ def _unpack_tensors(forms: Sequence[Form], streams: Streams) -> list[PackedTenso
             rows, columns = form.matrix
             grid = Grid(
                 step=float.fromhex(form.step),
-                row_scales=numbers["scales"].take(rows) if form.row_scales else None,
-                row_exponents=numbers["octaves"].take(rows) if form.row_exponents else None,
-                column_exponents=numbers["octaves"].take(columns) if form.column_exponents else None,
+                row_scales=take("scales", rows) if form.row_scales else None,
+                row_exponents=take("octaves", rows) if form.row_exponents else None,
+                column_exponents=take("octaves", columns) if form.column_exponents else None,
                 trellis=bool(form.trellis),
             )
-            values = next(integers[form.kind])
-        else:
-            values = numbers[f"fp{form.bits}"].take(form.size).reshape(form.shape)
+        values = next(integers[form.kind]) if grid else take(f"fp{form.bits}", form.size).reshape(form.shape)
         tensors.append(PackedTensor(form.name, form.kind, tuple(form.shape), form.bits, values, grid))
-    for stream in numbers.values():
-        stream.end()
+    unused = streams.keys() - {"tokenizer", *NUMBERS, *(f"integers.{kind}" for kind in kinds)}
+    unused |= {name for name, numbers in left.items() if len(numbers)}
+    if unused:
+        raise ValueError(f"stream {min(unused)!r:.40} holds what belongs to no tensor")
     return tensors
+
+
+def _unpack_numbers(streams: Streams, name: str) -> npt.NDArray[Any]:
+    dtype = np.dtype(NUMBERS[name])
+    data = _decode(streams[name]) if name in streams else b""
+    planes = np.frombuffer(data, np.uint8).reshape(dtype.itemsize, -1)
+    numbers = np.frombuffer(planes.T.tobytes(), dtype).astype(dtype.newbyteorder("="))
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"stream {name} holds NaN or infinity")
+    return numbers
 
 
 def _unpack_integers(stream: Stream, forms: Sequence[Form]) -> Iterator[Integers]:

@@ -11,7 +11,7 @@ from quant.dequant import Floats, Grid, Integers
 from quant.format import PackedTensor
 from quant.hessian import Cost
 from quant.rounding import absmax, clip, feedback, nearest, sigma
-from quant.step_sizes import grid_at, plan_steps
+from quant.step_sizes import rate_grids
 
 SIDE_BY_SIDE = 1 << 25  # numbers in matrices and their Hessians that go through error feedback at once
 
@@ -32,8 +32,7 @@ def quantize(model: GPT, config: QuantConfig, costs: Costs | None = None) -> lis
     bits = {name: config.plan.bits(name, kind) for name, kind in kinds.items()}
     matrices = {name: as_matrix(weight) for name, weight in weights.items() if bits[name] <= 8}
     if config.method == "rate":
-        plans = plan_steps(matrices, costs or {}, config)
-        grids = {name: grid_at(plans[name], config.dial, matrix, bits[name]) for name, matrix in matrices.items()}
+        grids = rate_grids(matrices, bits, costs or {}, config)
     else:
         grids = {name: row_grid(matrix, bits[name], config) for name, matrix in matrices.items()}
     integers = _feed_back(matrices, grids, bits, costs) if costs and config.feedback else {}

@@ -55,10 +55,9 @@ class PackedTensor:
         start = (self.name, self.kind, list(self.shape), self.bits)
         if self.grid is None:
             return Form(*start, step="")
-        present = [
-            part is not None for part in (self.grid.row_scales, self.grid.row_exponents, self.grid.column_exponents)
-        ]
-        return Form(*start, float(self.grid.step).hex(), *map(int, [*present, self.grid.trellis]))
+        factors = (self.grid.row_scales, self.grid.row_exponents, self.grid.column_exponents)
+        flags = [int(factor is not None) for factor in factors]
+        return Form(*start, float(self.grid.step).hex(), *flags, int(self.grid.trellis))
 
 
 @dataclass(frozen=True)

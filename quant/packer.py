@@ -1,8 +1,6 @@
 """A trained model and its data -> the bytes of `model.golf`. No files, no flags: pack and the training's end call it.
 
-packer = Packer(model, resolved_config, dataset)
-packed = packer.pack(QuantConfig(method="rate"))                                 packed.data is the artifact
-packed = packer.pack(QuantConfig(method="rate", cap_bytes=16_000_000), code)     under a cap that counts the code
+packed = Packer(model, resolved_config, dataset).pack(QuantConfig(method="rate"))       packed.data is the artifact
 """
 
 from collections.abc import Iterator
@@ -37,7 +35,7 @@ class Packer:
     """Measures the model once, on training text alone, and packs it as often as needed."""
 
     def __init__(self, model: GPT, config: dict[str, Any], dataset: Dataset) -> None:
-        """`config` is the run's resolved one; it goes into the artifact with the hashes of its data."""
+        """`config` is the run's resolved one; it goes into the artifact."""
         self.model = model
         self.dataset = dataset
         self._seq_len = int(config["train"]["seq_len"])

@@ -2,8 +2,8 @@
 
 A weight costs about log2(its spread / its step) bits and its rounding about sensitivity * step^2 / 24 nats. The best
 trade gives each tensor a step ~ sensitivity^(-1/2) (reverse water-filling), each column a share U_cc of the conditioned
-Hessian (WaterSIC), and each row a share by its importance, at reduced power: in full it would trust the figures of rare
-tokens too far. `dial` scales all steps: it is the geometric mean of step over spread, weighted by the number of weights.
+Hessian (WaterSIC), and each row a share by its importance, at reduced power, because the figures of rare tokens are
+uncertain. `dial` is the geometric mean of step over spread, over all weights.
 """
 
 import math

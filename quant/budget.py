@@ -109,7 +109,7 @@ def least_loss(table: Table, allowed_bytes: float) -> Widths:
         return {name: min(options, key=lambda option: option.size_bytes).bits for name, options in table.items()}
     left = UNITS
     widths = Widths()
-    for (name, options), pick in zip(reversed(table.items()), reversed(picks), strict=True):
+    for (name, options), pick in reversed(list(zip(table.items(), picks, strict=True))):
         option = options[pick[left]]
         widths[name] = option.bits
         left -= math.ceil(option.size_bytes / unit)

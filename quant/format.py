@@ -57,7 +57,7 @@ class PackedTensor:
             return Form(*start, step="")
         factors = (self.grid.row_scales, self.grid.row_exponents, self.grid.column_exponents)
         flags = [int(factor is not None) for factor in factors]
-        return Form(*start, float(self.grid.step).hex(), *flags, int(self.grid.trellis))
+        return Form(*start, float(self.grid.step).hex(), *flags, trellis=int(self.grid.trellis))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ the value came from and the nearest thing that would be right.
 import copy
 import dataclasses
 import difflib
-import functools
 import itertools
 import json
 import math
@@ -64,9 +63,13 @@ def build(cls: type[T], layers: Sequence[Layer]) -> T:
     return built
 
 
-@functools.cache  # making one takes milliseconds
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # making one takes milliseconds
+
+
 def _adapter(cls: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(cls)
+    if cls not in _ADAPTERS:
+        _ADAPTERS[cls] = TypeAdapter(cls)
+    return _ADAPTERS[cls]
 
 
 def to_dict(config: Any) -> dict[str, Any]:

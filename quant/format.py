@@ -56,8 +56,8 @@ class PackedTensor:
         if self.grid is None:
             return Form(*start, step="")
         factors = (self.grid.row_scales, self.grid.row_exponents, self.grid.column_exponents)
-        flags = [int(factor is not None) for factor in factors]
-        return Form(*start, float(self.grid.step).hex(), *flags, trellis=int(self.grid.trellis))
+        scales, rows, columns = (int(factor is not None) for factor in factors)
+        return Form(*start, float(self.grid.step).hex(), scales, rows, columns, int(self.grid.trellis))
 
 
 @dataclass(frozen=True)

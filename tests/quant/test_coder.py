@@ -76,17 +76,14 @@ def test_a_damaged_stream_is_an_error_or_other_integers_but_no_crash() -> None:
         broken[at] ^= 0x55
         with contextlib.suppress(ValueError):
             assert decode_ranges(bytes(broken), [(20, 30)], [True])[0].shape == (20, 30)
-    for length in range(0, len(coded), 7):
         with contextlib.suppress(ValueError):
-            decode_ranges(coded[:length], [(20, 30)], [True])
+            decode_ranges(coded[:at], [(20, 30)], [True])
 
 
 def test_zstd_returns_exactly_the_expected_bytes_or_refuses() -> None:
     data = np.random.default_rng(0).integers(0, 9, 5000, np.uint8).tobytes()
     coded = encode_zstd(data)
     assert decode_zstd(coded, 5000) == data
-    for size in (0, 4999, 5001, 1 << 20):
+    for given_bytes, size in ((coded, 0), (coded, 4999), (coded, 5001), (coded, 1 << 20), (coded[:-3], 5000)):
         with pytest.raises(ValueError, match="zstd stream"):
-            decode_zstd(coded, size)
-    with pytest.raises(ValueError, match="zstd stream"):
-        decode_zstd(coded[:-3], 5000)
+            decode_zstd(given_bytes, size)

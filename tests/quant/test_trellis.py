@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from quant.coder import entropy_bits
 from quant.dequant import Grid
 from quant.rounding import nearest
-from quant.trellis import SEGMENT, States, halves, search
+from quant.trellis import SEGMENT, halves, search
 
 
 @settings(max_examples=60, deadline=None)
@@ -32,15 +32,6 @@ def test_columns_and_segments_are_independent() -> None:
     for first in range(0, len(wanted), SEGMENT):
         part = slice(first, first + SEGMENT)
         assert np.array_equal(search(wanted[part], 127), at_once[part])
-
-
-def test_states_row_by_row_are_those_of_all_rows_at_once() -> None:
-    integers = np.random.default_rng(1).integers(-128, 128, (2 * SEGMENT, 9)).astype(np.int8)
-    states = States(9)
-    for integer, value in zip(integers, halves(integers), strict=True):
-        assert np.array_equal(value, 2.0 * integer - states.staggered * np.sign(integer.astype(float)))
-        states.move(integer)
-    assert not states.staggered.any()
 
 
 def test_two_staggered_grids_err_less_than_one_of_the_same_step() -> None:

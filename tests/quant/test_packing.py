@@ -219,7 +219,6 @@ def test_bad_requests_end_with_one_line(run: Path, tmp_path: Path) -> None:
         ((run, *data, "--fit", 0), "a number of bytes above 0"),
         ((run, *data, "--fit", 10), "the code alone"),
         ((run, *data, *few, "--fit-artifact", 900), "cannot be met: the coarsest steps give"),
-        ((run, *data, *few, "--fit-artifact", 900, "--method", "gptq"), "cannot be met: the narrowest widths"),
         ((tmp_path / "nothing", *data), "no such file"),
         ((run, *data, "--code", "nowhere.py"), "no such file"),
         ((run / "result.json", *data), "not a checkpoint that can be read"),

@@ -1,8 +1,7 @@
 """Strict configuration: YAML + `extends` + `key=value` -> a frozen dataclass, or one line that says what is wrong.
 
-Each dataclass lives beside its owner; this file only loads. Precedence: the dataclass's defaults, what `extends`
-names, the file, `key=value` on the command line. Unknown keys, wrong types and broken rules are errors that name
-where the value came from and the nearest thing that would be right.
+Later wins: the dataclass's defaults, what `extends` names, the file, `key=value` on the command line. Errors name where
+the value came from and the nearest thing that would be right.
 
     config = load(RunConfig, "configs/demo.yaml", ["model.dim=256", "quant.bits=mlp=5,attn=6"])
 """
@@ -18,7 +17,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -27,6 +26,7 @@ from base.errors import BadInput
 
 T = TypeVar("T")
 DEEPEST = 16  # sections within sections; nobody means more
+NOT_YAML = (yaml.YAMLError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
 
 class Layer(NamedTuple):
@@ -37,7 +37,7 @@ class Layer(NamedTuple):
 
 
 def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] = (), own: str = "") -> T:
-    """The whole way from a file and overrides to a checked `cls`. No file: `own`, which is YAML, or the defaults."""
+    """From a file and overrides to a checked `cls`. No file: `own`, which is YAML, or the defaults."""
     if path is not None:
         layers = read_layers(Path(path))
     else:
@@ -59,7 +59,7 @@ def build(cls: type[T], layers: Sequence[Layer]) -> T:
     try:  # the JSON road is pydantic's strict one that still takes a mapping for a dataclass and 1 for a float
         built: T = _adapter(cls).validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
-        raise BadInput(_explain(cls, layers, error)) from None
+        raise BadInput(_explain(layers, error)) from None
     return built
 
 
@@ -140,15 +140,7 @@ def parse_yaml(text: str, source: str) -> Any:
     try:
         value = yaml.load(text, _Yaml12)
         json.dumps(value, allow_nan=False)  # dates, infinities, nodes that hold themselves have no place in a config
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        LookupError,
-        ArithmeticError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except NOT_YAML as error:
         raise BadInput(f"{source}: not YAML: {' '.join(str(error).split())}") from None
     return value
 
@@ -190,13 +182,13 @@ def parse_override(text: str) -> Layer:
 
 
 def _dialled(cls: Any, together: Sequence[Sequence[Layer]]) -> list[Layer]:
-    """A section's `dials` (such as model.depth) turned into what they say about all sections: that stands under
-    everything in the same file, or beside it on the command line, and over what came before."""
+    """A section's `dials` (such as model.depth) as the values that they give to all sections: below everything in the
+    same file or on the command line, and above what came before."""
     hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
     dials = {key: getattr(_section(hint), "dials", {}) for key, hint in hints.items()}
-    whole: dict[str, Any] = {}
+    merged: dict[str, Any] = {}
     for layer in itertools.chain(*together):
-        _merge(whole, layer.values)
+        _merge(merged, layer.values)
     found: list[Layer] = []
     for layers in together:
         plain: list[Layer] = []
@@ -205,7 +197,7 @@ def _dialled(cls: Any, together: Sequence[Sequence[Layer]]) -> list[Layer]:
             for key, written in layer.values.items():
                 if not isinstance(written, dict):
                     continue  # refused where sections are checked
-                section = whole[key] if isinstance(whole[key], dict) else written
+                section = merged[key] if isinstance(merged[key], dict) else written
                 values[key] = {name: value for name, value in written.items() if name not in dials.get(key, {})}
                 for name in written.keys() - values[key].keys():
                     try:
@@ -247,7 +239,7 @@ def _check_keys(cls: Any, values: Any, at: str, source: str) -> None:
         _check_keys(hints[key], value, dotted, source)
 
 
-def _explain(cls: Any, layers: Sequence[Layer], error: ValidationError) -> str:
+def _explain(layers: Sequence[Layer], error: ValidationError) -> str:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     source = _blamed(layers, path)
@@ -258,7 +250,7 @@ def _explain(cls: Any, layers: Sequence[Layer], error: ValidationError) -> str:
     if first["type"] == "value_error":  # a rule of the owner's __post_init__: it names its own values
         return f"{' and '.join(_touching(layers, path)) or 'defaults'}: {at}: {rule}"
     if first["type"] == "literal_error":
-        legal = [str(value) for value in _literals(cls, path)]
+        legal = [word.strip("'") for word in re.split(", | or ", first["ctx"]["expected"])]
         near = difflib.get_close_matches(str(first["input"]), legal, n=1, cutoff=0.0)
         return f"{source}: {at}: {_short(first['input'])} is not one of {', '.join(legal)}; nearest: {near[0]}"
     return f"{source}: {at}: {_short(first['input'])}: {rule[0].lower()}{rule[1:]}"
@@ -298,20 +290,3 @@ def _section(hint: Any) -> Any:
     if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
         return next((arm for arm in typing.get_args(hint) if dataclasses.is_dataclass(arm)), None)
     return None
-
-
-def _literals(cls: Any, path: Sequence[str]) -> list[Any]:
-    """The legal values of the field at `path`; list indices in the path keep the hint they index into."""
-    hint = cls
-    for key in path:
-        section = _section(hint)
-        hint = typing.get_type_hints(section).get(key, hint) if section is not None else hint
-    found: list[Any] = []
-    waiting = [hint]
-    while waiting:
-        hint = waiting.pop(0)
-        if typing.get_origin(hint) is Literal:
-            found += typing.get_args(hint)
-        else:
-            waiting += [arm for arm in typing.get_args(hint) if arm is not ...]
-    return found

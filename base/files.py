@@ -6,6 +6,7 @@ data = read_plain(path, most_bytes)           no link followed, no pipe waited f
 """
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from base.errors import BadInput
 
@@ -75,7 +76,7 @@ def read_json(text: str, name: str) -> Any:
         value = json.loads(
             text,
             object_pairs_hook=_unique_keys,
-            parse_constant=_refuse_constant,
+            parse_constant=_finite_float,
             parse_float=_finite_float,
             parse_int=_bounded_int,
         )
@@ -107,13 +108,10 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}")
-
-
 def _finite_float(text: str) -> float:
-    if len(text) > LONGEST_NUMBER or not math.isfinite(number := float(text)):
-        raise ValueError(f"it holds the number {text:.20}")
+    number = float(text)
+    if len(text) > LONGEST_NUMBER or not math.isfinite(number):
+        raise ValueError(f"it holds {text:.20}")
     return number
 
 
@@ -125,11 +123,14 @@ def _bounded_int(text: str) -> int:
 
 def _depth(value: Any) -> int:
     """Levels of nesting, counted without recursion."""
-    level, layer = 0, [value]
-    while layer := [item for item in layer if isinstance(item, dict | list)]:
+    level = 0
+    layer = [value]
+    while True:
+        layer = [item for item in layer if isinstance(item, dict | list)]
+        if not layer:
+            return level
         level += 1
-        layer = [inner for item in layer for inner in (item.values() if isinstance(item, dict) else item)]
-    return level
+        layer = list(itertools.chain.from_iterable(each.values() if isinstance(each, dict) else each for each in layer))
 
 
 # -- files of strangers ---------------------------------------------------------------------------------------------
@@ -156,6 +157,7 @@ def open_plain(path: Path, name: str) -> BufferedReader:
 
 def read_plain(path: Path, most_bytes: int) -> bytes:
     with open_plain(path, path.name) as stream:
-        if (size := os.fstat(stream.fileno()).st_size) > most_bytes:
+        size = os.fstat(stream.fileno()).st_size
+        if size > most_bytes:
             raise BadInput(f"{path.name} has {size:,} bytes; files like it are read up to {most_bytes:,}")
         return stream.read(most_bytes)

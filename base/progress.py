@@ -12,17 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 PLAIN_EVERY_S = 10.0
+MB = 1_000_000
 
 Advance = Callable[[int], None]
 Show = Callable[[int, str], None]
@@ -31,26 +24,24 @@ Show = Callable[[int, str], None]
 @contextmanager
 def byte_progress(label: str, total_bytes: int | None = None) -> Iterator[Advance]:
     """Yields `advance(size_bytes)`. Without a total the bar pulses and only amount and speed are shown."""
-    if not sys.stderr.isatty():
-        yield _plain_bytes(label, total_bytes)
-        return
-    columns = (
-        TextColumn("{task.description:<12}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total_bytes)
-        yield lambda size_bytes: bar.advance(task, size_bytes)
+    begun_s = time.monotonic()
+    done = 0
+    with counted_progress(label, None if total_bytes is None else total_bytes // MB, "MB") as show:
+
+        def advance(size_bytes: int) -> None:
+            nonlocal done
+            done += size_bytes
+            elapsed_s = max(time.monotonic() - begun_s, 1e-3)
+            show(done // MB, f"{done / MB / elapsed_s:.1f} MB/s")
+
+        yield advance
 
 
 @contextmanager
-def counted_progress(label: str, total: int, unit: str) -> Iterator[Show]:
+def counted_progress(label: str, total: int | None, unit: str) -> Iterator[Show]:
     """Yields `show(done, state)`: how many of the total are done, and a few words beside the time left."""
     if not sys.stderr.isatty():
-        yield _plain_count(label, total, unit)
+        yield _plain_lines(label, total, unit)
         return
     columns = (
         TextColumn("{task.description:<12}"),
@@ -65,44 +56,20 @@ def counted_progress(label: str, total: int, unit: str) -> Iterator[Show]:
         yield lambda done, state: bar.update(task, completed=done, state=state)
 
 
-class _Pace:
-    """When a plain line is due."""
-
-    def __init__(self) -> None:
-        self._started = self._last = time.monotonic()
-
-    def elapsed_if_due(self) -> float | None:
-        now = time.monotonic()
-        if now - self._last < PLAIN_EVERY_S:
-            return None
-        self._last = now
-        return now - self._started
-
-
-def _plain_bytes(label: str, total_bytes: int | None) -> Advance:
-    pace, done = _Pace(), 0
-
-    def advance(size_bytes: int) -> None:
-        nonlocal done
-        done += size_bytes
-        elapsed_s = pace.elapsed_if_due()
-        if elapsed_s is None:
-            return
-        speed = max(done, 1) / elapsed_s
-        share = f" of {total_bytes / 1e6:.1f}, {(total_bytes - done) / speed:.0f} s left" if total_bytes else ""
-        print(f"{label}: {done / 1e6:.1f} MB{share}, {speed / 1e6:.1f} MB/s", file=sys.stderr, flush=True)
-
-    return advance
-
-
-def _plain_count(label: str, total: int, unit: str) -> Show:
-    pace = _Pace()
+def _plain_lines(label: str, total: int | None, unit: str) -> Show:
+    begun_s = last_s = time.monotonic()
 
     def show(done: int, state: str) -> None:
-        elapsed_s = pace.elapsed_if_due()
-        if elapsed_s is None:
+        nonlocal last_s
+        now_s = time.monotonic()
+        if now_s - last_s < PLAIN_EVERY_S:
             return
-        left_s = elapsed_s / max(done, 1) * (total - done)
-        print(f"{label}: {done:,} of {total:,} {unit}, {state}, {left_s:.0f} s left", file=sys.stderr, flush=True)
+        last_s = now_s
+        if total is None:
+            line = f"{label}: {done:,} {unit}, {state}"
+        else:
+            left_s = (now_s - begun_s) / max(done, 1) * (total - done)
+            line = f"{label}: {done:,} of {total:,} {unit}, {state}, {left_s:.0f} s left"
+        print(line, file=sys.stderr, flush=True)
 
     return show

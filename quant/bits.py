@@ -1,7 +1,7 @@
 """How many bits each tensor may have: `mlp=5,attn=6,blocks.0.mlp.*=4` -> BitPlan.
 
-A word names a kind of parameter (model.gpt.parameter_kind) or a glob of tensor names. Globs win over kinds, later words
-over earlier ones; kinds that are not named keep the default. 2 to 8 bits are integers, 16 and 32 are floats.
+A word names a kind of parameter or a glob of tensor names. Globs win over kinds, later words over earlier ones. 2 to 8
+bits are integers, 16 and 32 are floats.
 """
 
 from collections.abc import Mapping

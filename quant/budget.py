@@ -1,9 +1,7 @@
 """A byte cap -> the dial, or the width of every tensor, that meets it with the least loss.
 
-Pure: the caller passes a function that packs and measures. Bytes change nearly linearly with the octaves of the dial
-(one bit per weight and octave), and with the estimated bytes that the widths may take: a secant finds either in a few
-packs, inside a bracket that bisection shrinks where the line is bent. The widths of the least loss within a number of
-estimated bytes are a knapsack, solved exactly in UNITS.
+The caller passes a function that packs and measures. Bytes change nearly linearly with the octaves of the dial and with
+the estimated bytes that the widths may take: a secant inside a bracket finds either in a few packs.
 """
 
 import math
@@ -16,55 +14,59 @@ import torch
 from base.errors import BadInput
 from model.gpt import GPT, parameter_kind
 from quant.bits import DEFAULT_BITS, parse_bits
+from quant.coder import entropy_bits
 from quant.config import QuantConfig
 from quant.hessian import Cost
 from quant.quantize import as_matrix, row_grid
-from quant.report import entropy_bits
 from quant.rounding import conditioned, nearest
 
 CLOSE = 0.003  # how far under the cap is near enough
 TRIES = 24
 RESOLUTION = 2.0**-16  # of the range that is searched
 FINEST, COARSEST = 1e-3, 64.0  # dials
-UNITS = 8192
+UNITS = 8192  # that the knapsack of widths divides the bytes into
 FREE = dict.fromkeys(DEFAULT_BITS, 0) | {"control": DEFAULT_BITS["control"]}  # 0: to be chosen
 
 
 def fit_dial(measure: Callable[[float], int], cap_bytes: int, weights: int, start: float) -> float:
     """The finest dial whose measured bytes are at most `cap_bytes`, within CLOSE of it or at RESOLUTION."""
-    ends = (math.log2(COARSEST), math.log2(FINEST))
-    octaves = _fit(lambda x: measure(2.0**x), cap_bytes, math.log2(start), ends, -weights / 8, "the coarsest steps")
-    return float(2.0**octaves)
+    ends = (-math.log2(COARSEST), -math.log2(FINEST))
+    octaves = _fit(lambda x: measure(2.0**-x), cap_bytes, -math.log2(start), ends, weights / 8, "the coarsest steps")
+    return float(2.0**-octaves)
 
 
 def _fit(
-    measure: Callable[[float], int], cap_bytes: int, start: float, ends: tuple[float, float], slope: float, least: str
+    measure: Callable[[float], int],
+    cap_bytes: int,
+    start: float,
+    ends: tuple[float, float],
+    slope: float,  # about the bytes per x
+    least: str,  # names the low end in the error
 ) -> float:
-    """The x of the most measured bytes under the cap. `ends` of the range: of the fewest bytes, of the most; `slope`:
-    about the bytes per x; `least` names the first end in the error."""
+    """The x of the most measured bytes under the cap; bytes grow with x."""
     aim = cap_bytes * (1 - CLOSE / 2)
     fits, over = ends  # the bracket; neither is measured yet
     sizes = dict[float, int]()
-    x = min(max(start, min(ends)), max(ends))
+    x = min(max(start, fits), over)
     steepness = 1.0  # of the line through the last two tries, over `slope`
     for number in range(TRIES):
         sizes[x] = measure(x)
         if len(sizes) > 1:
-            (x0, size0), (x1, size1) = list(sizes.items())[-2:]
-            steepness = min(max((size1 - size0) / (x1 - x0) / slope, 0.02), 8.0)
+            x0, x1 = list(sizes)[-2:]
+            steepness = min(max((sizes[x1] - sizes[x0]) / (x1 - x0) / slope, 0.02), 8.0)
         if sizes[x] > cap_bytes:
             over = x
         else:
             fits = x
             if sizes[x] >= cap_bytes * (1 - CLOSE):
                 break
-        if abs(over - fits) <= RESOLUTION * abs(ends[1] - ends[0]):
+        if over - fits <= RESOLUTION * (ends[1] - ends[0]):
             break
         guess = x + (aim - sizes[x]) / (slope * steepness)
-        x = min(max(guess, min(fits, over)), max(fits, over))
+        x = min(max(guess, fits), over)
         if x in sizes or (number > 3 and number % 2):
             x = (fits + over) / 2
-    if min(sizes.values()) > cap_bytes and ends[0] not in sizes:
+    if min(sizes.values()) > cap_bytes:
         sizes[ends[0]] = measure(ends[0])
     fitting = [x for x, size in sizes.items() if size <= cap_bytes]
     if not fitting:
@@ -86,10 +88,8 @@ Widths = dict[str, int]
 def fit_widths(table: Table, measure: Callable[[Widths], int], cap_bytes: int) -> Widths:
     """The widths of the least loss whose measured bytes are at most `cap_bytes`; measuring corrects the estimates."""
     most = sum(max(option.size_bytes for option in options) for options in table.values())
-    most = most * (1 + len(table) / UNITS) + 1  # sizes are rounded up to units
-    allowed = _fit(
-        lambda x: measure(least_loss(table, x)), cap_bytes, cap_bytes, (0.0, most), 1.0, "the narrowest widths"
-    )
+    ends = (0.0, most * (1 + len(table) / UNITS) + 1)  # sizes are rounded up to units
+    allowed = _fit(lambda x: measure(least_loss(table, x)), cap_bytes, cap_bytes, ends, 1.0, "the narrowest widths")
     return least_loss(table, allowed)
 
 
@@ -109,19 +109,16 @@ def least_loss(table: Table, allowed_bytes: float) -> Widths:
         return {name: min(options, key=lambda option: option.size_bytes).bits for name, options in table.items()}
     left = UNITS
     widths = Widths()
-    for (name, options), pick in zip(reversed(list(table.items())), reversed(picks), strict=True):
+    for (name, options), pick in reversed(list(zip(table.items(), picks, strict=True))):
         option = options[pick[left]]
         widths[name] = option.bits
         left -= math.ceil(option.size_bytes / unit)
-    return {name: widths[name] for name in table}
+    return dict(reversed(widths.items()))
 
 
 def width_options(model: GPT, config: QuantConfig, costs: Mapping[str, Cost]) -> dict[str, list[Option]]:
-    """What each width costs each tensor that the words of `config.bits` leave free.
-
-    Bytes are entropy and scales; nats are the error in the measured metric. Where error feedback follows, an error
-    counts as much as the columns to come leave of it.
-    """
+    """What each width costs each tensor that the words of `config.bits` leave free: entropy and scales, and the nats of
+    the rounding error. Where error feedback follows, an error counts as much as later columns leave of it."""
     named = parse_bits(config.bits, FREE)
     table = dict[str, list[Option]]()
     for name, parameter in model.named_parameters():

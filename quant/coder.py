@@ -1,10 +1,9 @@
 """Integers -> bytes -> the same integers: zstd over one contiguous stream, or an adaptive range coder with contexts.
 
 The range coder works row by row. An entry's context is the magnitude expected there: the running mean of |q| in its
-column, over the rows coded so far, times the row's own factor, which is sent first (in quarters of an octave). Each
-quarter of an octave of that magnitude has an adaptive table of frequencies, shared by the complete stream, and a
-second one for entries on a trellis's staggered grid. Nothing but the row factors is sent beside the integers. All state
-is integer, so that every machine decodes the same; the arithmetic coder is constriction's.
+column times the row's own factor, which is sent first. Each quarter of an octave of that magnitude has an adaptive
+table of frequencies, and a second one for entries on a trellis's staggered grid. All state is integer, so that every
+machine decodes the same.
 """
 
 import math
@@ -144,6 +143,12 @@ def _code(matrices: Sequence[Symbols], trellises: Sequence[bool], largest: int, 
                 row[here] = symbols - largest
                 contexts.learn_symbols(context, symbols)
             contexts.learn(factor, row)
+
+
+def entropy_bits(integers: Integers) -> float:
+    """Order-0 entropy of one matrix, in bits: what a coder without contexts cannot beat."""
+    counts = np.unique(integers, return_counts=True)[1].astype(np.float64)
+    return float(-(counts * np.log2(counts / counts.sum())).sum()) if integers.size else 0.0
 
 
 def encode_zstd(data: bytes) -> bytes:

@@ -18,9 +18,7 @@ class QuantConfig:
     bits: str = ""  # words over the defaults, as quant.bits has them
     method: Method = "absmax"
     codec: Codec = "zstd"
-    cap_bytes: Annotated[int, Ge(0)] = (
-        0  # on artifact and code: the dial or the widths are chosen to meet it; 0: no cap
-    )
+    cap_bytes: Annotated[int, Ge(0)] = 0  # on artifact and code, met by the dial or the widths; 0: no cap
     dial: Annotated[float, Gt(0), Lt(1e6)] = 0.4  # rate: step over spread; sigma: step over a row's deviation
     columns: Annotated[float, Ge(0)] = 0.75  # rate: power of the column steps; 0: all alike
     rows: Annotated[float, Ge(0)] = 0.35  # rate: power of the row steps; 0: all alike
@@ -38,11 +36,6 @@ class QuantConfig:
     def plan(self) -> BitPlan:
         """Under `rate` the steps set the bytes, and the width is only a bound: as wide as it gets unless named."""
         return parse_bits(self.bits, RATE_BITS if self.method == "rate" else DEFAULT_BITS)
-
-    @property
-    def has_dial(self) -> bool:
-        """Whether one dial sets the bytes; otherwise the widths do."""
-        return self.method in ("rate", "sigma")
 
     @property
     def is_calibrated(self) -> bool:

@@ -1,12 +1,8 @@
 """`model.golf`: magic, version, header, streams, checksum. Bytes in, bytes out; no files, no torch, no pickle.
 
-    data = write_artifact(tensors, header, tokenizer, codec).data
-    contents = read_artifact(data)
-
 Layout: "GOLF", version (u16), the header's packed and plain lengths (u32 each), header (JSON, zstd), streams, SHA-256
 of everything before it. The header lists the form of every tensor and the size of every stream, both in order; there
-are no offsets, so nothing can overlap. A reader checks the checksum and every size before it allocates, and refuses in
-one line.
+are no offsets, so nothing can overlap. A reader checks the checksum and every size before it allocates.
 """
 
 import hashlib
@@ -14,7 +10,7 @@ import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,18 +50,21 @@ class PackedTensor:
         plain = self.values.astype(np.float32) if self.grid is None else self.grid.weights(self.values)
         return plain.reshape(self.shape)
 
+    @property
+    def form(self) -> Form:
+        start = (self.name, self.kind, list(self.shape), self.bits)
+        if self.grid is None:
+            return Form(*start, step="")
+        factors = (self.grid.row_scales, self.grid.row_exponents, self.grid.column_exponents)
+        scales, rows, columns = (int(factor is not None) for factor in factors)
+        return Form(*start, float(self.grid.step).hex(), scales, rows, columns, int(self.grid.trellis))
+
 
 @dataclass(frozen=True)
 class Contents:
     header: ArtifactHeader
     tokenizer: bytes
     tensors: list[PackedTensor]
-    stream_bytes: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Written:
-    data: bytes
     stream_bytes: dict[str, int]
 
 
@@ -89,7 +88,7 @@ def refuse_malformed() -> Iterator[None]:
 # -- writing --------------------------------------------------------------------------------------------------------
 
 
-def write_artifact(tensors: Sequence[PackedTensor], header: dict[str, Any], tokenizer: bytes, codec: Codec) -> Written:
+def write_artifact(tensors: Sequence[PackedTensor], header: dict[str, Any], tokenizer: bytes, codec: Codec) -> bytes:
     """`header` is the writer's own (config, hashes); the tables of tensors and streams are added to it."""
     grids = [tensor.grid for tensor in tensors if tensor.grid is not None]
     exponents = [part for grid in grids for part in (grid.row_exponents, grid.column_exponents)]
@@ -103,18 +102,18 @@ def write_artifact(tensors: Sequence[PackedTensor], header: dict[str, Any], toke
     streams = {name: Stream("zstd", len(data), encode_zstd(data)) for name, data in plain.items() if data}
     for kind in dict.fromkeys(tensor.kind for tensor in tensors if tensor.grid is not None):
         streams[f"integers.{kind}"] = _pack_integers([tensor for tensor in tensors if tensor.kind == kind], codec)
-    rows = [_form_row(tensor) for tensor in tensors]
-    require_plausible([Form(*row) for row in rows], sum(len(stream.data) for stream in streams.values()))
+    forms = [tensor.form for tensor in tensors]
+    payload = b"".join(stream.data for stream in streams.values())
+    require_plausible(forms, len(payload))
     table = {
         **header,
-        "tensors": rows,
+        "tensors": [astuple(form) for form in forms],
         "streams": [[name, stream.codec, stream.plain_size, len(stream.data)] for name, stream in streams.items()],
     }
     text = json.dumps(table, separators=(",", ":")).encode()
     packed = encode_zstd(text)
-    prefix = PREFIX.pack(MAGIC, VERSION, len(packed), len(text))
-    body = prefix + packed + b"".join(stream.data for stream in streams.values())
-    return Written(body + hashlib.sha256(body).digest(), _sizes(streams))
+    body = PREFIX.pack(MAGIC, VERSION, len(packed), len(text)) + packed + payload
+    return body + hashlib.sha256(body).digest()
 
 
 def _pack_integers(tensors: Sequence[PackedTensor], codec: Codec) -> Stream:
@@ -130,24 +129,10 @@ def _pack_integers(tensors: Sequence[PackedTensor], codec: Codec) -> Stream:
     return min(packed, key=lambda stream: len(stream.data))
 
 
-def _form_row(tensor: PackedTensor) -> list[Any]:
-    """The fields of its Form."""
-    grid = tensor.grid
-    start = [tensor.name, tensor.kind, list(tensor.shape), tensor.bits]
-    if grid is None:
-        return [*start, "", 0, 0, 0, 0]
-    present = [int(part is not None) for part in (grid.row_scales, grid.row_exponents, grid.column_exponents)]
-    return [*start, float(grid.step).hex(), *present, int(grid.trellis)]
-
-
 def _to_planes(name: str, arrays: Iterable[npt.NDArray[Any]]) -> bytes:
     """The first bytes of all numbers, then their second bytes, …: like beside like, for zstd."""
     numbers = b"".join(array.astype(NUMBERS[name]).tobytes() for array in arrays)
     return np.frombuffer(numbers, np.uint8).reshape(-1, np.dtype(NUMBERS[name]).itemsize).T.tobytes()
-
-
-def _sizes(streams: Streams) -> dict[str, int]:
-    return {name: len(stream.data) for name, stream in streams.items()}
 
 
 # -- reading --------------------------------------------------------------------------------------------------------
@@ -155,18 +140,17 @@ def _sizes(streams: Streams) -> dict[str, int]:
 
 def read_artifact(data: bytes) -> Contents:
     with refuse_malformed():
-        header, forms, streams = _open(data)
-        return Contents(header, _plain(streams, "tokenizer", None), _unpack_tensors(forms, streams), _sizes(streams))
+        head, forms, streams = _open(data)
+        return replace(head, tensors=_unpack_tensors(forms, streams))
 
 
 def read_head(data: bytes) -> Contents:
     """Everything but the tensors, which take most of the time."""
     with refuse_malformed():
-        header, _, streams = _open(data)
-        return Contents(header, _plain(streams, "tokenizer", None), [], _sizes(streams))
+        return _open(data)[0]
 
 
-def _open(data: bytes) -> tuple[ArtifactHeader, list[Form], Streams]:
+def _open(data: bytes) -> tuple[Contents, list[Form], Streams]:
     body = data[:-CHECKSUM_BYTES]
     if len(data) < PREFIX.size + CHECKSUM_BYTES:
         raise BadInput(f"an artifact of {len(data)} bytes is too short to be one")
@@ -185,7 +169,8 @@ def _open(data: bytes) -> tuple[ArtifactHeader, list[Form], Streams]:
     forms = [Form(*row) for row in header.pop("tensors")]
     require_plausible(forms, len(payload))
     streams = _split(payload, header.pop("streams"))
-    return parse_header(header), forms, streams
+    sizes = {name: len(stream.data) for name, stream in streams.items()}
+    return Contents(parse_header(header), _decode(streams["tokenizer"]), [], sizes), forms, streams
 
 
 def _split(payload: bytes, table: Sequence[Any]) -> Streams:
@@ -204,70 +189,64 @@ def _split(payload: bytes, table: Sequence[Any]) -> Streams:
 
 
 def _unpack_tensors(forms: Sequence[Form], streams: Streams) -> list[PackedTensor]:
-    needs: dict[str, list[int]] = {name: [] for name in NUMBERS}  # counts of the numbers to take, in order
+    left = {name: _unpack_numbers(streams, name) for name in NUMBERS}
+
+    def take(name: str, count: int) -> npt.NDArray[Any]:
+        if count > len(left[name]):
+            raise ValueError(f"stream {name} holds fewer numbers than its tensors have")
+        taken = left[name][:count]
+        left[name] = left[name][count:]
+        return taken
+
     kinds = dict[str, list[Form]]()
     for form in forms:
-        if not form.step:
-            needs[f"fp{form.bits}"].append(form.size)
-            continue
-        kinds.setdefault(form.kind, []).append(form)
-        rows, columns = form.matrix
-        needs["scales"] += [rows] if form.row_scales else []
-        needs["octaves"] += [rows] if form.row_exponents else []
-        needs["octaves"] += [columns] if form.column_exponents else []
-    parts = {name: _unpack_numbers(streams, name, counts) for name, counts in needs.items()}
-    parts |= {f"integers.{kind}": _unpack_integers(streams, kind, members) for kind, members in kinds.items()}
-    unused = streams.keys() - parts.keys() - {"tokenizer"}
-    if unused:
-        raise ValueError(f"stream {min(unused)!r:.40} belongs to no tensor")
+        if form.step:
+            kinds.setdefault(form.kind, []).append(form)
+    integers = {kind: _unpack_integers(streams[f"integers.{kind}"], members) for kind, members in kinds.items()}
     tensors = []
     for form in forms:
         grid = None
         if form.step:
+            rows, columns = form.matrix
             grid = Grid(
                 step=float.fromhex(form.step),
-                row_scales=next(parts["scales"]) if form.row_scales else None,
-                row_exponents=next(parts["octaves"]) if form.row_exponents else None,
-                column_exponents=next(parts["octaves"]) if form.column_exponents else None,
+                row_scales=take("scales", rows) if form.row_scales else None,
+                row_exponents=take("octaves", rows) if form.row_exponents else None,
+                column_exponents=take("octaves", columns) if form.column_exponents else None,
                 trellis=bool(form.trellis),
             )
-        values = next(parts[f"integers.{form.kind}" if form.step else f"fp{form.bits}"])
-        shape = form.matrix if form.step else form.shape
-        tensors.append(PackedTensor(form.name, form.kind, tuple(form.shape), form.bits, values.reshape(shape), grid))
+        values = next(integers[form.kind]) if grid else take(f"fp{form.bits}", form.size).reshape(form.shape)
+        tensors.append(PackedTensor(form.name, form.kind, tuple(form.shape), form.bits, values, grid))
+    unused = streams.keys() - {"tokenizer", *NUMBERS, *(f"integers.{kind}" for kind in kinds)}
+    unused |= {name for name, numbers in left.items() if len(numbers)}
+    if unused:
+        raise ValueError(f"stream {min(unused)!r:.40} holds what belongs to no tensor")
     return tensors
 
 
-def _unpack_integers(streams: Streams, kind: str, forms: Sequence[Form]) -> Iterator[Integers]:
-    name = f"integers.{kind}"
-    stream = streams[name]
-    sizes = [form.size for form in forms]
-    if stream.plain_size != sum(sizes):
-        raise ValueError(f"stream {name} holds {stream.plain_size} integers; its tensors have {sum(sizes)}")
-    if stream.codec == "ans":
-        trellises = [bool(form.trellis) for form in forms]
-        return iter(decode_ranges(stream.data, [form.matrix for form in forms], trellises))
-    return _cut(np.frombuffer(_plain(streams, name, sum(sizes)), np.int8), sizes)
-
-
-def _unpack_numbers(streams: Streams, name: str, counts: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
+def _unpack_numbers(streams: Streams, name: str) -> npt.NDArray[Any]:
     dtype = np.dtype(NUMBERS[name])
-    planes = np.frombuffer(_plain(streams, name, sum(counts) * dtype.itemsize), np.uint8).reshape(dtype.itemsize, -1)
+    data = _decode(streams[name]) if name in streams else b""
+    planes = np.frombuffer(data, np.uint8).reshape(dtype.itemsize, -1)
     numbers = np.frombuffer(planes.T.tobytes(), dtype).astype(dtype.newbyteorder("="))
     if not np.isfinite(numbers).all():
         raise ValueError(f"stream {name} holds NaN or infinity")
-    return _cut(numbers, counts)
+    return numbers
 
 
-def _cut(numbers: npt.NDArray[Any], counts: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
-    return iter(np.split(numbers, np.cumsum(counts)[:-1]))
+def _unpack_integers(stream: Stream, forms: Sequence[Form]) -> Iterator[Integers]:
+    """The matrices of one kind."""
+    sizes = [form.size for form in forms]
+    if stream.plain_size != sum(sizes):
+        raise ValueError(f"a stream holds {stream.plain_size} integers; its tensors have {sum(sizes)}")
+    shapes = [form.matrix for form in forms]
+    if stream.codec == "ans":
+        return iter(decode_ranges(stream.data, shapes, [bool(form.trellis) for form in forms]))
+    parts = np.split(np.frombuffer(_decode(stream), np.int8), np.cumsum(sizes)[:-1])
+    return (part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
 
 
-def _plain(streams: Streams, name: str, size: int | None) -> bytes:
-    """A zstd stream's bytes: as many as the tensors need or, for None, as the header declares, within reason."""
-    if name not in streams and not size:
-        return b""
-    codec, declared, data = streams[name]
-    wanted = declared if size is None else size
-    if codec != "zstd" or declared != wanted or not 0 <= declared <= WEIGHTS_PER_BYTE * (len(data) + 64):
-        raise ValueError(f"stream {name} has {declared} bytes by {codec!r:.20}, not {wanted} by zstd")
-    return decode_zstd(data, declared)
+def _decode(stream: Stream) -> bytes:
+    if stream.codec != "zstd" or not 0 <= stream.plain_size <= WEIGHTS_PER_BYTE * (len(stream.data) + 64):
+        raise ValueError(f"a stream of {stream.plain_size} bytes by {stream.codec!r:.20} where zstd is due")
+    return decode_zstd(stream.data, stream.plain_size)

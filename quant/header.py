@@ -10,17 +10,16 @@ from base.errors import BadInput
 from model.config import ModelConfig
 from quant.bits import DEFAULT_BITS
 
-LARGEST_NUMBER = 1 << 31  # in the model's config
+LARGEST_NUMBER = 1 << 31  # in the model's config and in a shape
 LARGEST_STEP = 1e30  # what rows and columns make of it is checked where it becomes weights
 ROW_COST = 64  # decoding a row of integers takes as long as this many weights
 WEIGHTS_PER_BYTE = 256  # no artifact holds more weights for each byte of its own
-KINDS = frozenset(DEFAULT_BITS)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class ArtifactHeader:
-    """What the artifact records about its run, parsed once; 0 or "" where it was not made by a run."""
+    """What the artifact records about its run; 0 or "" where it was not made by a run."""
 
     model: ModelConfig
     config: dict[str, Any]  # the run's resolved config
@@ -61,34 +60,31 @@ def _value(config: dict[str, Any], section: str, key: str, missing: T) -> T:
 
 @dataclass(frozen=True)
 class Form:
-    """A row of the header's table of tensors."""
+    """A row of the header's table of tensors, its fields in this order."""
 
     name: str
     kind: str
     shape: list[int]
     bits: int
     step: str  # fp32 in hexadecimal; "" for floats
-    row_scales: int  # 1 where the grid has them; so for the rest
-    row_exponents: int
-    column_exponents: int
+    row_scales: int = 0  # 1 where the grid has them; so for the rest
+    row_exponents: int = 0
+    column_exponents: int = 0
     trellis: int = 0
 
     def __post_init__(self) -> None:
+        flags = (self.row_scales, self.row_exponents, self.column_exponents, self.trellis)
         legal_bits = range(2, 9) if self.step else (16, 32)
         for field, legal in (
             ("name", isinstance(self.name, str)),
-            ("kind", self.kind in KINDS),
-            ("shape", len(self.shape) <= 2 and all(isinstance(n, int) and 0 <= n < 1 << 31 for n in self.shape)),
+            ("kind", self.kind in DEFAULT_BITS),
+            ("shape", len(self.shape) <= 2 and all(type(n) is int and 0 <= n < LARGEST_NUMBER for n in self.shape)),
             ("step", isinstance(self.step, str) and abs(float.fromhex(self.step or "0")) < LARGEST_STEP),
             ("bits", self.bits in legal_bits),
-            ("flags", all(type(flag) is int and flag in ((0, 1) if self.step else (0,)) for flag in self.flags)),
+            ("flags", all(type(flag) is int and flag in ((0, 1) if self.step else (0,)) for flag in flags)),
         ):
             if not legal:
                 raise ValueError(f"tensor {self.name!r:.40} has no legal {field}: {self!r:.120}")
-
-    @property
-    def flags(self) -> tuple[int, int, int, int]:
-        return self.row_scales, self.row_exponents, self.column_exponents, self.trellis
 
     @property
     def size(self) -> int:

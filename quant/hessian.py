@@ -9,7 +9,7 @@ its width, and the importance of a row is its token's frequency. A tied table is
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -33,77 +33,72 @@ class Cost:
         return 0.5 * float((d @ self.hessian * d).sum(1) @ self.importance)
 
 
-@dataclass
-class _Sums:
-    """Over all tokens, by the name of the weight."""
-
-    inputs: dict[str, torch.Tensor] = field(default_factory=dict)  # x x^T, or the count of each row of a table
-    outputs: dict[str, torch.Tensor] = field(default_factory=dict)  # squares of the loss's gradient
-
-
-def _add(total: dict[str, torch.Tensor], name: str, value: torch.Tensor) -> None:
-    total[name] = total[name] + value.double() if name in total else value.double()
+Sums = dict[str, torch.Tensor]  # over all tokens, by the name of the weight
 
 
 def measure(model: GPT, batches: Iterable[torch.Tensor]) -> dict[str, Cost]:
-    sums = _Sums()
+    """Leaves the model in eval mode."""
+    inputs = Sums()  # x x^T, or the count of each row of a table
+    outputs = Sums()  # squares of the loss's gradient
     hooks = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Embedding):
-            hooks.append(module.register_forward_hook(_watch(f"{name}.weight", sums)))
-    was_training = model.training
+            hooks.append(module.register_forward_hook(_watch(f"{name}.weight", inputs, outputs)))
     model.eval()
     draw = torch.Generator().manual_seed(0)
     tokens_seen = 0
-    try:
-        for tokens in batches:
-            _add_batch(model, tokens, sums, draw)
-            tokens_seen += tokens.numel()
-    finally:
-        for hook in hooks:
-            hook.remove()
-        model.train(was_training)
-        model.zero_grad(set_to_none=True)
-    costs = {name: _cost(sums, name, tokens_seen) for name in sums.inputs}
+    for tokens in batches:
+        x, slope = _head_inputs_and_slope(model, tokens, draw)  # the head is a product that no hook sees
+        _add(inputs, HEAD, x.mT @ x)
+        _add(outputs, HEAD, slope.square().sum(0))
+        tokens_seen += tokens.numel()
+    for hook in hooks:
+        hook.remove()
+    model.zero_grad(set_to_none=True)
+    costs = {name: _cost(inputs[name].cpu() / tokens_seen, outputs[name].cpu() / tokens_seen) for name in inputs}
     if model.head is None:
         costs[TABLE] = _added(costs[TABLE], costs.pop(HEAD))
     return costs
 
 
-def _watch(name: str, sums: _Sums) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:
+def _add(total: Sums, name: str, value: torch.Tensor) -> None:
+    total[name] = total[name] + value.double() if name in total else value.double()
+
+
+def _watch(name: str, inputs: Sums, outputs: Sums) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:
     """A hook that adds up what comes in and, in the backward pass, the squared gradient of what goes out."""
 
     def watch(module: nn.Module, args: tuple[torch.Tensor], output: torch.Tensor) -> None:
         if isinstance(module, nn.Embedding):
-            _add(sums.inputs, name, torch.bincount(args[0].flatten(), minlength=module.num_embeddings))
+            _add(inputs, name, torch.bincount(args[0].flatten(), minlength=module.num_embeddings))
         else:
             x = args[0].detach().flatten(0, -2)
-            _add(sums.inputs, name, x.mT @ x)
+            _add(inputs, name, x.mT @ x)
         output.register_hook(  # type: ignore[no-untyped-call]
-            lambda grad: _add(sums.outputs, name, grad.flatten(0, -2).square().sum(0))
+            lambda grad: _add(outputs, name, grad.flatten(0, -2).square().sum(0))
         )
 
     return watch
 
 
-def _add_batch(model: GPT, tokens: torch.Tensor, sums: _Sums, draw: torch.Generator) -> None:
+def _head_inputs_and_slope(
+    model: GPT, tokens: torch.Tensor, draw: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, dim) and (N, V) of the head before the soft cap, from a forward and a backward pass on labels drawn from the
+    model."""
     hidden = model.trunk(tokens)
     z = model.logits(hidden)  # (B, T, V)
     labels = torch.multinomial(z.detach().softmax(-1).flatten(0, 1).cpu(), 1, generator=draw).to(tokens.device)
     loss = F.cross_entropy(z.flatten(0, 1), labels[:, 0], reduction="sum")
     (slope,) = torch.autograd.grad(loss, z, retain_graph=True)
     z.backward(slope)  # type: ignore[no-untyped-call]
-    # The head is a product inside `logits`, tied or not, which no hook sees.
-    x = model.norm(hidden).detach().flatten(0, 1)
     cap = model.config.softcap
     before_cap = slope * (1 - (z.detach() / cap).square()) if cap else slope
-    _add(sums.inputs, HEAD, x.mT @ x)
-    _add(sums.outputs, HEAD, before_cap.flatten(0, 1).square().sum(0))
+    return model.norm(hidden).detach().flatten(0, 1), before_cap.flatten(0, 1)
 
 
-def _cost(sums: _Sums, name: str, tokens: int) -> Cost:
-    inputs = sums.inputs[name].cpu() / tokens
-    fisher = sums.outputs[name].cpu() / tokens
+def _cost(inputs: torch.Tensor, fisher: torch.Tensor) -> Cost:
+    """From means over tokens."""
     if inputs.ndim == 1:  # a table: its rows are the inputs, its columns the outputs
         return Cost(torch.diag(fisher) * inputs.mean(), _of_mean_1(inputs))
     return Cost(inputs * fisher.mean(), _of_mean_1(fisher))

@@ -1,4 +1,4 @@
-"""What is in an artifact: its kinds, its tensors, its streams; nothing but the file is read.
+"""What is in an artifact: its tensors and its streams; nothing but the file is read.
 
 python -m quant.inspect                    (the newest run's)
 python -m quant.inspect model.golf --plot  (and a picture of its bytes)
@@ -6,16 +6,26 @@ python -m quant.inspect model.golf --plot  (and a picture of its bytes)
 
 import argparse
 import hashlib
+import math
 import sys
 from dataclasses import dataclass
 
 from base.cli import OneLineParser, command, run
 from base.errors import BadInput
 from base.run_folder import ARTIFACT, named_or_newest
-from quant.format import read_artifact
+from quant.coder import entropy_bits
+from quant.format import PackedTensor, read_artifact
 from quant.header import ArtifactHeader
 from quant.plot import plot_bytes
-from quant.report import StreamRow, TensorRow, kind_rows, tensor_rows
+
+
+@dataclass(frozen=True)
+class TensorRow:
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    bits: int
+    entropy_bytes: float  # of floats: all that they take
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,6 @@ class InspectReport:
     artifact_bytes: int
     sha256: str
     streams: dict[str, int]
-    kinds: list[StreamRow]
     tensors: list[TensorRow]
     header: ArtifactHeader
 
@@ -43,18 +52,21 @@ def act(args: argparse.Namespace) -> InspectReport:
         artifact_bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
         streams=contents.stream_bytes,
-        kinds=kind_rows(contents.tensors, contents.stream_bytes),
-        tensors=tensor_rows(contents.tensors),
+        tensors=[TensorRow(t.name, t.kind, t.shape, t.bits, entropy_bytes(t)) for t in contents.tensors],
         header=contents.header,
     )
 
 
+def entropy_bytes(tensor: PackedTensor) -> float:
+    return tensor.values.nbytes if tensor.grid is None else entropy_bits(tensor.values) / 8
+
+
 def show(report: InspectReport) -> str:
-    lines = ["| tensor | shape | bits | entropy, bits/weight | entropy, bytes |", "|---|---|---|---|---|"]
+    lines = ["| tensor | shape | bits | entropy, bits/weight | entropy, bytes |", "|---" * 5 + "|"]
     for row in report.tensors:
         shape = " x ".join(map(str, row.shape))
-        entropy = f"{row.entropy_bits_per_weight:.3f} | {row.entropy_bytes:,.0f}"
-        lines.append(f"| {row.name} | {shape} | {row.bits} | {entropy} |")
+        per_weight = 8 * row.entropy_bytes / math.prod(row.shape)
+        lines.append(f"| {row.name} | {shape} | {row.bits} | {per_weight:.3f} | {row.entropy_bytes:,.0f} |")
     lines += ["", *(f"{name:<18} {size:>12,} bytes" for name, size in report.streams.items())]
     return "\n".join([*lines, f"{'all':<18} {report.artifact_bytes:>12,} bytes  sha256 {report.sha256}"])
 

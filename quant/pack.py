@@ -5,23 +5,20 @@
     python -m quant.pack --fit 16000000                         (the finest steps whose artifact and code fit the cap)
     python -m quant.pack runs/demo -o small.golf --fit-artifact 500000 --method gptq   (widths that fit the cap)
 
-Flags override the `quant` section of the run's config. Whoever names --bits, --method or --dial describes the packing
-anew: then that section does not count, and what no flag names has its default. --fit, --fit-artifact and --dial mean
---method rate unless another is named; the method rate means --codec best, the others zstd.
-
-Calibration reads training text only. The loss and the KL that are printed are measured on validation text, against the
-float model.
+Flags override the `quant` section of the run's config. --bits, --method or --dial describe the packing anew: then that
+section does not count. --fit, --fit-artifact and --dial mean --method rate unless another is named; the method rate
+means --codec best, the others zstd. Calibration reads training text only; KL and loss are of validation text.
 """
 
 import argparse
 import sys
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from base.cli import OneLineParser, command, run
 from base.config import Layer, build
-from base.errors import BadInput
 from base.files import atomic_file, require_folder_of
 from base.run_folder import ARTIFACT, MODEL, named_or_newest
 from base.source import code_bytes
@@ -29,11 +26,21 @@ from data.dataset import Dataset, open_dataset
 from engine.checkpoint import load_weights, read_run
 from model.config import ModelConfig
 from model.gpt import GPT
+from quant.coder import entropy_bits
 from quant.config import Codec, Method, QuantConfig
 from quant.fidelity import Fidelity, as_packed, measure_fidelity
-from quant.packer import Packer, Try
-from quant.plot import plot_bytes
-from quant.report import KindRow, StreamRow, kind_rows
+from quant.format import PackedTensor, read_head
+from quant.packer import Packer
+
+
+@dataclass(frozen=True)
+class KindRow:
+    kind: str
+    bytes: int  # of its stream
+    weights: int
+    bits: int  # of the widest tensor
+    bits_per_weight: float
+    entropy_bits_per_weight: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +50,13 @@ class PackReport:
     code_bytes: int
     total_bytes: int
     cap_bytes: int | None
-    headroom_bytes: int | None
     bits: dict[str, int]
     bits_per_weight: float
     entropy_bits_per_weight: float
-    kinds: list[StreamRow]
+    kinds: list[KindRow]
+    streams: dict[str, int]
     fidelity: Fidelity
-    quant: QuantConfig
-    tried: tuple[Try, ...]
+    quant: QuantConfig  # with the dial or the widths that met the cap
 
 
 def act(args: argparse.Namespace) -> PackReport:
@@ -59,35 +65,42 @@ def act(args: argparse.Namespace) -> PackReport:
     require_folder_of(str(out))
     model, config, dataset = open_run(path, args.data)
     quant = configured(args, config.get("quant", {}))
-    packer = Packer(model, config, dataset)
     code = code_bytes(args.code)
-    counted = 0 if args.fit_artifact is not None else code  # against the cap
-    packed = packer.pack(quant, counted)
+    packed = Packer(model, config, dataset).pack(quant, code if args.fit_artifact is None else 0)
     atomic_file(out, packed.data)
-    fidelity = measure_fidelity(
-        model, as_packed(model, packed.data), dataset, config["train"]["seq_len"], args.check_tokens
-    )
-    if args.plot:
-        plot_bytes(packed.tensors, packed.stream_bytes, out.with_suffix(".png"))
+    seq_len = config["train"]["seq_len"]
+    fidelity = measure_fidelity(model, as_packed(model, packed.data), dataset, seq_len, args.check_tokens)
     size = len(packed.data)
-    kinds = kind_rows(packed.tensors, packed.stream_bytes)
-    on_grid = [row for row in kinds if isinstance(row, KindRow)]
-    weights = max(1, sum(row.weights for row in on_grid))
+    streams = read_head(packed.data).stream_bytes
+    kinds = kind_rows(packed.tensors, streams)
+    weights = max(1, sum(row.weights for row in kinds))
     return PackReport(
         artifact=str(out.resolve()),
         artifact_bytes=size,
         code_bytes=code,
         total_bytes=size + code,
         cap_bytes=quant.cap_bytes or None,
-        headroom_bytes=quant.cap_bytes - size - counted if quant.cap_bytes else None,
-        bits={row.kind: row.bits for row in on_grid},
-        bits_per_weight=8 * sum(row.bytes for row in on_grid) / weights,
-        entropy_bits_per_weight=sum(row.entropy_bits_per_weight * row.weights for row in on_grid) / weights,
+        bits={row.kind: row.bits for row in kinds},
+        bits_per_weight=8 * sum(row.bytes for row in kinds) / weights,
+        entropy_bits_per_weight=sum(row.entropy_bits_per_weight * row.weights for row in kinds) / weights,
         kinds=kinds,
+        streams=streams,
         fidelity=fidelity,
         quant=packed.quant,
-        tried=packed.tried,
     )
+
+
+def kind_rows(tensors: Sequence[PackedTensor], stream_bytes: Mapping[str, int]) -> list[KindRow]:
+    rows = []
+    on_grid = [tensor for tensor in tensors if tensor.grid is not None]
+    for kind in dict.fromkeys(tensor.kind for tensor in on_grid):
+        mine = [tensor for tensor in on_grid if tensor.kind == kind]
+        size = sum(tensor.values.size for tensor in mine)
+        coded_bytes = stream_bytes[f"integers.{kind}"]
+        entropy = sum(entropy_bits(tensor.values) for tensor in mine)
+        widest = max(tensor.bits for tensor in mine)
+        rows.append(KindRow(kind, coded_bytes, size, widest, 8 * coded_bytes / size, entropy / size))
+    return rows
 
 
 def open_run(path: Path, data: str | None) -> tuple[GPT, dict[str, Any], Dataset]:
@@ -102,15 +115,11 @@ def open_run(path: Path, data: str | None) -> tuple[GPT, dict[str, Any], Dataset
 
 def configured(args: argparse.Namespace, of_run: dict[str, Any]) -> QuantConfig:
     """The flags over the run's own section, by the rules of the header."""
-    names = [field.name for field in fields(QuantConfig)]
-    flags = {name: getattr(args, name) for name in names if getattr(args, name, None) is not None}
+    words = {"bits": args.bits, "method": args.method, "dial": args.dial, "codec": args.codec}
+    words |= {"calibration_tokens": args.calibration_tokens, "cap_bytes": args.fit or args.fit_artifact}
+    flags = {name: value for name, value in words.items() if value is not None}
     layers = [] if {"bits", "method", "dial"} & set(flags) else [Layer("the run's config", of_run)]
-    cap = args.fit if args.fit is not None else args.fit_artifact
-    if cap is not None:
-        if cap <= 0:
-            raise BadInput(f"--fit {cap}: a cap is a number of bytes above 0")
-        flags["cap_bytes"] = cap
-    if "dial" in flags or cap is not None:
+    if {"dial", "cap_bytes"} & set(flags):
         flags.setdefault("method", "rate")
     if "method" in flags:
         flags.setdefault("codec", "best" if flags["method"] == "rate" else "zstd")
@@ -118,8 +127,12 @@ def configured(args: argparse.Namespace, of_run: dict[str, Any]) -> QuantConfig:
 
 
 def show(report: PackReport) -> str:
-    lines = ["| kind | weights | bits | bytes | bits/weight | entropy | over it |", "|---" * 7 + "|"]
-    lines += [_line(row) for row in report.kinds]
+    lines = ["| kind | weights | bits | bytes | bits/weight | entropy |", "|---" * 6 + "|"]
+    for row in report.kinds:
+        figures = f"{row.bytes:,} | {row.bits_per_weight:.3f} | {row.entropy_bits_per_weight:.3f}"
+        lines.append(f"| {row.kind} | {row.weights:,} | {row.bits} | {figures} |")
+    others = {name: size for name, size in report.streams.items() if not name.startswith("integers.")}
+    lines += [f"| {name} | | | {size:,} | | |" for name, size in others.items()]
     cap = "" if report.cap_bytes is None else f"; cap {report.cap_bytes:,}"
     fidelity = report.fidelity
     lines += [
@@ -127,21 +140,15 @@ def show(report: PackReport) -> str:
         f"artifact {report.artifact_bytes:,} + code {report.code_bytes:,} = {report.total_bytes:,} bytes{cap}",
         f"KL {fidelity.kl_nats:.5f} nats per token, loss {fidelity.float_nats:.4f} -> {fidelity.packed_nats:.4f}, "
         f"packed {fidelity.packed_bpb:.4f} bits per byte ({fidelity.tokens:,} validation tokens)",
+        report.artifact,
     ]
-    if report.tried:
-        sizes = (f"{each.artifact_bytes:,} (dial {each.dial:.4f})" for each in report.tried)
-        lines.append("tried: " + ", ".join(sizes))
-    return "\n".join([*lines, report.artifact])
+    return "\n".join(lines)
 
 
-def _line(row: StreamRow) -> str:
-    if not isinstance(row, KindRow):
-        return f"| {row.kind} | | | {row.bytes:,} | | | |"
-    bits = f"{row.bits}" if row.least_bits == row.bits else f"{row.least_bits}-{row.bits}"
-    return (
-        f"| {row.kind} | {row.weights:,} | {bits} | {row.bytes:,} | {row.bits_per_weight:.3f} "
-        f"| {row.entropy_bits_per_weight:.3f} | {row.over_entropy:+.2%} |"
-    )
+def number_of_bytes(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text}: a cap is a number of bytes above 0")
+    return int(text)
 
 
 def parser() -> OneLineParser:
@@ -153,12 +160,11 @@ def parser() -> OneLineParser:
     flags.add_argument("--dial", type=float, help="rate: step over spread; sigma: step over a row's deviation")
     flags.add_argument("--calibration-tokens", type=int, help="of training text")
     cap = flags.add_mutually_exclusive_group()
-    cap.add_argument("--fit", type=int, metavar="BYTES", help="cap on artifact and code")
-    cap.add_argument("--fit-artifact", type=int, metavar="BYTES", help="cap on the artifact alone")
+    cap.add_argument("--fit", type=number_of_bytes, metavar="BYTES", help="cap on artifact and code")
+    cap.add_argument("--fit-artifact", type=number_of_bytes, metavar="BYTES", help="cap on the artifact alone")
     flags.add_argument("--code", metavar="FILE", help="the counted code (default: an estimate from the sources)")
     flags.add_argument("--data", metavar="DIR", help="the dataset (default: the run's own)")
     flags.add_argument("--check-tokens", type=int, default=65_536, help="of validation text, for KL (%(default)s)")
-    flags.add_argument("--plot", action="store_true", help="a picture of the bytes by kind, beside the artifact")
     flags.add_argument("-o", "--output", metavar="FILE", help=f"default: {ARTIFACT} in the run's folder")
     return flags
 

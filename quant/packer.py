@@ -1,12 +1,11 @@
 """A trained model and its data -> the bytes of `model.golf`. No files, no flags: pack and the training's end call it.
 
-packer = Packer(model, resolved_config, dataset)
-packed = packer.pack(QuantConfig(method="rate"))                                 packed.data is the artifact
-packed = packer.pack(QuantConfig(method="rate", cap_bytes=16_000_000), code)     under a cap that counts the code
+packed = Packer(model, resolved_config, dataset).pack(QuantConfig(method="rate"))       packed.data is the artifact
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,25 +25,17 @@ BATCH = 8  # windows of a calibration batch
 
 
 @dataclass(frozen=True)
-class Try:
-    dial: float
-    artifact_bytes: int
-
-
-@dataclass(frozen=True)
 class Packed:
     quant: QuantConfig  # as chosen
     data: bytes
     tensors: list[PackedTensor]
-    stream_bytes: dict[str, int]
-    tried: tuple[Try, ...] = ()  # everything that was packed on the way to a cap
 
 
 class Packer:
     """Measures the model once, on training text alone, and packs it as often as needed."""
 
     def __init__(self, model: GPT, config: dict[str, Any], dataset: Dataset) -> None:
-        """`config` is the run's resolved one; it goes into the artifact with the hashes of its data."""
+        """`config` is the run's resolved one; it goes into the artifact."""
         self.model = model
         self.dataset = dataset
         self._seq_len = int(config["train"]["seq_len"])
@@ -69,32 +60,26 @@ class Packer:
 
     def _pack(self, quant: QuantConfig) -> Packed:
         tensors = quantize(self.model, quant, self._measured(quant) if quant.is_calibrated else None)
-        written = write_artifact(tensors, self._header, self.dataset.tokenizer.model, quant.codec)
-        return Packed(quant, written.data, tensors, written.stream_bytes)
+        data = write_artifact(tensors, self._header, self.dataset.tokenizer.model, quant.codec)
+        return Packed(quant, data, tensors)
 
     def _fit(self, quant: QuantConfig, cap_bytes: int) -> Packed:
         """The least loss that fits: by the dial, or by widths of the tensors that `quant.bits` leaves free."""
-        made = dict[QuantConfig, Packed]()
+        pack = cache(self._pack)  # other estimates may lead to the same widths
 
-        def size_of(candidate: QuantConfig) -> int:
-            if candidate not in made:
-                made[candidate] = self._pack(candidate)
-            return len(made[candidate].data)
-
-        def at(dial: float) -> QuantConfig:
+        def with_dial(dial: float) -> QuantConfig:
             return replace(quant, dial=dial)
 
         def with_widths(widths: Widths) -> QuantConfig:
             return replace(quant, bits=",".join([*(f"{name}={bits}" for name, bits in widths.items()), quant.bits]))
 
-        if quant.has_dial:
+        if quant.method in ("rate", "sigma"):
             weights = sum(p.numel() for p in self.model.parameters())
-            chosen = at(fit_dial(lambda dial: size_of(at(dial)), cap_bytes, weights, quant.dial))
-        else:
-            options = width_options(self.model, quant, self._measured(quant))
-            chosen = with_widths(fit_widths(options, lambda widths: size_of(with_widths(widths)), cap_bytes))
-        tried = tuple(Try(packed.quant.dial, len(packed.data)) for packed in made.values())
-        return replace(made[chosen], tried=tried)
+            dial = fit_dial(lambda dial: len(pack(with_dial(dial)).data), cap_bytes, weights, quant.dial)
+            return pack(with_dial(dial))
+        options = width_options(self.model, quant, self._measured(quant))
+        widths = fit_widths(options, lambda widths: len(pack(with_widths(widths)).data), cap_bytes)
+        return pack(with_widths(widths))
 
     def _measured(self, quant: QuantConfig) -> dict[str, Cost]:
         tokens = quant.calibration_tokens

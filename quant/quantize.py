@@ -1,9 +1,6 @@
-"""A model -> its tensors as the artifact stores them: integers on a grid, or floats.
+"""A model -> its tensors as the artifact stores them: integers on a grid, or floats."""
 
-tensors = quantize(model, config, costs)      list of PackedTensor, in the model's own order
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,15 +11,17 @@ from quant.dequant import Floats, Grid, Integers
 from quant.format import PackedTensor
 from quant.hessian import Cost
 from quant.rounding import absmax, clip, feedback, nearest, sigma
-from quant.step_sizes import grid_at, plan_steps
+from quant.step_sizes import rate_grids
 
 SIDE_BY_SIDE = 1 << 25  # numbers in matrices and their Hessians that go through error feedback at once
 
 Costs = Mapping[str, Cost]
+Matrices = Mapping[str, Floats]
+Grids = Mapping[str, Grid]
 
 
 def quantize(model: GPT, config: QuantConfig, costs: Costs | None = None) -> list[PackedTensor]:
-    """`costs` as quant.hessian measures them, for the methods that need them."""
+    """In the model's own order. `costs` as quant.hessian measures them, for the methods that need them."""
     # Copies: a storage that numpy has seen can no longer be resized, as FSDP2 does with gathered weights.
     weights = {name: p.detach().float().cpu().clone().numpy() for name, p in model.named_parameters()}
     kinds = {name: str(parameter_kind(name, p)) for name, p in model.named_parameters()}
@@ -32,15 +31,20 @@ def quantize(model: GPT, config: QuantConfig, costs: Costs | None = None) -> lis
     config.plan.require(kinds)
     bits = {name: config.plan.bits(name, kind) for name, kind in kinds.items()}
     matrices = {name: as_matrix(weight) for name, weight in weights.items() if bits[name] <= 8}
-    on_grid = _round_all(matrices, bits, costs or {}, config)
+    if config.method == "rate":
+        grids = rate_grids(matrices, bits, costs or {}, config)
+    else:
+        grids = {name: row_grid(matrix, bits[name], config) for name, matrix in matrices.items()}
+    integers = _feed_back(matrices, grids, bits, costs) if costs and config.feedback else {}
     tensors = []
     for name, weight in weights.items():
-        if name in on_grid:
-            integers, grid = on_grid[name]
-            tensors.append(PackedTensor(name, kinds[name], weight.shape, bits[name], integers, grid))
-        else:
+        if name not in grids:
             values = _to_float(name, weight, bits[name])
-            tensors.append(PackedTensor(name, kinds[name], weight.shape, bits[name], values, None))
+        elif name in integers:
+            values = integers[name]
+        else:
+            values = nearest(matrices[name], grids[name], bits[name])
+        tensors.append(PackedTensor(name, kinds[name], weight.shape, bits[name], values, grids.get(name)))
     return tensors
 
 
@@ -56,26 +60,6 @@ def _to_float(name: str, weight: Floats, bits: int) -> np.ndarray:
     return values
 
 
-def _round_all(
-    matrices: Mapping[str, Floats], bits: Mapping[str, int], costs: Costs, config: QuantConfig
-) -> dict[str, tuple[Integers, Grid]]:
-    if config.method == "rate":
-        plans = plan_steps(matrices, costs, config)
-        grids = {name: grid_at(plans[name], config.dial, matrix, bits[name]) for name, matrix in matrices.items()}
-    else:
-        grids = {name: row_grid(matrix, bits[name], config) for name, matrix in matrices.items()}
-    integers = dict[str, Integers]()
-    if config.is_calibrated and config.feedback:
-        for names in _alike(matrices, bits, [name for name in matrices if name in costs]):
-            hessians = [costs[name].hessian for name in names]
-            group = [matrices[name] for name in names]
-            rounded = feedback(group, [grids[name] for name in names], bits[names[0]], hessians)
-            integers.update(zip(names, rounded, strict=True))
-    for name in matrices.keys() - integers.keys():
-        integers[name] = nearest(matrices[name], grids[name], bits[name])
-    return {name: (integers[name], grids[name]) for name in matrices}
-
-
 def row_grid(weight: Floats, bits: int, config: QuantConfig) -> Grid:
     if config.method == "clip":
         return clip(weight, bits)
@@ -84,12 +68,18 @@ def row_grid(weight: Floats, bits: int, config: QuantConfig) -> Grid:
     return absmax(weight, bits)
 
 
-def _alike(matrices: Mapping[str, Floats], bits: Mapping[str, int], names: list[str]) -> Iterator[list[str]]:
-    """Groups of one shape and width, small enough to go through error feedback side by side."""
-    groups = dict[tuple[tuple[int, ...], int], list[str]]()
-    for name in names:
-        groups.setdefault((matrices[name].shape, bits[name]), []).append(name)
-    for ((rows, columns), _), group in groups.items():
+def _feed_back(matrices: Matrices, grids: Grids, bits: Mapping[str, int], costs: Costs) -> dict[str, Integers]:
+    """Matrices of one shape and width go side by side, as many as memory allows."""
+    alike = dict[tuple[tuple[int, ...], int], list[str]]()
+    for name, matrix in matrices.items():
+        if name in costs:
+            alike.setdefault((matrix.shape, bits[name]), []).append(name)
+    integers = dict[str, Integers]()
+    for ((rows, columns), width), group in alike.items():
         size = max(1, SIDE_BY_SIDE // (columns * (rows + columns)))
         for at in range(0, len(group), size):
-            yield group[at : at + size]
+            names = group[at : at + size]
+            hessians = [costs[name].hessian for name in names]
+            rounded = feedback([matrices[n] for n in names], [grids[n] for n in names], width, hessians)
+            integers.update(zip(names, rounded, strict=True))
+    return integers

@@ -1,9 +1,5 @@
 """Weights -> integers: a grid of row scales (absmax, clip search, k sigma), then rounding to any grid. Pure functions.
 
-    grid = absmax(weight, bits)
-    integers = nearest(weight, grid, bits)
-    [integers] = feedback([weight], [grid], bits, [hessian])          GPTQ (Frantar et al. 2022)
-
 Rows are outputs. Scales are rounded to fp16 before use, so that rounding sees what the reader will see.
 """
 
@@ -81,10 +77,8 @@ def conditioned(hessian: torch.Tensor) -> torch.Tensor:
 def feedback(
     weights: Sequence[Floats], grids: Sequence[Grid], bits: int, hessians: Sequence[torch.Tensor]
 ) -> list[Integers]:
-    """Round column by column, those of the largest inputs first; the columns still to come compensate each error.
-
-    N matrices of one shape are rounded side by side: the same integers as one after the other, in fewer steps.
-    """
+    """GPTQ (Frantar et al. 2022): round column by column, those of the largest inputs first; later columns compensate
+    each error. N matrices of one shape are rounded side by side, in fewer steps."""
     rows, columns = weights[0].shape
     orders = [torch.argsort(hessian.diagonal(), descending=True, stable=True) for hessian in hessians]
     permuted = [hessian[order][:, order] for hessian, order in zip(hessians, orders, strict=True)]
@@ -109,7 +103,4 @@ def feedback(
             errors[:, :, at] = (block[:, :, at] - values * (row_steps * factor)) / upper[:, column, column, None]
             block[:, :, at + 1 :] -= errors[:, :, at, None] * upper[:, None, column, column + 1 : end]
         left[:, :, end:] -= errors @ upper[:, begin:end, end:]
-    in_place = torch.empty_like(integers)
-    for number, order in enumerate(orders):
-        in_place[number][:, order] = integers[number]
-    return list(in_place.numpy())
+    return [part[:, torch.argsort(order)].numpy() for part, order in zip(integers, orders, strict=True)]

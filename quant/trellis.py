@@ -1,10 +1,9 @@
 """Dependent quantization: two staggered grids and a state that chooses between them; a third fewer squared errors.
 
 An eight-state machine runs down each column, moved by the parity of every integer. In four of its states the integer k
-stands for k steps; in the others for k less half a step towards zero (0 stays 0). Together the two grids are twice as
-fine as one, at nearly its rate; `search` finds the integers whose values lie closest (trellis-coded quantization,
-Marcellin and Fischer 1990; the states are those of NNCodec's and ECM's dependent quantization). The machine restarts
-every SEGMENT rows, so that all columns and segments are searched at once, and it runs down columns, so that a reader
+means k steps; in the others k less half a step towards zero (0 stays 0). Together the two grids are twice as fine as
+one, at nearly its rate (trellis-coded quantization, Marcellin and Fischer 1990; the states are those of NNCodec). The
+machine restarts every SEGMENT rows, so that all segments are searched at once, and runs down columns, so that a reader
 knows the states of a row before decoding it.
 """
 

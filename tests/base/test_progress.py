@@ -1,18 +1,32 @@
-"""base.progress: what a log shows of long work."""
+"""base.progress: what a log shows of long work, and that stdout stays free."""
+
+import sys
 
 import pytest
 
-from base.progress import counted_progress
+from base.progress import byte_progress, counted_progress
 
 
-def test_counted_work_tells_how_far_it_is_and_how_it_stands(
+def test_work_without_a_terminal_is_plain_lines_on_stderr(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = iter([0.0, 5.0, 20.0])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    with counted_progress("scoring", 4000, "targets") as tell:
-        tell(500, "too soon")
-        tell(1000, "1.6724 bits a byte so far")
-    said = capsys.readouterr()
-    assert said.err == "scoring: 1,000 of 4,000 targets, 1.6724 bits a byte so far, 60 s left\n"
-    assert not said.out
+    with counted_progress("scoring", 4000, "targets") as show:
+        show(500, "too soon")
+        show(1000, "1.6724 bits per byte so far")
+    line = "scoring: 1,000 of 4,000 targets, 1.6724 bits per byte so far, 60 s left\n"
+    assert tuple(capsys.readouterr()) == ("", line)
+    clock = iter([0.0, 0.0, 20.0, 20.0])
+    with byte_progress("encoding", 4_000_000) as advance:
+        advance(2_000_000)
+    assert tuple(capsys.readouterr()) == ("", "encoding: 2 of 4 MB, 0.1 MB/s, 20 s left\n")
+
+
+def test_work_on_a_terminal_leaves_stdout_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with byte_progress("encoding", 10) as advance:
+        advance(10)
+    assert capsys.readouterr().out == ""

@@ -25,7 +25,7 @@ def tiny_artifact(tokenizer: Tokenizer, seed: int = 0, data_path: str = "") -> b
         values = (torch.randn(parameter.shape, generator=draw) * 0.5).numpy().astype(np.float32)
         tensors.append(PackedTensor(name, parameter_kind(name, parameter), values.shape, 32, values, None))
     run = {"model": to_dict(config), "train": {"seq_len": CONTEXT}, "eval": {"context": 0}, "data": {"path": data_path}}
-    return write_artifact(tensors, {"config": run}, tokenizer.model, "zstd").data
+    return write_artifact(tensors, {"config": run}, tokenizer.model, "zstd")
 
 
 def written(folder: Path, tokenizer: Tokenizer, seed: int = 0) -> Path:

@@ -5,14 +5,12 @@ import contextlib
 import constriction
 import numpy as np
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from quant.coder import FULL, categorical, decode_ranges, decode_zstd, encode_ranges, encode_zstd
+from quant.coder import FULL, categorical, decode_ranges, decode_zstd, encode_ranges, encode_zstd, entropy_bits
 from quant.dequant import Integers
-from quant.report import entropy_bits
 
 matrices = st.lists(
     st.tuples(st.integers(0, 12), st.integers(0, 40)).flatmap(
@@ -30,19 +28,17 @@ def test_any_integers_come_back(given_matrices: list[Integers], which: int) -> N
     trellises = [bool(which >> n & 1) for n in range(len(given_matrices))]
     coded = encode_ranges(given_matrices, trellises)
     back = decode_ranges(coded, [(m.shape[0], m.shape[1]) for m in given_matrices], trellises)
-    assert len(back) == len(given_matrices)
     for a, b in zip(given_matrices, back, strict=True):
-        assert a.shape == b.shape
         assert b.dtype == np.int8
         assert np.array_equal(a, b)
 
 
-@pytest.mark.parametrize("value", [-128, -1, 0, 1, 127])
-def test_one_symbol_alone_costs_next_to_nothing(value: int) -> None:
-    matrix = np.full((256, 256), value, np.int8)
-    coded = encode_ranges([matrix], [False])
-    assert np.array_equal(decode_ranges(coded, [(256, 256)], [False])[0], matrix)
-    assert len(coded) < 2500
+def test_one_symbol_alone_costs_next_to_nothing() -> None:
+    for value in (-128, -1, 0, 1, 127):
+        matrix = np.full((256, 256), value, np.int8)
+        coded = encode_ranges([matrix], [False])
+        assert np.array_equal(decode_ranges(coded, [(256, 256)], [False])[0], matrix)
+        assert len(coded) < 2500
 
 
 def spread(rows: int, columns: int, seed: int) -> Integers:
@@ -55,17 +51,10 @@ def spread(rows: int, columns: int, seed: int) -> Integers:
 def test_contexts_beat_zstd_and_order_0_entropy_where_columns_differ() -> None:
     stack = [spread(200, 128, seed) for seed in range(6)]
     coded = len(encode_ranges(stack, [False] * 6))
-    plain = len(zstandard.ZstdCompressor(level=22).compress(b"".join(m.tobytes() for m in stack)))
-    entropy = sum(entropy_bits(matrix) for matrix in stack) / 8
-    assert coded < 0.94 * plain
-    assert coded < 0.97 * entropy
-
-
-def test_even_columns_cost_their_entropy_within_a_percent() -> None:
-    even = [
-        np.clip(np.rint(np.random.default_rng(n).normal(0, 3, (256, 256))), -127, 127).astype(np.int8) for n in (1, 2)
-    ]
-    assert len(encode_ranges(even, [False] * 2)) < 1.01 * sum(entropy_bits(matrix) for matrix in even) / 8
+    assert coded < 0.94 * len(encode_zstd(b"".join(matrix.tobytes() for matrix in stack)))
+    assert coded < 0.97 * sum(entropy_bits(matrix) for matrix in stack) / 8
+    even = np.clip(np.rint(np.random.default_rng(1).normal(0, 3, (512, 256))), -127, 127).astype(np.int8)
+    assert len(encode_ranges([even], [False])) < 1.01 * entropy_bits(even) / 8  # nothing to gain, little to lose
 
 
 def test_every_symbol_has_a_range_however_rare_beside_the_others() -> None:
@@ -87,17 +76,14 @@ def test_a_damaged_stream_is_an_error_or_other_integers_but_no_crash() -> None:
         broken[at] ^= 0x55
         with contextlib.suppress(ValueError):
             assert decode_ranges(bytes(broken), [(20, 30)], [True])[0].shape == (20, 30)
-    for length in range(0, len(coded), 7):
         with contextlib.suppress(ValueError):
-            decode_ranges(coded[:length], [(20, 30)], [True])
+            decode_ranges(coded[:at], [(20, 30)], [True])
 
 
 def test_zstd_returns_exactly_the_expected_bytes_or_refuses() -> None:
     data = np.random.default_rng(0).integers(0, 9, 5000, np.uint8).tobytes()
     coded = encode_zstd(data)
     assert decode_zstd(coded, 5000) == data
-    for size in (0, 4999, 5001, 1 << 20):
+    for given_bytes, size in ((coded, 0), (coded, 4999), (coded, 5001), (coded, 1 << 20), (coded[:-3], 5000)):
         with pytest.raises(ValueError, match="zstd stream"):
-            decode_zstd(coded, size)
-    with pytest.raises(ValueError, match="zstd stream"):
-        decode_zstd(coded[:-3], 5000)
+            decode_zstd(given_bytes, size)

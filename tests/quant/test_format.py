@@ -62,22 +62,22 @@ def header() -> dict[str, Any]:
 
 
 def artifact(codec: Codec = "best") -> bytes:
-    return write_artifact(tensors(), header(), TOKENIZER.model, codec).data
+    return write_artifact(tensors(), header(), TOKENIZER.model, codec)
 
 
 @pytest.mark.parametrize("codec", ["zstd", "ans", "best"])
 def test_what_is_written_comes_back_to_the_last_bit(codec: Codec) -> None:
-    contents = read_artifact(artifact(codec))
+    data = artifact(codec)
+    contents = read_artifact(data)
     assert (contents.header.model, contents.header.data_sha256) == (CONFIG, "d" * 64)
     assert contents.tokenizer == TOKENIZER.model
     for mine, back in zip(tensors(), contents.tensors, strict=True):
-        assert (mine.name, mine.kind, mine.shape, mine.bits) == (back.name, back.kind, back.shape, back.bits)
+        assert mine.form == back.form
         assert mine.values.dtype == back.values.dtype
         assert np.array_equal(mine.values, back.values)
         assert np.array_equal(mine.weights(), back.weights())
-    head = read_head(artifact(codec))
-    assert (head.header, head.tokenizer, head.tensors) == (contents.header, contents.tokenizer, [])
-    assert head.stream_bytes == contents.stream_bytes
+    assert read_head(data) == replace(contents, tensors=[])
+    assert len(artifact("best")) <= len(data)
 
 
 def weights_sha256(data: bytes) -> str:
@@ -87,19 +87,15 @@ def weights_sha256(data: bytes) -> str:
     return found.hexdigest()
 
 
-@pytest.mark.parametrize("codec", ["zstd", "ans"])
-def test_golden_artifacts_are_written_and_read_bit_for_bit(codec: Codec) -> None:
-    golden = (GOLDEN / f"{codec}.golf").read_bytes()
-    assert artifact(codec) == golden
-    assert weights_sha256(golden) == (GOLDEN / "weights.sha256").read_text().strip()
-
-
-def test_artifacts_of_version_1_still_open_bit_for_bit() -> None:
+def test_golden_artifacts_are_written_and_read_bit_for_bit() -> None:
+    """Whoever changes these bytes changes the format: VERSION rises, and the older goldens still open."""
+    assert VERSION == 2
+    codecs: tuple[Codec, ...] = ("zstd", "ans")
+    for codec in codecs:
+        golden = (GOLDEN / f"{codec}.golf").read_bytes()
+        assert artifact(codec) == golden
+        assert weights_sha256(golden) == (GOLDEN / "weights.sha256").read_text().strip()
     assert weights_sha256((GOLDEN / "v1.golf").read_bytes()) == (GOLDEN / "v1.sha256").read_text().strip()
-
-
-def test_best_takes_the_smaller_stream() -> None:
-    assert len(artifact("best")) <= min(len(artifact("zstd")), len(artifact("ans")))
 
 
 def test_dead_tensors_can_be_packed() -> None:
@@ -107,19 +103,17 @@ def test_dead_tensors_can_be_packed() -> None:
     dead = [replace(tensor, values=np.zeros_like(tensor.values)) for tensor in tensors() if tensor.kind == "attn"]
     others = [tensor for tensor in tensors() if tensor.kind != "attn"]
     for codec in ("zstd", "ans"):
-        back = read_artifact(write_artifact([*others, *dead], header(), TOKENIZER.model, codec).data)
+        back = read_artifact(write_artifact([*others, *dead], header(), TOKENIZER.model, codec))
         assert not back.tensors[-1].weights().any()
 
 
 def test_a_model_comes_back_with_its_tokenizer() -> None:
-    model = GPT(CONFIG)
-    packed = quantize(model, QuantConfig(bits="control=32"))
-    back = from_bytes(write_artifact(packed, header(), TOKENIZER.model, "best").data)
+    packed = quantize(GPT(CONFIG), QuantConfig(bits="control=32"))
+    back = from_bytes(write_artifact(packed, header(), TOKENIZER.model, "best"))
     assert not back.model.training
     assert back.model(torch.arange(12).view(1, -1)).isfinite().all()
-    for tensor in packed:
-        own = dict(back.model.named_parameters())[tensor.name]
-        assert np.array_equal(own.detach().numpy(), tensor.weights())
+    for tensor, parameter in zip(packed, back.model.parameters(), strict=True):
+        assert np.array_equal(parameter.detach().numpy(), tensor.weights())
     assert back.tokenizer.vocab_size == CONFIG.vocab_size
 
 
@@ -138,13 +132,6 @@ def rebuilt(change: dict[str, Any] | None = None, table: Any = None) -> bytes:
     text = json.dumps(values).encode()
     packed = encode_zstd(text)
     return sealed(PREFIX.pack(MAGIC, VERSION, len(packed), len(text)) + packed + data[PREFIX.size + length : -32])
-
-
-def nested(depth: int) -> Any:
-    inside: Any = []
-    for _ in range(depth):
-        inside = [inside]
-    return inside
 
 
 def test_a_false_header_is_refused_in_one_line_and_takes_no_memory() -> None:
@@ -171,7 +158,7 @@ def test_a_false_header_is_refused_in_one_line_and_takes_no_memory() -> None:
         ({"config": {"model": to_dict(CONFIG) | {"heads": 10**30, "kv_heads": 7}}}, None),
         ({"config": {"model": to_dict(CONFIG) | {"mlp_mult": 1e308}}}, None),
         ({"config": {"model": to_dict(CONFIG) | {"mlp_mult": float("nan")}}}, None),
-        ({"config": {"model": to_dict(CONFIG) | {"vocab_size": nested(700)}}}, None),
+        ({"config": {"model": to_dict(CONFIG) | {"vocab_size": json.loads("[" * 700 + "]" * 700)}}}, None),
         ({}, form(2, [2147483647, 0])), ({}, form(5, [0])), ({}, form(6, "a")), ({}, form(7, -1)), ({}, form(8, 2)),
         ({}, form(4, "nan")), ({}, form(4, (1e300).hex())),
         ({"x": float("inf")}, None), ({}, form(4, "inf")), ({}, form(4, "one")), ({}, form(1, "wings")),
@@ -184,13 +171,9 @@ def test_a_false_header_is_refused_in_one_line_and_takes_no_memory() -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_kb < 200_000
 
 
-def test_a_tokenizer_that_nests_without_end_is_refused() -> None:
-    with pytest.raises(BadInput, match="malformed"):
-        from_bytes(write_artifact(tensors(), header(), b'{"a":' * 100_000, "zstd").data)
-
-
-def test_wrong_magic_version_and_length_are_named() -> None:
+def test_wrong_magic_version_length_and_tokenizer_are_named() -> None:
     data = artifact()
+    assert len(read_artifact(DATA).tensors) == 5
     for broken, says in (
         (b"", "too short"),
         (b"GGUF" + data[4:], "not an artifact"),
@@ -199,16 +182,13 @@ def test_wrong_magic_version_and_length_are_named() -> None:
         (data + b"x", "damaged"),
         (sealed(data[:-33]), "malformed"),
         (sealed(data[:-32] + b"trailing"), "8 bytes follow"),
+        (write_artifact(tensors(), header(), b'{"a":' * 100_000, "zstd"), "malformed"),  # a tokenizer of endless depth
     ):
         with pytest.raises(BadInput, match=says):
             from_bytes(broken)
 
 
-DATA = write_artifact(tensors()[2:7], {"config": {"model": {}}}, b"a tokenizer", "ans").data  # small: read very often
-
-
-def test_the_undamaged_file_opens() -> None:
-    assert len(read_artifact(DATA).tensors) == 5
+DATA = write_artifact(tensors()[2:7], {"config": {"model": {}}}, b"a tokenizer", "ans")  # small: read very often
 
 
 def damaged(way: str, at: int, inserted: bytes, resealed: bool) -> bytes:

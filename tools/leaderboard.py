@@ -9,19 +9,20 @@ Text from a record never becomes markup, and index.html needs no server and load
 
 import argparse
 import html
-import math
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
 from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput
 from base.files import atomic_file
-from tools.record.page import table
 from tools.record.ranking import Group, Ranked, rank_all
 from tools.record.rows import CHANGED, NOT_VERIFIED, Row, Unread, printable, read_rows
 from tools.record.schema import Track, load_tracks
@@ -109,16 +110,21 @@ def markdown(text: str) -> str:
     return ADDRESS.sub(r"\g<0><!-- -->", text.translate(SPECIAL))
 
 
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int) -> str:
+    marks = ["---"] * text_columns + ["---:"] * (len(head) - text_columns)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, marks, *rows))
+
+
 def render_readme(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
     parts = [HEAD] if groups else [HEAD, NO_RECORD]
     for group in groups:
         rows, steps = render_rows(group, markdown, "[{0}]({1})")
         parts.append(f"## {group.track.title}: {markdown(group.corpus)}\n\n{describe_rules(group.track)}")
-        parts.append(table(COLUMNS, rows, NUMBERS))
+        parts.append(markdown_table(COLUMNS, rows, NUMBERS))
         parts.append("Each record against the best before it:\n\n* " + "\n* ".join(steps))
     if unread:
         found = [(markdown(each.record), markdown(each.reason)) for each in unread]
-        parts.append(f"## Not ranked\n\n{table(UNREAD, found, 2)}")
+        parts.append(f"## Not ranked\n\n{markdown_table(UNREAD, found, 2)}")
     meanings = [f"* {verdict}: {meaning}" for verdict, meaning in MEANINGS.items()]
     parts.append("## What a verdict means\n\n" + "\n".join(meanings))
     return "\n\n".join(parts) + "\n"
@@ -127,23 +133,10 @@ def render_readme(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
 # -- index.html -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Axis:
-    low: float
-    high: float
-    start: float  # where `low` is drawn
-    end: float
-
-    def at(self, value: float) -> float:
-        return round(self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low), 1)
-
-    def ticks(self) -> list[tuple[float, str]]:
-        """About five round numbers: where they are drawn, and as text."""
-        rough = (self.high - self.low) / 5
-        power = math.floor(math.log10(rough))
-        step = next(factor * 10.0**power for factor in (1, 2, 5, 10) if factor * 10.0**power >= rough)
-        values = [i * step for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
-        return [(self.at(value), f"{value:,.{max(0, -power)}f}") for value in values]
+def ticks(low: float, high: float) -> list[float]:
+    """About five round numbers."""
+    found = MaxNLocator(5).tick_values(low, high)
+    return [float(value) for value in found if low <= value <= high]
 
 
 def draw_chart(group: Group) -> str:
@@ -151,27 +144,35 @@ def draw_chart(group: Group) -> str:
     points = [(each.row.claim.bytes_total, each.row.claim.val_bpb) for each in group.rows if each.place is not None]
     if not points:
         return ""
-    scores = [bpb for _, bpb in points]
+    sizes, scores = zip(*points, strict=True)
     cap = group.track.cap_bytes
-    low = min(0.98 * cap, *(size for size, _ in points))
-    across = Axis(low - 0.1 * (cap - low), cap, LEFT, RIGHT)
+    smallest = min(0.98 * cap, *sizes)
+    sizes_shown = (smallest - 0.1 * (cap - smallest), cap)
     room = 0.1 * (max(scores) - min(scores)) + 0.005 * max(scores)
-    up = Axis(min(scores) - room, max(scores) + room, BOTTOM, TOP)
+    scores_shown = (min(scores) - room, max(scores) + room)
+
+    def across(size: float) -> float:
+        return round(float(np.interp(size, sizes_shown, (LEFT, RIGHT))), 1)
+
+    def up(bpb: float) -> float:
+        return round(float(np.interp(bpb, scores_shown, (BOTTOM, TOP))), 1)
+
     drawn = [
         f'<text x="{LEFT}" y="{TOP - 12}">bits per byte</text>',
         f'<text class="up" x="{RIGHT}" y="{BOTTOM + 42}">bytes, up to the cap of {cap:,}</text>',
     ]
-    for y, text in up.ticks():
-        drawn.append(f'<path class="grid" d="M{LEFT} {y}H{RIGHT}"/>')
-        drawn.append(f'<text class="up" x="{LEFT - 8}" y="{y}">{text}</text>')
-    for x, text in across.ticks():
-        drawn.append(f'<path class="grid" d="M{x} {BOTTOM}v6"/><text x="{x}" y="{BOTTOM + 18}">{text}</text>')
-    front = [p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points)]
-    corners = "".join(f"H{across.at(size)}V{up.at(bpb)}" for size, bpb in sorted(front))
-    drawn.append(f'<path class="front" d="M{across.at(min(front)[0])} {TOP}{corners}H{RIGHT}"/>')
-    for number, (size, bpb) in reversed([*enumerate(points, 1)]):  # the best comes last, on top
-        x, y = across.at(size), up.at(bpb)
-        drawn.append(f'<circle cx="{x}" cy="{y}" r="11"/><text class="place" x="{x}" y="{y}">{number}</text>')
+    for bpb in ticks(*scores_shown):
+        drawn.append(f'<path class="grid" d="M{LEFT} {up(bpb)}H{RIGHT}"/>')
+        drawn.append(f'<text class="up" x="{LEFT - 8}" y="{up(bpb)}">{bpb:,.10g}</text>')
+    for size in ticks(*sizes_shown):
+        drawn.append(f'<path class="grid" d="M{across(size)} {BOTTOM}v6"/>')
+        drawn.append(f'<text x="{across(size)}" y="{BOTTOM + 18}">{size:,.10g}</text>')
+    front = sorted(p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points))
+    corners = "".join(f"H{across(size)}V{up(bpb)}" for size, bpb in front)
+    drawn.append(f'<path class="front" d="M{across(front[0][0])} {TOP}{corners}H{RIGHT}"/>')
+    for place in range(len(points), 0, -1):  # the best comes last, on top
+        x, y = across(points[place - 1][0]), up(points[place - 1][1])
+        drawn.append(f'<circle cx="{x}" cy="{y}" r="11"/><text class="place" x="{x}" y="{y}">{place}</text>')
     lines = "\n".join(drawn)
     return f'<svg viewBox="0 0 720 360" role="img" aria-label="Bits per byte against bytes">\n{lines}\n</svg>\n'
 

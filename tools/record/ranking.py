@@ -42,7 +42,8 @@ def rank(rows: Sequence[Row], track: Track) -> Group:
     best: Submission | None = None
     placed, unplaced = [], []
     for row in sorted(rows, key=lambda row: (row.claim.date, row.record)):
-        if why := why_unplaced(row, track):
+        why = why_unplaced(row, track)
+        if why:
             unplaced.append(Ranked(row, None, f"No place: {why}.", False))
             continue
         placed.append(Ranked(row, None, *compare(row.claim, best, track)))
@@ -51,7 +52,7 @@ def rank(rows: Sequence[Row], track: Track) -> Group:
     for ranked in (placed, unplaced):
         ranked.sort(key=lambda each: each.row.claim.val_bpb)  # of equals the earlier comes first
     ordered = [replace(each, place=place) for place, each in enumerate(placed, 1)] + unplaced
-    data = ordered[0].row.claim.data
+    data = rows[0].claim.data
     return Group(track, f"{printable(data.name, 60)} ({printable(data.val_sha256, 64)[:12]})", ordered)
 
 
@@ -80,11 +81,7 @@ def compare(ours: Submission, best: Submission | None, track: Track) -> tuple[st
     ahead = f"{best.val_bpb - ours.val_bpb:.4f} bits per byte ahead of {rival}"
     if found.reason:
         return f"Not proved: {ahead}, but {found.reason}.", False
-    test = (
-        f"{ahead}; p = {found.p:.2g} for a lead of more than {track.margin_nats:g} nats per token ({margin:.4f} bits "
-        f"per byte), and the track needs p < {track.p:g} (seeds: {own.n} against {theirs.n})"
-    )
-    if found.holds:
-        return f"Proved: {test}.", True
-    needed = "no number up to 1,000" if found.seeds_needed is None else f"{found.seeds_needed} more"
-    return f"Not proved: {test}. Seeds like these that would prove it: {needed}.", False
+    return (
+        f"{'Proved' if found.holds else 'Not proved'}: {ahead}; p = {found.p:.2g} for a lead of more than "
+        f"{margin:.4f} bits per byte (seeds: {own.n} against {theirs.n}); the track needs p < {track.p:g}."
+    ), found.holds

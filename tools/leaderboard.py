@@ -24,7 +24,7 @@ from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput
 from base.files import atomic_file
 from tools.record.ranking import Group, Ranked, rank_all
-from tools.record.rows import CHANGED, NOT_VERIFIED, Row, Unread, printable, read_rows
+from tools.record.rows import Row, Unread, printable, read_rows
 from tools.record.schema import Track, load_tracks
 
 README, PAGE, TEMPLATE = "README.md", "index.html", Path(__file__).with_suffix(".html")
@@ -35,19 +35,11 @@ LEFT, RIGHT, TOP, BOTTOM = 80, 680, 30, 300  # of the chart's area
 NO_RECORD = "There is no ranked record yet."
 UNREAD = ("Folder", "Why it is not ranked")
 TIERS = {"fast": "files and numbers", "sample": "a sample scored again", "whole": "the complete score"}
-MEANINGS = {
-    "valid": "every check that was made holds",
-    "flagged": "every number holds; whether a policy allows it is for people to judge",
-    "unverified": "something that a check needs is missing",
-    "invalid": "a counter-example was found; the row has no place",
-    CHANGED: "the folder is no longer the one that was verified",
-    NOT_VERIFIED: "tools.verify has not been run on it",
-}
 HEAD = f"""# Records
 
 Made by `python -m tools.leaderboard` from the folders here; do not edit. [{PAGE}]({PAGE}) has the same rows and a
 chart. Scores are bits per byte of the validation text, lower is better; scores on different corpora are listed apart.
-A verdict is that of `python -m tools.verify`."""
+A verdict is that of `python -m tools.verify`; docs/verify.md explains it."""
 
 
 def describe_rules(track: Track) -> str:
@@ -125,8 +117,6 @@ def render_readme(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
     if unread:
         found = [(markdown(each.record), markdown(each.reason)) for each in unread]
         parts.append(f"## Not ranked\n\n{markdown_table(UNREAD, found, 2)}")
-    meanings = [f"* {verdict}: {meaning}" for verdict, meaning in MEANINGS.items()]
-    parts.append("## What a verdict means\n\n" + "\n".join(meanings))
     return "\n\n".join(parts) + "\n"
 
 
@@ -183,10 +173,6 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "<div><table>\n" + "\n".join(lines) + "\n</table></div>\n"
 
 
-def html_list(items: Sequence[str]) -> str:
-    return "<ul>\n" + "\n".join(f"<li>{item}</li>" for item in items) + "\n</ul>\n"
-
-
 def render_page(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
     text = "" if groups else f"<p>{NO_RECORD}</p>\n"
     for group in groups:
@@ -195,11 +181,11 @@ def render_page(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
             row[VERDICT] = f'<span class="{ranked.row.verdict.split()[0]}">{row[VERDICT]}</span>'
         text += f"<h2>{group.track.title}: {html.escape(group.corpus)}</h2>\n<p>{describe_rules(group.track)}</p>\n"
         text += html_table(COLUMNS, rows) + draw_chart(group)
-        text += "<p>Each record against the best before it:</p>\n" + html_list(steps)
+        items = "\n".join(f"<li>{step}</li>" for step in steps)
+        text += f"<p>Each record against the best before it:</p>\n<ul>\n{items}\n</ul>\n"
     if unread:
         found = [(html.escape(each.record), html.escape(each.reason)) for each in unread]
         text += "<h2>Not ranked</h2>\n" + html_table(UNREAD, found)
-    text += "<h2>What a verdict means</h2>\n" + html_list([f"{key}: {meaning}" for key, meaning in MEANINGS.items()])
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(body=text)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from base.errors import BadInput
-from tests.records import MACHINE, SEEDS, accusations, check, copied, edit_json, renew, resign
+from tests.records import SEEDS, accusations, check, copied, edit_json, renew, resign
 
 A, B, C = SEEDS
 Tamper = Callable[[Path], Any]
@@ -133,11 +133,6 @@ def copy_of(name: str, other: str) -> Tamper:
     return lambda folder: shutil.copyfile(folder / name, folder / other)
 
 
-def artifact_of(folder: Path, seed: int) -> Path:
-    own = folder / f"model_seed{seed}.golf"
-    return own if own.exists() else folder / "model.golf"
-
-
 def artifacts_swapped(folder: Path) -> None:
     other = next(path for path in folder.glob("model_seed*.golf"))
     swapped("model.golf", other.name)(folder)
@@ -187,11 +182,6 @@ def chunked(folder: Path) -> None:
 def over_the_cap(folder: Path) -> None:
     with (folder / "train_gpt.py").open("a") as stream:
         stream.write("#" * 400_000)
-
-
-def other_config(folder: Path) -> None:
-    """Another run's result, of another learning, in the place of a seed's."""
-    edit_json(folder / f"result_seed{C}.json", lambda values: values.update(stride=8))
 
 
 def dropped(seed: int) -> Callable[[dict[str, Any]], Any]:
@@ -272,7 +262,7 @@ EVIDENCE: dict[str, tuple[Tamper, str]] = {
     "fewer targets": (every_result(val_tokens=lambda v: v // 2), "number.seed"),
     "another stride than the artifact's": (every_result(stride=8), "evidence.rule"),
     "another context than the artifact's": (every_result(context=64), "evidence.rule"),
-    "a seed of another configuration": (other_config, "seed.config"),
+    "a seed of another configuration": (result(C, stride=8), "seed.config"),
     "other parameters in one seed": (result(A, params=lambda v: v + 1), "seed.config"),
     "another machine": (result(B, device="8 x cuda (NVIDIA H100)"), "claim.hardware"),
     "a machine in words": (result(B, device="8 x NVIDIA H100"), "claim.hardware"),
@@ -380,10 +370,6 @@ def test_the_untouched_record_is_valid(record: Path) -> None:
     assert answer.measured["val_bpb"] == claimed["val_bpb"]
 
 
-def test_the_table_has_a_hundred_tampers() -> None:
-    assert len(CLAIM) + len(EVIDENCE) + len(FILES) + len(PLAIN) >= 100
-
-
 def rules_of(folder: Path) -> set[str]:
     answer = check(folder)
     assert answer.verdict != "valid"
@@ -421,10 +407,10 @@ def test_a_tamper_that_leaves_the_manifest_is_named(record: Path, tmp_path: Path
 def test_one_seed_is_enough_where_the_track_is_not_ranked(record: Path, tmp_path: Path) -> None:
     folder = copied(record, tmp_path)
     statement(track="track_non_record_16mb")(folder)
-    for seed in SEEDS:
-        if artifact_of(folder, seed).name != "model.golf":
-            all_of(seed)(folder)
-            evidence(lambda v, seed=seed: v["scoring"]["seconds"].pop(str(seed)))(folder)
+    for artifact in folder.glob("model_seed*.golf"):
+        seed = artifact.stem.removeprefix("model_seed")
+        all_of(int(seed))(folder)
+        evidence(lambda v, seed=seed: v["scoring"]["seconds"].pop(seed))(folder)
     renew(folder)
     answer = check(folder)
     assert answer.verdict == "valid", answer.findings
@@ -435,7 +421,3 @@ def test_a_pipe_is_refused_and_not_waited_for(record: Path, tmp_path: Path) -> N
     (folder / "model.golf").unlink()
     os.mkfifo(folder / "model.golf")
     assert "files.plain" in rules_of(folder)
-
-
-def test_the_machine_of_the_test_record_is_the_tracks(record: Path) -> None:
-    assert json.loads((record / "submission.json").read_text())["hardware"] == MACHINE

@@ -18,7 +18,7 @@ from base.files import file_sha256
 from base.source import sources_sha256
 from tests.records import SEEDS, TRACK, accusations, check, copied, edit_json, make_record, renew
 from tools.record.__main__ import act, parser, show
-from tools.record.describe import dataset_name, folder_name
+from tools.record.describe import folder_name
 from tools.record.page import page
 from tools.record.rows import read_submission
 from tools.record.schema import Submission, Track, Tracks, load_tracks
@@ -58,6 +58,7 @@ def test_its_scores_are_those_of_its_runs_and_its_page_has_them(record: Path, se
         assert claim.seed_results[str(seed)].val_bpb == pytest.approx(result["val_bpb"], rel=1e-9)
         assert claim.seed_results[str(seed)].artifact_sha256 == result["artifact_sha256"]
     assert claim.code.sources_sha256 == sources_sha256()
+    assert claim.data.name == "texts-400"
     text = (record / "README.md").read_text()
     assert text == page(claim)
     assert text.startswith(f"# Tiny seeds: {claim.val_bpb:.5f} bits per byte in {claim.bytes_total:,} bytes\n")
@@ -297,21 +298,13 @@ def test_folder_names_are_safe() -> None:
     assert folder_name("2026-11-21", "a / b: c") == "2026-11-21_a-b-c"
 
 
-@pytest.mark.parametrize(
-    ("levels", "expected"),
-    [
+def test_the_worst_finding_decides() -> None:
+    table: list[tuple[list[Level], str]] = [
         ([], "valid"),
         (["note"], "valid"),
         (["note", "flag"], "flagged"),
         (["flag", "unverified"], "unverified"),
         (["unverified", "invalid", "flag"], "invalid"),
-    ],
-)
-def test_the_worst_finding_decides(levels: list[Level], expected: str) -> None:
-    assert verdict([Finding("a.b", level, "found") for level in levels]) == expected
-
-
-def test_a_dataset_is_called_by_its_source(quick: Path) -> None:
-    from data.manifest import read_manifest
-
-    assert dataset_name(read_manifest(quick / "data"), "3.11.7") == "texts-400"
+    ]
+    for levels, expected in table:
+        assert verdict([Finding("a.b", level, "found") for level in levels]) == expected

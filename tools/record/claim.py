@@ -8,12 +8,11 @@ claim. It depends on the evidence and the track's rules alone, never on today's 
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import PurePosixPath
 from typing import Any
 
 from base.errors import BadInput
-from base.run_folder import RunResult
 from data.bytes import bits_per_byte
 from eval.stats import ENFORCED_P, Rule, lead, nats_per_bpb, seeds
 from tools.record.evidence import Evidence, SeedEvidence
@@ -26,6 +25,7 @@ def claim(evidence: Evidence, track: Track) -> Submission:
     results = {str(seed.seed): seed_result(seed, evidence) for seed in evidence.seeds}
     median = median_seed(evidence.seeds)
     run = median.result
+    evaluation = Evaluation(**{field.name: getattr(run, field.name) for field in fields(Evaluation)})
     bpbs = [result.val_bpb for result in results.values()]
     losses = [result.val_loss for result in results.values()]
     bytes_model = max(seed.artifact_bytes for seed in evidence.seeds)
@@ -45,13 +45,7 @@ def claim(evidence: Evidence, track: Track) -> Submission:
         bytes_tokenizer=evidence.tokenizer_bytes,
         cap_bytes=track.cap_bytes,
         params=run.params,
-        evaluation=Evaluation(
-            stride=run.stride,
-            context=run.context,
-            val_tokens=run.val_tokens,
-            val_bytes=run.val_bytes,
-            contest_bytes=run.contest_bytes,
-        ),
+        evaluation=evaluation,
         data=evidence.file.data,
         code=Code(
             sha256=evidence.code_sha256,
@@ -62,7 +56,7 @@ def claim(evidence: Evidence, track: Track) -> Submission:
         pytorch_version=run.torch,
         python_version=run.python,
         compliance=compliance(evidence, track, results, bytes_total),
-        against=leads_over(rivals, bpbs, run, track),
+        against=leads_over(rivals, bpbs, evaluation, track),
         config=neutral(median.head.header.config),
     )
 
@@ -119,13 +113,13 @@ def last_step_seconds(seed: SeedEvidence) -> float:
     return max([average, *(row["step_s"] for row in seed.steps[-1:])])
 
 
-def leads_over(rivals: Sequence[float], bpbs: Sequence[float], run: RunResult, track: Track) -> dict[str, Any]:
+def leads_over(rivals: Sequence[float], bpbs: Sequence[float], evaluation: Evaluation, track: Track) -> dict[str, Any]:
     """The lead over the row to beat, under the track's written rule and under the one that the contest enforces."""
     if not rivals:
         return {}
     ours = seeds(bpbs)
     theirs = seeds(rivals)
-    margin = track.margin_nats / nats_per_bpb(run.val_tokens, run.val_bytes)
+    margin = track.margin_nats / nats_per_bpb(evaluation.val_tokens, evaluation.val_bytes)
     rules = (Rule("written", margin, track.p), Rule("enforced", 0.0, ENFORCED_P))
     return {
         "bpb": list(rivals),

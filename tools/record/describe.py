@@ -59,21 +59,17 @@ def dataset_name(manifest: Manifest, python: str) -> str:
     vocabulary = manifest.tokenizer.vocab_size
     if manifest.source == STDLIB:
         return f"{STDLIB}-{python}"
-    if is_contest_export(manifest):
+    if not manifest.request:
         return f"fineweb10B-sp{vocabulary}"
     repository = re.split("[:@]", manifest.source.removeprefix(HUB))[0]
     return f"{Path(repository).name.split('.')[0]}-{vocabulary}"
 
 
-def is_contest_export(manifest: Manifest) -> bool:
-    """data.contest describes an export that it did not make: nothing was requested."""
-    return not manifest.request
-
-
 def prep_command(manifest: Manifest, source: str, out: str) -> str:
     """What makes the dataset again; flags only where they are not the defaults."""
-    vocabulary, request = str(manifest.tokenizer.vocab_size), manifest.request
-    if is_contest_export(manifest):
+    vocabulary = str(manifest.tokenizer.vocab_size)
+    request = manifest.request
+    if not request:  # data.contest describes an export that it did not make
         shards = sum(entry.split == "train" for entry in manifest.shards)
         return f"python -m data.contest --variant sp{vocabulary} --train-shards {shards}"
     tokenizer = ["--tokenizer", "tokenizer.model"] if request.get("tokenizer") else ["--vocab", vocabulary]

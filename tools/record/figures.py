@@ -26,15 +26,10 @@ def draw_figures(folder: Path, loss_plot: Path, artifact: Path, dataset: Dataset
     shutil.copyfile(loss_plot, losses)
     contents = read_artifact(artifact.read_bytes())
     plot_bytes(contents.tensors, contents.stream_bytes, sizes)
-    draw_positions(positions, artifact, dataset)
-
-
-def draw_positions(path: Path, artifact: Path, dataset: Dataset) -> None:
-    """The mean loss against the position in the document and in the window."""
     opened = open_artifact(artifact)
     protocol = artifact_protocol(opened)
     nats = np.full(len(dataset.val) - 1, np.nan)
     limit = min(POSITION_TARGETS, len(nats))
     score(opened.model, dataset, protocol, Device(torch.device("cpu")), limit, nats=nats)
     title = f"context {protocol.context}, stride {protocol.stride}, the first {limit:,} targets"
-    plot_positions(path, title, target_losses(nats, dataset, protocol))
+    plot_positions(positions, title, target_losses(nats, dataset, protocol))

@@ -1,6 +1,6 @@
 """The claim -> the record's README.md. Pure, and nothing on the page that is not in submission.json."""
 
-from tools.record.schema import SeedResult, Submission
+from tools.record.schema import Submission
 
 
 def page(claim: Submission) -> str:
@@ -77,17 +77,16 @@ python -m tools.verify FOLDER --data {data_path}
 
 # in this folder, with nothing else of the project: score what is shipped, train again
 pip install -r requirements.txt && DATA=../../../{data_path}
-{commands(claim)}
+for artifact in model*.golf; do python -I train_gpt.py --score $artifact --data "$DATA" --json; done
+for seed in {" ".join(claim.seed_results)}; do
+  python -I train_gpt.py seed=$seed data.path="$DATA" --name seed$seed
+done
 ```
 """
 
 
 def paragraphs(*texts: str) -> str:
     return "".join(f"{text}\n\n" for text in texts if text)
-
-
-def by_seed(claim: Submission) -> list[tuple[str, SeedResult]]:
-    return [(str(seed), claim.seed_results[str(seed)]) for seed in claim.seeds]
 
 
 def spread(std: float | None) -> str:
@@ -109,7 +108,7 @@ def results(claim: Submission) -> str:
         "| artifact, bytes |",
         "| --- |" + " ---: |" * 8,
     ]
-    for seed, each in by_seed(claim):
+    for seed, each in claim.seed_results.items():
         lines.append(
             f"| {seed} | {each.steps:,} | {each.train_seconds:,.1f} | {each.calibration_seconds:,.1f} "
             f"| {each.eval_seconds:,.1f} | {each.pre_quant_val_bpb:.5f} | {each.val_loss:.5f} | **{each.val_bpb:.5f}** "
@@ -140,10 +139,3 @@ def significance(claim: Submission) -> str:
 
 def checklist(claim: Submission) -> str:
     return "\n".join(f"- [{'x' if kept else ' '}] {name.replace('_', ' ')}" for name, kept in claim.compliance.items())
-
-
-def commands(claim: Submission) -> str:
-    """Score each artifact, and train each seed."""
-    score = [f'python -I train_gpt.py --score {each.artifact} --data "$DATA" --json' for _, each in by_seed(claim)]
-    train = [f'python -I train_gpt.py seed={seed} data.path="$DATA" --name seed{seed}' for seed in claim.seeds]
-    return "\n".join(score + train)

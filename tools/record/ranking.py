@@ -6,7 +6,7 @@ Scores on different corpora never share a ranking: a group is one track and one 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from eval.stats import Rule, lead, nats_per_bpb, seeds
+from tools.record.claim import leads_over
 from tools.record.rows import Row, printable
 from tools.record.schema import Submission, Track, Tracks
 
@@ -28,13 +28,12 @@ class Group:
 
 def rank_all(rows: Sequence[Row], tracks: Tracks) -> list[Group]:
     """In the order of the tracks; within one by the name of the corpus."""
-    groups = []
-    for track in map(tracks.named, tracks.tracks):
-        own = [row for row in rows if row.claim.track == track.name]
-        hashes = sorted({row.claim.data.val_sha256 for row in own})
-        found = [rank([row for row in own if row.claim.data.val_sha256 == sha256], track) for sha256 in hashes]
-        groups += sorted(found, key=lambda group: group.corpus)
-    return groups
+    together: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        together.setdefault((row.claim.track, row.claim.data.val_sha256), []).append(row)
+    groups = [rank(own, tracks.named(track)) for (track, _), own in together.items()]
+    order = list(tracks.tracks)
+    return sorted(groups, key=lambda group: (order.index(group.track.name), group.corpus))
 
 
 def rank(rows: Sequence[Row], track: Track) -> Group:
@@ -75,13 +74,13 @@ def compare(ours: Submission, best: Submission | None, track: Track) -> tuple[st
     rival = f"{printable(best.name, 80)} ({best.val_bpb:.4f})"
     if ours.val_bpb >= best.val_bpb:
         return f"No step: {rival} is earlier and not worse.", False
-    margin = track.margin_nats / nats_per_bpb(ours.evaluation.val_tokens, ours.evaluation.val_bytes)
-    own, theirs = (seeds([result.val_bpb for result in claim.seed_results.values()]) for claim in (ours, best))
-    found = lead(own, theirs, Rule("written", margin, track.p))
+    own, theirs = ([result.val_bpb for result in claim.seed_results.values()] for claim in (ours, best))
+    found = leads_over(theirs, own, ours.evaluation, track)["verdicts"][0]
     ahead = f"{best.val_bpb - ours.val_bpb:.4f} bits per byte ahead of {rival}"
-    if found.reason:
-        return f"Not proved: {ahead}, but {found.reason}.", False
+    if found["reason"]:
+        return f"Not proved: {ahead}, but {found['reason']}.", False
     return (
-        f"{'Proved' if found.holds else 'Not proved'}: {ahead}; p = {found.p:.2g} for a lead of more than "
-        f"{margin:.4f} bits per byte (seeds: {own.n} against {theirs.n}); the track needs p < {track.p:g}."
-    ), found.holds
+        f"{'Proved' if found['holds'] else 'Not proved'}: {ahead}; p = {found['p']:.2g} for a lead of more than "
+        f"{found['margin']:.4f} bits per byte (seeds: {len(own)} against {len(theirs)}); the track needs p < "
+        f"{track.p:g}."
+    ), found["holds"]

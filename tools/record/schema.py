@@ -24,9 +24,6 @@ Bits = Annotated[float, Gt(0.0)]
 Text = Annotated[str, MinLen(1)]
 
 
-# -- evidence.json: what the other files do not hold ----------------------------------------------------------------
-
-
 @dataclass(frozen=True, kw_only=True)
 class Statement:
     """What the author states; nothing here can be measured."""
@@ -72,9 +69,6 @@ class EvidenceFile:
     statement: Statement
     data: Data
     scoring: Scoring
-
-
-# -- submission.json: the claim -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +134,6 @@ class Submission:
     compliance: dict[str, bool]
     against: dict[str, Any]  # the test of the lead over the statement's `against`; {} without one
     config: dict[str, Any]  # of the median seed
-
-
-# -- tracks.yaml ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)

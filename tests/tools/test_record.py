@@ -181,6 +181,7 @@ def removed(name: str) -> Edit:
         (same_seed, "both are seed 7; a seed counts once"),
         (changed_artifact, "is not the artifact that the run packed"),
         (removed("result.json"), r"not finished \(no result.json\)"),
+        (removed("metrics.jsonl"), "metrics.jsonl: is missing; a record needs it"),
         (removed("config.yaml"), r"not a run \(no config.yaml\)"),
         (lambda runs: (runs / "seed42" / "result.json").write_text("["), "not JSON that can be read"),
         (lambda runs: (runs / "seed42" / "result.json").write_text("{}"), "lacks run, params"),

@@ -64,7 +64,7 @@ ANSWERED = ("track", "val_bpb", "val_bpb_std", "val_loss", "bytes_total", "bytes
 def act(args: argparse.Namespace) -> Answer:
     began = time.monotonic()
     if args.renew:
-        return describe(Path(args.renew), write_computed(Path(args.renew)), began)
+        return summarize(Path(args.renew), write_computed(Path(args.renew)), began)
     if args.track is None or args.name is None:
         raise BadInput("name the record with --track and --name")
     tracks = load_tracks()
@@ -97,7 +97,7 @@ def act(args: argparse.Namespace) -> Answer:
         folder.mkdir(parents=True, exist_ok=True)
         write_evidence(folder, statement, runs, code, dataset)
         submission = write_computed(folder)
-        answer = describe(target / inside, submission, began)
+        answer = summarize(target / inside, submission, began)
         if is_contest:
             missing = missing_for_contest(submission, track)
             to_contest_layout(folder, submission)
@@ -107,7 +107,7 @@ def act(args: argparse.Namespace) -> Answer:
     return answer
 
 
-def describe(folder: Path, submission: Submission, began: float) -> Answer:
+def summarize(folder: Path, submission: Submission, began: float) -> Answer:
     values = to_dict(submission)
     path = str(folder.resolve())
     return {"path": path, **{key: values[key] for key in ANSWERED}, "seconds": round(time.monotonic() - began, 2)}

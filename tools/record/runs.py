@@ -9,7 +9,7 @@ from typing import Any
 from base.config import load, to_dict
 from base.errors import BadInput
 from base.files import file_sha256
-from base.run_folder import ARTIFACT, CONFIG, RESULT, RunResult, read_result
+from base.run_folder import ARTIFACT, CONFIG, LOG, LOSS_PLOT, METRICS, RESULT, RunResult, read_result
 from run_config import RunConfig
 
 FREE = {"seed", "data.path"}  # what seeds of one configuration may differ in
@@ -33,6 +33,9 @@ def read_run(folder: Path) -> Run:
     if not (folder / RESULT).is_file():
         raise BadInput(f"{folder}: not finished (no {RESULT}); the command that began it resumes it")
     run = Run(folder, load(RunConfig, folder / CONFIG), read_result(folder / RESULT))
+    for needed in (ARTIFACT, LOG, METRICS, LOSS_PLOT):
+        if not (folder / needed).is_file():
+            raise BadInput(f"{folder / needed}: is missing; a record needs it: train again")
     if file_sha256(folder / ARTIFACT) != run.result.artifact_sha256:
         raise BadInput(f"{folder / ARTIFACT}: is not the artifact that the run packed; put that one back")
     if run.result.seed != run.seed:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from base.cli import Answer
 from base.config import load
 from base.errors import CheckFailed
 from base.files import write_json
@@ -26,7 +27,7 @@ from engine.device import Device
 from eval.score import score_artifact
 from run_config import RunConfig
 from tools.bundle import bundle
-from tools.record.__main__ import Recorded, act, list_files, parser, write_computed
+from tools.record.__main__ import act, list_files, parser, write_computed
 from tools.record.evidence import Floats
 from tools.verify.__main__ import Verified
 from tools.verify.__main__ import act as verify
@@ -72,7 +73,7 @@ def quick(seeds: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def make_quick(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("tools.record.__main__.score_shipped", score_here)
-    patch.setattr("tools.record.__main__.bundle", bundle_once)
+    patch.setattr("tools.record.shipping.bundle", bundle_once)
     patch.setattr("tools.record.__main__.is_network_cut", lambda: True)
 
 
@@ -81,7 +82,7 @@ def bundle_once(config: RunConfig, name: str, readable: bool) -> Any:
     return bundle(config, name, readable)
 
 
-def make_record(root: Path, out: Path, *words: str, runs: Path | None = None) -> Recorded:
+def make_record(root: Path, out: Path, *words: str, runs: Path | None = None) -> Answer:
     """`python -m tools.record ...` of all seeds, in this process."""
     folders = [str((runs or root / "runs") / f"seed{seed}") for seed in SEEDS]
     flags = ["--name", "Tiny seeds", "--date", "2026-11-21", "-o", str(out), "--data", str(root / "data")]
@@ -94,7 +95,7 @@ def record(seeds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A valid record, never written to."""
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
-        return Path(make_record(seeds, tmp_path_factory.mktemp("records"), "--author", "Ada").path)
+        return Path(make_record(seeds, tmp_path_factory.mktemp("records"), "--author", "Ada")["path"])
 
 
 # -- tampering ------------------------------------------------------------------------------------------------------

@@ -9,21 +9,22 @@ Text from a record never becomes markup, and index.html needs no server and load
 
 import argparse
 import html
-import math
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
 from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput
 from base.files import atomic_file
-from tools.record.page import table
 from tools.record.ranking import Group, Ranked, rank_all
-from tools.record.rows import CHANGED, NOT_VERIFIED, Row, Unread, printable, read_rows
+from tools.record.rows import Row, Unread, printable, read_rows
 from tools.record.schema import Track, load_tracks
 
 README, PAGE, TEMPLATE = "README.md", "index.html", Path(__file__).with_suffix(".html")
@@ -34,19 +35,11 @@ LEFT, RIGHT, TOP, BOTTOM = 80, 680, 30, 300  # of the chart's area
 NO_RECORD = "There is no ranked record yet."
 UNREAD = ("Folder", "Why it is not ranked")
 TIERS = {"fast": "files and numbers", "sample": "a sample scored again", "whole": "the complete score"}
-MEANINGS = {
-    "valid": "every check that was made holds",
-    "flagged": "every number holds; whether a policy allows it is for people to judge",
-    "unverified": "something that a check needs is missing",
-    "invalid": "a counter-example was found; the row has no place",
-    CHANGED: "the folder is no longer the one that was verified",
-    NOT_VERIFIED: "tools.verify has not been run on it",
-}
 HEAD = f"""# Records
 
 Made by `python -m tools.leaderboard` from the folders here; do not edit. [{PAGE}]({PAGE}) has the same rows and a
 chart. Scores are bits per byte of the validation text, lower is better; scores on different corpora are listed apart.
-A verdict is that of `python -m tools.verify`."""
+A verdict is that of `python -m tools.verify`; docs/verify.md explains it."""
 
 
 def describe_rules(track: Track) -> str:
@@ -109,41 +102,31 @@ def markdown(text: str) -> str:
     return ADDRESS.sub(r"\g<0><!-- -->", text.translate(SPECIAL))
 
 
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int) -> str:
+    marks = ["---"] * text_columns + ["---:"] * (len(head) - text_columns)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, marks, *rows))
+
+
 def render_readme(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
     parts = [HEAD] if groups else [HEAD, NO_RECORD]
     for group in groups:
         rows, steps = render_rows(group, markdown, "[{0}]({1})")
         parts.append(f"## {group.track.title}: {markdown(group.corpus)}\n\n{describe_rules(group.track)}")
-        parts.append(table(COLUMNS, rows, NUMBERS))
+        parts.append(markdown_table(COLUMNS, rows, NUMBERS))
         parts.append("Each record against the best before it:\n\n* " + "\n* ".join(steps))
     if unread:
         found = [(markdown(each.record), markdown(each.reason)) for each in unread]
-        parts.append(f"## Not ranked\n\n{table(UNREAD, found, 2)}")
-    meanings = [f"* {verdict}: {meaning}" for verdict, meaning in MEANINGS.items()]
-    parts.append("## What a verdict means\n\n" + "\n".join(meanings))
+        parts.append(f"## Not ranked\n\n{markdown_table(UNREAD, found, 2)}")
     return "\n\n".join(parts) + "\n"
 
 
 # -- index.html -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Axis:
-    low: float
-    high: float
-    start: float  # where `low` is drawn
-    end: float
-
-    def at(self, value: float) -> float:
-        return round(self.start + (self.end - self.start) * (value - self.low) / (self.high - self.low), 1)
-
-    def ticks(self) -> list[tuple[float, str]]:
-        """About five round numbers: where they are drawn, and as text."""
-        rough = (self.high - self.low) / 5
-        power = math.floor(math.log10(rough))
-        step = next(factor * 10.0**power for factor in (1, 2, 5, 10) if factor * 10.0**power >= rough)
-        values = [i * step for i in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
-        return [(self.at(value), f"{value:,.{max(0, -power)}f}") for value in values]
+def ticks(low: float, high: float) -> list[float]:
+    """About five round numbers."""
+    found = MaxNLocator(5).tick_values(low, high)
+    return [float(value) for value in found if low <= value <= high]
 
 
 def draw_chart(group: Group) -> str:
@@ -151,27 +134,35 @@ def draw_chart(group: Group) -> str:
     points = [(each.row.claim.bytes_total, each.row.claim.val_bpb) for each in group.rows if each.place is not None]
     if not points:
         return ""
-    scores = [bpb for _, bpb in points]
+    sizes, scores = zip(*points, strict=True)
     cap = group.track.cap_bytes
-    low = min(0.98 * cap, *(size for size, _ in points))
-    across = Axis(low - 0.1 * (cap - low), cap, LEFT, RIGHT)
+    smallest = min(0.98 * cap, *sizes)
+    sizes_shown = (smallest - 0.1 * (cap - smallest), cap)
     room = 0.1 * (max(scores) - min(scores)) + 0.005 * max(scores)
-    up = Axis(min(scores) - room, max(scores) + room, BOTTOM, TOP)
+    scores_shown = (min(scores) - room, max(scores) + room)
+
+    def across(size: float) -> float:
+        return round(float(np.interp(size, sizes_shown, (LEFT, RIGHT))), 1)
+
+    def up(bpb: float) -> float:
+        return round(float(np.interp(bpb, scores_shown, (BOTTOM, TOP))), 1)
+
     drawn = [
         f'<text x="{LEFT}" y="{TOP - 12}">bits per byte</text>',
         f'<text class="up" x="{RIGHT}" y="{BOTTOM + 42}">bytes, up to the cap of {cap:,}</text>',
     ]
-    for y, text in up.ticks():
-        drawn.append(f'<path class="grid" d="M{LEFT} {y}H{RIGHT}"/>')
-        drawn.append(f'<text class="up" x="{LEFT - 8}" y="{y}">{text}</text>')
-    for x, text in across.ticks():
-        drawn.append(f'<path class="grid" d="M{x} {BOTTOM}v6"/><text x="{x}" y="{BOTTOM + 18}">{text}</text>')
-    front = [p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points)]
-    corners = "".join(f"H{across.at(size)}V{up.at(bpb)}" for size, bpb in sorted(front))
-    drawn.append(f'<path class="front" d="M{across.at(min(front)[0])} {TOP}{corners}H{RIGHT}"/>')
-    for number, (size, bpb) in reversed([*enumerate(points, 1)]):  # the best comes last, on top
-        x, y = across.at(size), up.at(bpb)
-        drawn.append(f'<circle cx="{x}" cy="{y}" r="11"/><text class="place" x="{x}" y="{y}">{number}</text>')
+    for bpb in ticks(*scores_shown):
+        drawn.append(f'<path class="grid" d="M{LEFT} {up(bpb)}H{RIGHT}"/>')
+        drawn.append(f'<text class="up" x="{LEFT - 8}" y="{up(bpb)}">{bpb:,.10g}</text>')
+    for size in ticks(*sizes_shown):
+        drawn.append(f'<path class="grid" d="M{across(size)} {BOTTOM}v6"/>')
+        drawn.append(f'<text x="{across(size)}" y="{BOTTOM + 18}">{size:,.10g}</text>')
+    front = sorted(p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points))
+    corners = "".join(f"H{across(size)}V{up(bpb)}" for size, bpb in front)
+    drawn.append(f'<path class="front" d="M{across(front[0][0])} {TOP}{corners}H{RIGHT}"/>')
+    for place in range(len(points), 0, -1):  # the best comes last, on top
+        x, y = across(points[place - 1][0]), up(points[place - 1][1])
+        drawn.append(f'<circle cx="{x}" cy="{y}" r="11"/><text class="place" x="{x}" y="{y}">{place}</text>')
     lines = "\n".join(drawn)
     return f'<svg viewBox="0 0 720 360" role="img" aria-label="Bits per byte against bytes">\n{lines}\n</svg>\n'
 
@@ -182,10 +173,6 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "<div><table>\n" + "\n".join(lines) + "\n</table></div>\n"
 
 
-def html_list(items: Sequence[str]) -> str:
-    return "<ul>\n" + "\n".join(f"<li>{item}</li>" for item in items) + "\n</ul>\n"
-
-
 def render_page(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
     text = "" if groups else f"<p>{NO_RECORD}</p>\n"
     for group in groups:
@@ -194,11 +181,11 @@ def render_page(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
             row[VERDICT] = f'<span class="{ranked.row.verdict.split()[0]}">{row[VERDICT]}</span>'
         text += f"<h2>{group.track.title}: {html.escape(group.corpus)}</h2>\n<p>{describe_rules(group.track)}</p>\n"
         text += html_table(COLUMNS, rows) + draw_chart(group)
-        text += "<p>Each record against the best before it:</p>\n" + html_list(steps)
+        items = "\n".join(f"<li>{step}</li>" for step in steps)
+        text += f"<p>Each record against the best before it:</p>\n<ul>\n{items}\n</ul>\n"
     if unread:
         found = [(html.escape(each.record), html.escape(each.reason)) for each in unread]
         text += "<h2>Not ranked</h2>\n" + html_table(UNREAD, found)
-    text += "<h2>What a verdict means</h2>\n" + html_list([f"{key}: {meaning}" for key, meaning in MEANINGS.items()])
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(body=text)
 
 

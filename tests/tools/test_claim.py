@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from base.config import Layer, build, to_dict
-from base.errors import BadInput
 from base.run_folder import RunResult
 from model.config import ModelConfig
 from quant.format import ArtifactHeader, Contents
-from tools.record.claim import claim, median_seed, neutral
+from tools.record.claim import claim, median_seed
 from tools.record.evidence import Evidence, SeedEvidence
 from tools.record.page import page
 from tools.record.schema import Data, EvidenceFile, Scoring, Statement, Submission, Track, load_tracks
@@ -247,21 +246,6 @@ def test_the_median_is_by_score_and_of_two_the_lower() -> None:
     assert median_seed(seeds[:3]).seed == 3
     assert median_seed(seeds).seed == 3
     assert median_seed(seeds[:2]).seed == 2
-
-
-def test_a_claim_needs_the_seconds_of_every_seed() -> None:
-    incomplete = evidence(seed_evidence(1, 26_000, "model.golf", 700))
-    incomplete.file.scoring.seconds.clear()
-    with pytest.raises(BadInput, match="lacks seed 1"):
-        claim(incomplete, TRACK)
-
-
-def test_paths_of_one_machine_do_not_get_into_a_claim() -> None:
-    assert neutral({"data": {"path": "/home/ada/x", "order": "o"}}) == {
-        "data": {"path": "data/datasets/x", "order": "o"}
-    }
-    assert neutral({"data": {"path": "data/datasets/x"}}) == {"data": {"path": "data/datasets/x"}}
-    assert neutral({"seed": 1}) == {"seed": 1}
 
 
 def test_a_claim_survives_its_json() -> None:

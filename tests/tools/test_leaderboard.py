@@ -39,7 +39,7 @@ def make_row(claim: Submission, name: str, bpbs: Sequence[float], **changes: Any
     results = {str(seed): replace(first, val_bpb=bpb) for seed, bpb in enumerate(bpbs)}
     changes |= {"val_bpb": sum(bpbs) / len(bpbs), "seeds": tuple(range(len(bpbs))), "seed_results": results}
     made = replace(claim, name=name, **changes)
-    return Row(f"{made.track}/{name}", made, None, "")
+    return Row(Path(made.track, name), made, None)
 
 
 def light_copy(record: Path, folder: Path, **changes: Any) -> Path:

@@ -8,7 +8,7 @@ claim. It depends on the evidence and the track's rules alone, never on today's 
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -20,23 +20,18 @@ from tools.record.schema import Code, Evaluation, SeedResult, Submission, Track
 
 
 def claim(evidence: Evidence, track: Track) -> Submission:
-    statement, data = evidence.file.statement, evidence.file.data
+    stated = asdict(evidence.file.statement)
+    rivals = stated.pop("against")
     results = {str(seed.seed): seed_result(seed, evidence) for seed in evidence.seeds}
     median = median_seed(evidence.seeds)
     run = median.result
+    evaluation = Evaluation(**{field.name: getattr(run, field.name) for field in fields(Evaluation)})
     bpbs = [result.val_bpb for result in results.values()]
     losses = [result.val_loss for result in results.values()]
-    largest = max(seed.artifact_bytes for seed in evidence.seeds)
-    total = evidence.code_bytes + largest
+    bytes_model = max(seed.artifact_bytes for seed in evidence.seeds)
+    bytes_total = evidence.code_bytes + bytes_model
     return Submission(
-        name=statement.name,
-        author=statement.author,
-        github_id=statement.github_id,
-        date=statement.date,
-        blurb=statement.blurb,
-        technique_summary=statement.technique_summary,
-        track=statement.track,
-        track_version=statement.track_version,
+        **stated,
         val_bpb=statistics.fmean(bpbs),
         val_bpb_std=statistics.stdev(bpbs) if len(bpbs) > 1 else None,
         val_loss=statistics.fmean(losses),
@@ -44,20 +39,14 @@ def claim(evidence: Evidence, track: Track) -> Submission:
         seeds=tuple(seed.seed for seed in evidence.seeds),
         seed_results=results,
         median_seed=median.seed,
-        bytes_total=total,
+        bytes_total=bytes_total,
         bytes_code=evidence.code_bytes,
-        bytes_model=largest,
+        bytes_model=bytes_model,
         bytes_tokenizer=evidence.tokenizer_bytes,
         cap_bytes=track.cap_bytes,
         params=run.params,
-        evaluation=Evaluation(
-            stride=run.stride,
-            context=run.context,
-            val_tokens=run.val_tokens,
-            val_bytes=run.val_bytes,
-            contest_bytes=run.contest_bytes,
-        ),
-        data=data,
+        evaluation=evaluation,
+        data=evidence.file.data,
         code=Code(
             sha256=evidence.code_sha256,
             sources_sha256=run.sources_sha256,
@@ -66,14 +55,17 @@ def claim(evidence: Evidence, track: Track) -> Submission:
         hardware=run.device,
         pytorch_version=run.torch,
         python_version=run.python,
-        compliance=compliance(evidence, track, results, total),
-        against=test_against(bpbs, statement.against, run.val_tokens, run.val_bytes, track),
+        compliance=compliance(evidence, track, results, bytes_total),
+        against=leads_over(rivals, bpbs, evaluation, track),
         config=neutral(median.head.header.config),
     )
 
 
 def seed_result(seed: SeedEvidence, evidence: Evidence) -> SeedResult:
     run = seed.result
+    scoring_seconds = evidence.file.scoring.seconds
+    if str(seed.seed) not in scoring_seconds:
+        raise BadInput(f"evidence.json: scoring.seconds lacks seed {seed.seed}")
     return SeedResult(
         val_bpb=bits_per_byte(seed.nats, run.val_bytes),
         val_loss=seed.nats / run.val_tokens,
@@ -81,18 +73,11 @@ def seed_result(seed: SeedEvidence, evidence: Evidence) -> SeedResult:
         steps=run.steps,
         train_seconds=run.train_seconds,
         calibration_seconds=run.calibration_seconds,
-        eval_seconds=scoring_seconds(evidence, seed.seed),
+        eval_seconds=scoring_seconds[str(seed.seed)],
         bytes_model=seed.artifact_bytes,
         artifact=seed.artifact,
         artifact_sha256=seed.artifact_sha256,
     )
-
-
-def scoring_seconds(evidence: Evidence, seed: int) -> float:
-    seconds = evidence.file.scoring.seconds
-    if str(seed) not in seconds:
-        raise BadInput(f"evidence.json: scoring.seconds lacks seed {seed}")
-    return seconds[str(seed)]
 
 
 def median_seed(found: Sequence[SeedEvidence]) -> SeedEvidence:
@@ -101,13 +86,14 @@ def median_seed(found: Sequence[SeedEvidence]) -> SeedEvidence:
     return ordered[(len(ordered) - 1) // 2]
 
 
-def compliance(evidence: Evidence, track: Track, results: dict[str, SeedResult], total: int) -> dict[str, bool]:
+def compliance(evidence: Evidence, track: Track, results: dict[str, SeedResult], bytes_total: int) -> dict[str, bool]:
     """What the evidence shows of the track's rules; causality and normalization are for the verifier's probes."""
-    data, slowest = evidence.file.data, max(result.eval_seconds for result in results.values())
+    data = evidence.file.data
+    slowest = max(result.eval_seconds for result in results.values())
     tokenizers = {seed.result.tokenizer_sha256 for seed in evidence.seeds} | {evidence.tokenizer_sha256}
     return {
-        "bytes_within_cap": total <= track.cap_bytes,
-        "training_within_limit": all(seconds_over(seed, track) <= 0 for seed in evidence.seeds),
+        "bytes_within_cap": bytes_total <= track.cap_bytes,
+        "training_within_limit": all(is_within_clock(seed, track) for seed in evidence.seeds),
         "evaluation_within_limit": not track.eval_seconds or slowest <= track.eval_seconds,
         "enough_seeds": len(results) >= track.seeds,
         "scored_without_network": evidence.file.scoring.network_cut,
@@ -116,13 +102,10 @@ def compliance(evidence: Evidence, track: Track, results: dict[str, SeedResult],
     }
 
 
-def seconds_over(seed: SeedEvidence, track: Track) -> float:
-    """Beyond the track's training seconds, after the grace of one step: the clock is looked at between steps."""
-    if not track.train_seconds:
-        return 0.0
-    run = seed.result
-    used = track.budgeted_seconds(run.train_seconds, run.calibration_seconds)
-    return used - track.train_seconds - last_step_seconds(seed)
+def is_within_clock(seed: SeedEvidence, track: Track) -> bool:
+    """With the grace of one step: the clock is looked at between steps."""
+    used = track.budgeted_seconds(seed.result.train_seconds, seed.result.calibration_seconds)
+    return not track.train_seconds or used - track.train_seconds - last_step_seconds(seed) <= 0
 
 
 def last_step_seconds(seed: SeedEvidence) -> float:
@@ -130,14 +113,13 @@ def last_step_seconds(seed: SeedEvidence) -> float:
     return max([average, *(row["step_s"] for row in seed.steps[-1:])])
 
 
-def test_against(
-    bpbs: Sequence[float], rivals: Sequence[float], val_tokens: int, val_bytes: int, track: Track
-) -> dict[str, Any]:
+def leads_over(rivals: Sequence[float], bpbs: Sequence[float], evaluation: Evaluation, track: Track) -> dict[str, Any]:
     """The lead over the row to beat, under the track's written rule and under the one that the contest enforces."""
     if not rivals:
         return {}
-    ours, theirs = seeds(bpbs), seeds(rivals)
-    margin = track.margin_nats / nats_per_bpb(val_tokens, val_bytes)
+    ours = seeds(bpbs)
+    theirs = seeds(rivals)
+    margin = track.margin_nats / nats_per_bpb(evaluation.val_tokens, evaluation.val_bytes)
     rules = (Rule("written", margin, track.p), Rule("enforced", 0.0, ENFORCED_P))
     return {
         "bpb": list(rivals),

@@ -24,26 +24,22 @@ def folder_name(date: str, name: str) -> str:
 
 
 def technique(config: RunConfig) -> str:
-    model, quant = config.model, config.quant
-    parts = [
-        f"{model.layers} layers of {model.dim}, {model.heads}/{model.kv_heads} heads, {model.mlp}",
-        f"vocabulary {model.vocab_size}",
-    ]
-    if model.smear != "off":
-        parts.append(f"smear {model.smear}")
-    if model.bigram_buckets:
-        parts.append(f"bigrams {model.bigram_buckets} x {model.bigram_dim}")
-    if model.skips != "off":
-        parts.append(f"skips {model.skips}")
-    if model.loop_repeats:
-        parts.append(f"layers {model.loop_first} to {model.loop_last} looped")
-    parts.append(f"{config.optim.matrix}, average {config.average.kind}")
-    parts.append(f"quantization {quant.method}, codec {quant.codec}")
-    return "; ".join(parts)
+    model = config.model
+    parts = (
+        (True, f"{model.layers} layers of {model.dim}, {model.heads}/{model.kv_heads} heads, {model.mlp}"),
+        (True, f"vocabulary {model.vocab_size}"),
+        (model.smear != "off", f"smear {model.smear}"),
+        (model.bigram_buckets, f"bigrams {model.bigram_buckets} x {model.bigram_dim}"),
+        (model.skips != "off", f"skips {model.skips}"),
+        (model.loop_repeats, f"layers {model.loop_first} to {model.loop_last} looped"),
+        (True, f"{config.optim.matrix}, average {config.average.kind}"),
+        (True, f"quantization {config.quant.method}, codec {config.quant.codec}"),
+    )
+    return "; ".join(text for is_used, text in parts if is_used)
 
 
 def describe_data(manifest: Manifest, path: str, python: str) -> Data:
-    """`path`: where the run found the dataset; a local source is called by its name, since its place is no news."""
+    """`path`: where the run found the dataset. A local source is called by its name, without its place."""
     source = manifest.source if manifest.source.startswith(HUB) else Path(manifest.source).name
     return Data(
         name=dataset_name(manifest, python),
@@ -51,17 +47,11 @@ def describe_data(manifest: Manifest, path: str, python: str) -> Data:
         prep=prep_command(manifest, source, f"data/datasets/{Path(path).name}"),
         val_documents=manifest.val.documents,
         shared_documents=manifest.shared_documents,
-        **manifest_hashes(manifest),
+        sha256=manifest.data_sha256(),
+        val_sha256=manifest.data_sha256("val"),
+        tokenizer_sha256=manifest.tokenizer.sha256,
         python=python if manifest.source == STDLIB else "",
     )
-
-
-def manifest_hashes(manifest: Manifest) -> dict[str, str]:
-    return {
-        "sha256": manifest.data_sha256(),
-        "val_sha256": manifest.data_sha256("val"),
-        "tokenizer_sha256": manifest.tokenizer.sha256,
-    }
 
 
 def dataset_name(manifest: Manifest, python: str) -> str:
@@ -69,32 +59,26 @@ def dataset_name(manifest: Manifest, python: str) -> str:
     vocabulary = manifest.tokenizer.vocab_size
     if manifest.source == STDLIB:
         return f"{STDLIB}-{python}"
-    if is_contest_export(manifest):
+    if not manifest.request:
         return f"fineweb10B-sp{vocabulary}"
-    repository = manifest.source.removeprefix(HUB).partition(":")[0].partition("@")[0]
+    repository = re.split("[:@]", manifest.source.removeprefix(HUB))[0]
     return f"{Path(repository).name.split('.')[0]}-{vocabulary}"
-
-
-def is_contest_export(manifest: Manifest) -> bool:
-    """data.contest describes an export that it did not make: nothing was requested."""
-    return not manifest.request
 
 
 def prep_command(manifest: Manifest, source: str, out: str) -> str:
     """What makes the dataset again; flags only where they are not the defaults."""
-    vocabulary, request = manifest.tokenizer.vocab_size, manifest.request
-    if is_contest_export(manifest):
+    vocabulary = str(manifest.tokenizer.vocab_size)
+    request = manifest.request
+    if not request:  # data.contest describes an export that it did not make
         shards = sum(entry.split == "train" for entry in manifest.shards)
         return f"python -m data.contest --variant sp{vocabulary} --train-shards {shards}"
-    words = ["python", "-m", "data.prep", source]
-    if request.get("tokenizer"):
-        words += ["--tokenizer", "tokenizer.model"]
-    else:
-        words += ["--vocab", str(vocabulary)]
+    tokenizer = ["--tokenizer", "tokenizer.model"] if request.get("tokenizer") else ["--vocab", vocabulary]
+    words = ["python", "-m", "data.prep", source, *tokenizer]
     for field in fields(Recipe):
         value = request.get(field.name, field.default)
         if field.name == "vocab" or value == field.default:
             continue
-        flag = "--" + field.name.replace("_", "-")
-        words += [flag] if value is True else [flag, str(value)]
+        words.append("--" + field.name.replace("_", "-"))
+        if value is not True:
+            words.append(str(value))
     return shlex.join([*words, "--out", out])

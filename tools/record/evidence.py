@@ -72,7 +72,7 @@ def seed_files(seed: int) -> dict[str, str]:
 
 
 def recorded_seeds(folder: Folder) -> list[int]:
-    return sorted(int(match[1]) for name in folder.files if (match := RESULT_NAME.fullmatch(name)))
+    return sorted(int(match[1]) for match in map(RESULT_NAME.fullmatch, folder.files) if match)
 
 
 def read_evidence(folder: Folder) -> Evidence:
@@ -82,20 +82,19 @@ def read_evidence(folder: Folder) -> Evidence:
         raise BadInput(f"{len(seeds)} files are named result_seed*.json; a record has 1 to {MOST_SEEDS}")
     return Evidence(
         file=file,
-        seeds=tuple(_read_seed(folder, seed) for seed in seeds),
-        code_bytes=len(folder.read(CODE)),
+        seeds=tuple(read_seed(folder, seed) for seed in seeds),
         code_sha256=folder.sha256(CODE),
-        tokenizer_bytes=len(folder.read(TOKENIZER)),
+        code_bytes=folder.files[CODE],
         tokenizer_sha256=folder.sha256(TOKENIZER),
+        tokenizer_bytes=folder.files[TOKENIZER],
     )
 
 
-def _read_seed(folder: Folder, seed: int) -> SeedEvidence:
+def read_seed(folder: Folder, seed: int) -> SeedEvidence:
     names = seed_files(seed)
     artifact = names["artifact"] if names["artifact"] in folder else ARTIFACT
-    data = folder.read(artifact)
     try:
-        head = read_head(data)
+        head = read_head(folder.read(artifact))
     except BadInput as bad:
         raise BadInput(f"{artifact}: {bad}") from None
     metrics = folder.text(names["metrics"])
@@ -107,8 +106,8 @@ def _read_seed(folder: Folder, seed: int) -> SeedEvidence:
         metrics=read_metrics(metrics, names["metrics"]),
         block_nats=read_nats(folder.read(names["nats"]), names["nats"]),
         artifact=artifact,
-        artifact_bytes=len(data),
         artifact_sha256=folder.sha256(artifact),
+        artifact_bytes=folder.files[artifact],
         head=head,
     )
 
@@ -119,12 +118,11 @@ def read_nats(data: bytes, name: str) -> Floats:
     try:
         np.lib.format.read_magic(stream)
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        nats = np.frombuffer(data, "<f8", offset=stream.tell())
     except ValueError as error:
-        raise BadInput(f"{name}: not a .npy file: {error!s:.100}") from None
-    rest = data[stream.tell() :]
-    if dtype != np.dtype("<f8") or shape != (len(rest) // 8,) or len(rest) % 8 or not rest:
-        raise BadInput(f"{name}: holds {dtype} of shape {shape!r:.40} in {len(rest):,} bytes, not one row of float64")
-    nats = np.frombuffer(rest, "<f8").astype(np.float64)
+        raise BadInput(f"{name}: not a .npy file of float64: {error!s:.100}") from None
+    if dtype != nats.dtype or shape != nats.shape:
+        raise BadInput(f"{name}: holds {dtype} of shape {shape!r:.40}, not one row of {len(nats):,} float64")
     if not (np.isfinite(nats).all() and (nats >= 0).all()):
         raise BadInput(f"{name}: holds a number that is negative or not finite")
     return nats

@@ -6,7 +6,7 @@ Scores on different corpora never share a ranking: a group is one track and one 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from eval.stats import Rule, lead, nats_per_bpb, seeds
+from tools.record.claim import leads_over
 from tools.record.rows import Row, printable
 from tools.record.schema import Submission, Track, Tracks
 
@@ -28,13 +28,12 @@ class Group:
 
 def rank_all(rows: Sequence[Row], tracks: Tracks) -> list[Group]:
     """In the order of the tracks; within one by the name of the corpus."""
-    groups = []
-    for track in map(tracks.named, tracks.tracks):
-        own = [row for row in rows if row.claim.track == track.name]
-        hashes = sorted({row.claim.data.val_sha256 for row in own})
-        found = [rank([row for row in own if row.claim.data.val_sha256 == sha256], track) for sha256 in hashes]
-        groups += sorted(found, key=lambda group: group.corpus)
-    return groups
+    together: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        together.setdefault((row.claim.track, row.claim.data.val_sha256), []).append(row)
+    groups = [rank(own, tracks.named(track)) for (track, _), own in together.items()]
+    order = list(tracks.tracks)
+    return sorted(groups, key=lambda group: (order.index(group.track.name), group.corpus))
 
 
 def rank(rows: Sequence[Row], track: Track) -> Group:
@@ -42,7 +41,8 @@ def rank(rows: Sequence[Row], track: Track) -> Group:
     best: Submission | None = None
     placed, unplaced = [], []
     for row in sorted(rows, key=lambda row: (row.claim.date, row.record)):
-        if why := why_unplaced(row, track):
+        why = why_unplaced(row, track)
+        if why:
             unplaced.append(Ranked(row, None, f"No place: {why}.", False))
             continue
         placed.append(Ranked(row, None, *compare(row.claim, best, track)))
@@ -51,7 +51,7 @@ def rank(rows: Sequence[Row], track: Track) -> Group:
     for ranked in (placed, unplaced):
         ranked.sort(key=lambda each: each.row.claim.val_bpb)  # of equals the earlier comes first
     ordered = [replace(each, place=place) for place, each in enumerate(placed, 1)] + unplaced
-    data = ordered[0].row.claim.data
+    data = rows[0].claim.data
     return Group(track, f"{printable(data.name, 60)} ({printable(data.val_sha256, 64)[:12]})", ordered)
 
 
@@ -74,17 +74,13 @@ def compare(ours: Submission, best: Submission | None, track: Track) -> tuple[st
     rival = f"{printable(best.name, 80)} ({best.val_bpb:.4f})"
     if ours.val_bpb >= best.val_bpb:
         return f"No step: {rival} is earlier and not worse.", False
-    margin = track.margin_nats / nats_per_bpb(ours.evaluation.val_tokens, ours.evaluation.val_bytes)
-    own, theirs = (seeds([result.val_bpb for result in claim.seed_results.values()]) for claim in (ours, best))
-    found = lead(own, theirs, Rule("written", margin, track.p))
+    own, theirs = ([result.val_bpb for result in claim.seed_results.values()] for claim in (ours, best))
+    found = leads_over(theirs, own, ours.evaluation, track)["verdicts"][0]
     ahead = f"{best.val_bpb - ours.val_bpb:.4f} bits per byte ahead of {rival}"
-    if found.reason:
-        return f"Not proved: {ahead}, but {found.reason}.", False
-    test = (
-        f"{ahead}; p = {found.p:.2g} for a lead of more than {track.margin_nats:g} nats per token ({margin:.4f} bits "
-        f"per byte), and the track needs p < {track.p:g} (seeds: {own.n} against {theirs.n})"
-    )
-    if found.holds:
-        return f"Proved: {test}.", True
-    needed = "no number up to 1,000" if found.seeds_needed is None else f"{found.seeds_needed} more"
-    return f"Not proved: {test}. Seeds like these that would prove it: {needed}.", False
+    if found["reason"]:
+        return f"Not proved: {ahead}, but {found['reason']}.", False
+    return (
+        f"{'Proved' if found['holds'] else 'Not proved'}: {ahead}; p = {found['p']:.2g} for a lead of more than "
+        f"{found['margin']:.4f} bits per byte (seeds: {len(own)} against {len(theirs)}); the track needs p < "
+        f"{track.p:g}."
+    ), found["holds"]

@@ -8,13 +8,14 @@ reason. Whether a claim is true is not checked here: a row carries the verdict t
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from base.config import Layer, build
 from base.errors import BadInput
 from base.files import is_inside, read_json_object, read_plain
-from tools.record.schema import MANIFEST, SUBMISSION, Submission, Tracks
+from tools.record.schema import MANIFEST, SUBMISSION, Submission, Tracks, load_tracks
 from tools.verify.files import check_manifest
 from tools.verify.folder import Folder
 from tools.verify.verdict import Tier, Verdict
@@ -39,10 +40,13 @@ class KeptVerdict:
 
 @dataclass(frozen=True)
 class Row:
-    record: str  # TRACK/FOLDER
+    folder: Path
     claim: Submission
     kept: KeptVerdict | None
-    change: str  # since it was verified; "": none
+
+    @property
+    def record(self) -> str:
+        return f"{self.folder.parent.name}/{self.folder.name}"
 
     @property
     def verdict(self) -> str:
@@ -50,6 +54,19 @@ class Row:
         if self.kept is None:
             return NOT_VERIFIED
         return CHANGED if self.change else self.kept.verdict
+
+    @cached_property
+    def change(self) -> str:
+        """How the folder differs from the one that was verified; "" if it does not."""
+        if self.kept is None:
+            return ""
+        try:
+            folder = Folder(self.folder)
+            if folder.sha256(MANIFEST) != self.kept.record_sha256:
+                return f"{MANIFEST} is not the one that was verified"
+            return next((finding.message for finding in check_manifest(folder) if finding.level == "invalid"), "")
+        except (BadInput, OSError) as trouble:
+            return str(trouble)
 
 
 @dataclass(frozen=True)
@@ -72,12 +89,31 @@ def read_rows(records: Path, tracks: Tracks) -> tuple[list[Row], list[Unread]]:
         if not folder.is_dir() or folder.name.startswith("."):
             continue
         try:
-            claim = read_record(folder, tracks)
-            kept = verdicts.get(record)
-            rows.append(Row(record, claim, kept, find_change(folder, kept) if kept else ""))
+            rows.append(Row(folder, read_record(folder, tracks), verdicts.get(record)))
         except (BadInput, OSError) as trouble:
             unread.append(Unread(printable(record, 200), printable(str(trouble), 300)))
     return rows, unread
+
+
+def best_rival(claim: Submission, records: Path, own: Path) -> Submission | None:
+    """The best earlier row on the same data. A row that cannot be read, or was found invalid, is no rival."""
+    rivals = [
+        row.claim
+        for row in read_rows(records, load_tracks())[0]
+        if row.claim.track == claim.track
+        and row.claim.date <= claim.date
+        and row.claim.data.val_sha256 == claim.data.val_sha256
+        and row.claim.data.tokenizer_sha256 == claim.data.tokenizer_sha256
+        and row.folder.resolve() != own
+        and not (row.kept and row.kept.verdict == "invalid")
+    ]
+    return min(rivals, key=lambda rival: rival.val_bpb, default=None)
+
+
+def printable(text: str, most: int) -> str:
+    """One line of a stranger's text: no control, direction or half characters, cut where it is too long."""
+    line = "".join(c for c in " ".join(text.split()) if c.isprintable())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def read_record(folder: Path, tracks: Tracks) -> Submission:
@@ -92,35 +128,12 @@ def read_record(folder: Path, tracks: Tracks) -> Submission:
     return claim
 
 
-def printable(text: str, most: int) -> str:
-    """One line of a stranger's text: no control, direction or half characters, cut where it is too long."""
-    line = "".join(c for c in " ".join(text.split()) if c.isprintable())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
-
-
-def find_change(path: Path, kept: KeptVerdict) -> str:
-    """How a folder differs from the one that was verified; "" if it does not."""
-    folder = Folder(path)
-    try:
-        if folder.sha256(MANIFEST) != kept.record_sha256:
-            return f"{MANIFEST} is not the one that was verified"
-        return next((finding.message for finding in check_manifest(folder) if finding.level == "invalid"), "")
-    except BadInput as bad:
-        return str(bad)
-
-
 def read_submission(folder: Path) -> Submission:
-    text = read_plain(folder / SUBMISSION, JSON_BYTES).decode("utf-8", errors="replace")
-    values = read_json_object(text, SUBMISSION)
+    """A claim, with what a ranking relies on and the types do not hold."""
+    values = read_object(folder / SUBMISSION)
     if (schema := values.get("schema")) != Submission.schema:
         raise BadInput(f"{SUBMISSION}: schema is {schema!r:.60}, not {Submission.schema}")
-    submission: Submission = build(Submission, [Layer(SUBMISSION, values)])
-    _require_consistent(submission)
-    return submission
-
-
-def _require_consistent(claim: Submission) -> None:
-    """What a ranking relies on and the types do not hold."""
+    claim: Submission = build(Submission, [Layer(SUBMISSION, values)])
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", claim.date):
         raise BadInput(f"{SUBMISSION}: date is {claim.date!r:.40}, not YYYY-MM-DD")
     if sorted(map(str, claim.seeds)) != sorted(claim.seed_results):
@@ -130,39 +143,15 @@ def _require_consistent(claim: Submission) -> None:
             raise BadInput(f"{SUBMISSION}: val_bpb is {bpb:g}, not between {LEAST_BPB:g} and {MOST_BPB:g}")
     if claim.val_bpb_std is not None and not 0 <= claim.val_bpb_std <= MOST_BPB:
         raise BadInput(f"{SUBMISSION}: val_bpb_std is {claim.val_bpb_std:g}, not between 0 and {MOST_BPB:g}")
+    return claim
 
 
 def read_verdicts(records: Path) -> dict[str, KeptVerdict]:
     if not (records / VERDICTS).exists():
         return {}
-    text = read_plain(records / VERDICTS, JSON_BYTES).decode("utf-8", errors="replace")
-    entries = read_json_object(text, VERDICTS)
-    for record, entry in entries.items():
-        if not isinstance(entry, dict):
-            raise BadInput(f"{VERDICTS}: {record:.100} is {entry!r:.40}, not an object")
-    return {record: build(KeptVerdict, [Layer(f"{VERDICTS}: {record}", entry)]) for record, entry in entries.items()}
+    entries = read_object(records / VERDICTS)
+    return {name: build(KeptVerdict, [Layer(f"{VERDICTS}: {name}", entry or {})]) for name, entry in entries.items()}
 
 
-def best_rival(claim: Submission, records: Path, own: Path) -> Submission | None:
-    """The best earlier row on the same data. A row that cannot be read, or was found invalid, is no rival."""
-    try:
-        verdicts = read_verdicts(records)
-    except BadInput:
-        verdicts = {}
-    rivals = []
-    for folder in sorted((records / claim.track).glob("*")):
-        kept = verdicts.get(f"{claim.track}/{folder.name}")
-        is_invalid = kept is not None and kept.verdict == "invalid"
-        if not folder.is_dir() or folder.resolve() == own or is_invalid:
-            continue
-        try:
-            row = read_submission(folder)
-        except BadInput:
-            continue
-        is_same_data = (row.data.val_sha256, row.data.tokenizer_sha256) == (
-            claim.data.val_sha256,
-            claim.data.tokenizer_sha256,
-        )
-        if is_same_data and row.date <= claim.date:
-            rivals.append(row)
-    return min(rivals, key=lambda row: row.val_bpb, default=None)
+def read_object(path: Path) -> dict[str, Any]:
+    return read_json_object(read_plain(path, JSON_BYTES).decode("utf-8", errors="replace"), path.name)

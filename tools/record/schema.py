@@ -1,4 +1,4 @@
-"""The types of a record's files. submission.json is `Submission`, whose JSON schema is records/schema.json.
+"""The types of a record's files. submission.json is `Submission`; pydantic's JSON schema of it is records/schema.json.
 
 The contest's usual keys keep their names (val_bpb, val_loss, bytes_total, seed_results ...). A submission is never
 written by hand: tools/record/claim.py computes it from the evidence, for the writer and for the verifier.
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt, MinLen
-from pydantic import TypeAdapter
 
 from base.config import load
 from base.errors import BadInput
@@ -23,9 +22,6 @@ Size = Annotated[int, Gt(0)]
 Seconds = Annotated[float, Ge(0.0)]
 Bits = Annotated[float, Gt(0.0)]
 Text = Annotated[str, MinLen(1)]
-
-
-# -- evidence.json: what the other files do not hold ----------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +69,6 @@ class EvidenceFile:
     statement: Statement
     data: Data
     scoring: Scoring
-
-
-# -- submission.json: the claim -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +134,6 @@ class Submission:
     compliance: dict[str, bool]
     against: dict[str, Any]  # the test of the lead over the statement's `against`; {} without one
     config: dict[str, Any]  # of the median seed
-
-
-def json_schema() -> dict[str, Any]:
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **TypeAdapter(Submission).json_schema()}
-
-
-# -- tracks.yaml ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)

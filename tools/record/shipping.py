@@ -1,13 +1,12 @@
-"""The shipped single file at work: alone in a clean folder, isolated (`python -I`), with the network cut.
+"""The single file that is shipped: which one, what it imports, and the score that it measures.
 
-    nats, seconds = score_shipped(code, artifact, data)     block sums of nats, as `train_gpt.py --score` measures them
-    folder = train_again(code, seed, data, root)            --rerun: the same file trains
+    nats, seconds = score_shipped(code, artifact, data)     block sums of nats, and the complete process's seconds
 
-A record's scores come from nowhere else. Seconds are the complete process's.
+A record's scores come from nowhere else: the file runs alone in a clean folder, isolated (`python -I`), with the
+network cut.
 """
 
-import ast
-import json
+import hashlib
 import re
 import shutil
 import subprocess
@@ -15,14 +14,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Any
 
 from base.errors import BadInput, CheckFailed
+from base.files import read_json_object
 from base.run_folder import ARTIFACT
-from tools.bundle import unbundle
+from tools.bundle import bundle, unbundle
+from tools.record.claim import neutral_path
 from tools.record.evidence import Floats, read_nats
+from tools.record.runs import Run
 from tools.record.schema import CODE
 from tools.verify.sandbox import CUT, is_network_cut
 
@@ -30,70 +32,60 @@ PINNED = Path(__file__).parents[2] / "requirements.txt"
 NATS = "nats.npy"
 
 
+def make_code(runs: Sequence[Run], readable: bool) -> bytes:
+    """A single file of this tree, which the runs have to have run; the lowest seed's config is its default."""
+    first = min(runs, key=lambda run: run.seed)
+    data = replace(first.config.data, path=neutral_path(first.config.data.path))
+    made = bundle(replace(first.config, data=data), first.folder.name, readable)
+    if first.result.sources_sha256 != made.sources_sha256:
+        raise BadInput(
+            f"{first.folder}: the sources {first.result.sources_sha256:.12}… that it ran are not this tree's "
+            f"{made.sources_sha256:.12}…; check out that tree, or name the file that it ran with --bundle FILE"
+        )
+    return made.data
+
+
+def read_code(path: Path, runs: Sequence[Run]) -> bytes:
+    """The single file that the runs ran."""
+    if not path.is_file():
+        raise BadInput(f"--bundle {path}: no such file")
+    data = path.read_bytes()
+    if unbundle(data) is None:
+        raise BadInput(f"--bundle {path}: not a single file that tools.bundle made")
+    for run in runs:
+        if run.result.bundle_sha256 != hashlib.sha256(data).hexdigest():
+            raise BadInput(f"{run.folder}: did not run the --bundle file {path}; name the file that it ran")
+    return data
+
+
 def score_shipped(code: bytes, artifact: Path, data: Path) -> tuple[Floats, float]:
     with tempfile.TemporaryDirectory(prefix="record-") as made:
         clean = Path(made)
         (clean / CODE).write_bytes(code)
         shutil.copyfile(artifact, clean / ARTIFACT)
-        words = ["--score", ARTIFACT, "--data", str(data.resolve()), "--nats", NATS, "--json"]
+        words = [CODE, "--score", ARTIFACT, "--data", str(data.resolve()), "--nats", NATS, "--json"]
+        cut = CUT if is_network_cut() else ()
         began = time.perf_counter()
-        answer = _run_alone(words, clean, f"scoring {artifact}")
+        done = subprocess.run([*cut, sys.executable, "-I", *words], cwd=clean, stdout=subprocess.PIPE, text=True)
         seconds = time.perf_counter() - began
+        if done.returncode:
+            raise CheckFailed(f"scoring {artifact}: the single file failed with exit code {done.returncode}, see above")
+        answer = read_json_object(done.stdout, f"the single file's answer for {artifact}")
         if answer["partial"]:
             raise CheckFailed(f"{artifact}: {answer['coverage']:.2%} of the targets were scored; a record needs all")
         return read_nats((clean / NATS).read_bytes(), NATS), seconds
 
 
-def train_again(code: bytes, seed: int, data: Path, root: Path) -> Path:
-    """The folder of a run of the single file; the same call resumes an interrupted one."""
-    root.mkdir(parents=True, exist_ok=True)
-    (root / CODE).write_bytes(code)
-    words = [f"seed={seed}", f"data.path={data.resolve()}", "--name", f"seed{seed}", "--json"]
-    return Path(_run_alone(words, root, f"training seed {seed}")["run"])
-
-
-def _run_alone(words: Sequence[str], folder: Path, what: str) -> dict[str, Any]:
-    cut = CUT if is_network_cut() else ()
-    done = subprocess.run([*cut, sys.executable, "-I", CODE, *words], cwd=folder, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise CheckFailed(f"{what}: the single file ended with exit code {done.returncode}; its message is above")
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise BadInput(f"{what}: the single file's answer is not one JSON object: {done.stdout!r:.100}")
-    return answer
-
-
 def requirements(code: bytes) -> str:
-    """The project's pins of what the single file's modules import, in the project's spelling."""
+    """The project's pins of what the single file's modules import."""
     inside = unbundle(code)
     assert inside is not None, "tools.record ships what tools.bundle made"
-    sources = inside.modules
-    imported = {name.split(".")[0] for text in sources.values() for name in _imports(ast.parse(text))}
-    local = {path.split("/")[0].removesuffix(".py") for path in sources}
-    lines = PINNED.read_text(encoding="utf-8").splitlines()
-    pins = {_normal(line.split("==")[0]): line.split("#")[0].strip() for line in lines if "==" in line}
-    installed = packages_distributions()
-    found: set[str] = set()
-    for module in sorted(imported - local - sys.stdlib_module_names):
-        having = [pins[_normal(name)] for name in installed.get(module, ()) if _normal(name) in pins]
-        if not having:
-            raise BadInput(f"the single file imports {module}, and no line of {PINNED.name} pins it: add it there")
-        found.update(having)
-    return "".join(f"{line}\n" for line in sorted(found))
+    imported = set(re.findall(r"^\s*(?:import|from) (\w+)", "\n".join(inside.modules.values()), re.M))
+    distributions = packages_distributions()
+    needed = {normal_name(name) for module in imported for name in distributions.get(module, ())}
+    lines = [line.partition("#")[0].strip() for line in PINNED.read_text(encoding="utf-8").splitlines()]
+    return "".join(f"{line}\n" for line in sorted(lines) if normal_name(line.partition("==")[0]) in needed)
 
 
-def _imports(tree: ast.Module) -> list[str]:
-    found: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.append(node.module)
-    return found
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+def normal_name(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()

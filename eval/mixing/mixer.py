@@ -18,12 +18,10 @@ A token's cost needs one path, the distribution all nodes; both come from `_look
 the same machine gives the same bits. Another may round differently, as with the model itself.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from annotated_types import Ge, Gt, Le
 
 from data.tokenizer import Tokenizer
 from eval.mixing.features import CLASSES, LENGTHS, ORDERS, SEES, SHORTEST, Contexts, Here
@@ -34,17 +32,11 @@ Floats = npt.NDArray[np.float64]
 Row = npt.NDArray[np.floating]
 
 
-@dataclass(frozen=True, kw_only=True)
-class MixConfig:
-    """How the mixing learns."""
-
-    trees: Annotated[int, Ge(1), Le(3)] = 2  # orders of the vocabulary, averaged; time and memory are proportional
-    table_bits: Annotated[int, Ge(10), Le(30)] = 25  # log2 of a tree's slots, 6 bytes each, all contexts together
-    rate: Annotated[float, Gt(0)] = 0.015  # of the mixer's weights, at the text's beginning
-    rate_floor: Annotated[float, Gt(0)] = 0.003  # which it falls to,
-    rate_tokens: Annotated[float, Gt(0)] = 3000.0  # half way after so many tokens
-
-
+TREES = 2  # orders of the vocabulary, averaged; time and memory are proportional
+TABLE_BITS = 25  # log2 of a tree's slots, 6 bytes each, all contexts together
+RATE = 0.015  # of the mixer's weights, at the text's beginning;
+RATE_FLOOR = 0.003  # it falls to this,
+RATE_TOKENS = 3000.0  # half way after so many tokens
 MOST = 7  # of zeros or ones that a state counts
 STATES = 2 * (MOST + 1) ** 2  # zeros, ones, the last bit
 HALF_FORGOTTEN = np.array([0, 1, 2, 2, 3, 4, 4, 5])  # what remains of a count when the other bit comes
@@ -60,11 +52,10 @@ HASH_A, HASH_B = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
 
 class Mixture:
-    def __init__(self, tokenizer: Tokenizer, config: MixConfig | None = None) -> None:
-        config = config or MixConfig()
-        spellings = [sort_keys(piece.data) for piece in tokenizer.pieces()]
-        self._trees = [Tree([keys[number] for keys in spellings]) for number in range(config.trees)]
-        self._mixers = [TreeMixer(tree, config) for tree in self._trees]
+    def __init__(self, tokenizer: Tokenizer, table_bits: int = TABLE_BITS) -> None:
+        keys = [sort_keys(piece.data) for piece in tokenizer.pieces()]
+        self._trees = [Tree([each[number] for each in keys]) for number in range(TREES)]
+        self._mixers = [TreeMixer(tree, table_bits) for tree in self._trees]
         self._contexts = Contexts(tokenizer)
 
     def begin(self, token: int) -> None:
@@ -90,9 +81,9 @@ class Mixture:
         return [tree.cumulative(probabilities) for tree in self._trees], self._contexts.here(int(row.argmax()))
 
 
-def sort_keys(spelling: bytes) -> tuple[bytes, bytes, bytes]:
-    """What the trees sort tokens by: how they begin, how they end, which word they are."""
-    return spelling, spelling[::-1], spelling.strip().lower()
+def sort_keys(spelling: bytes) -> tuple[bytes, bytes]:
+    """What the trees sort tokens by: how they begin, how they end."""
+    return spelling, spelling[::-1]
 
 
 class StateTable(NamedTuple):
@@ -137,17 +128,16 @@ class View(NamedTuple):
 
 
 class TreeMixer:
-    def __init__(self, tree: Tree, config: MixConfig) -> None:
+    def __init__(self, tree: Tree, table_bits: int) -> None:
         self._tree = tree
-        self._config = config
         self._tokens = 0  # learned so far
         nodes = np.arange(tree.vocab_size - 1)
         contexts = len(SEES)
         levels = tree.levels
 
         # Slots: check bits and a state, and a probability.
-        self._marks = np.zeros(1 << config.table_bits, np.uint16)
-        self._beliefs = np.zeros(1 << config.table_bits, np.float32)
+        self._marks = np.zeros(1 << table_bits, np.uint16)
+        self._beliefs = np.zeros(1 << table_bits, np.float32)
         self._node_hash = nodes.astype(np.uint64) * HASH_A
         self._every_node = nodes
 
@@ -239,8 +229,7 @@ class TreeMixer:
     def _update(self, view: View, answers: Ints) -> None:
         """A path's nodes have each a depth and weights of their own: no entry is written twice, but for a slot that two
         nodes share by chance, where the deeper one's history stays."""
-        config = self._config
-        rate = config.rate_floor + (config.rate - config.rate_floor) / (1 + self._tokens / config.rate_tokens)
+        rate = RATE_FLOOR + (RATE - RATE_FLOOR) / (1 + self._tokens / RATE_TOKENS)
         self._weights[view.rows] += (rate * (answers - view.right))[:, None] * view.inputs
         for knots, share in ((view.knots, 1 - view.between), (view.knots + 1, view.between)):
             seen = self._map_seen[knots]

@@ -40,7 +40,7 @@ def check_codec(scorer: Scorer, tokens: Tokens) -> Finding:
 def _encode(scorer: Scorer, tokens: Tokens) -> bytes:
     encoder = Encoder()
     for position in range(1, len(tokens)):
-        encoder.add(frequencies(_predict_next(scorer, tokens[:position])), int(tokens[position]))
+        encoder.code(frequencies(_predict_next(scorer, tokens[:position])), int(tokens[position]))
     return encoder.finish()
 
 
@@ -49,7 +49,7 @@ def _decode(scorer: Scorer, code: bytes, tokens: Tokens) -> Tokens:
     decoder = Decoder(code)
     decoded = tokens.copy()
     for position in range(1, len(tokens)):
-        decoded[position] = decoder.take(frequencies(_predict_next(scorer, decoded[:position])))
+        decoded[position] = decoder.code(frequencies(_predict_next(scorer, decoded[:position])))
         if decoded[position] != tokens[position]:
             break
     return decoded

@@ -152,8 +152,8 @@ def _require_plausible(coded: CodedText, artifact: Artifact) -> None:
     )
     if not is_plausible:
         raise BadInput(
-            f"the compressed file is malformed: {tokens:,} tokens of {coded.size_bytes:,} bytes in {len(coded.streams):,} "
-            f"streams contradict each other or {coded.rule}"
+            f"the compressed file is malformed: {tokens:,} tokens of {coded.size_bytes:,} bytes in "
+            f"{len(coded.streams):,} streams contradict each other or {coded.rule}"
         )
 
 

@@ -27,18 +27,8 @@ from data.corpus import open_corpus
 from data.dataset import Dataset, open_dataset
 from data.overlap import find_overlap
 from eval.adapt import ADAPTATIONS, ModelScorer, plain_losses
-from eval.probes.basic import (
-    Finding,
-    check_bytes,
-    check_coverage,
-    check_flip,
-    check_normalisation,
-    check_repeat,
-    check_suffix,
-    check_truncation,
-    measure_baseline,
-    measure_boundary,
-)
+from eval.probes import basic
+from eval.probes.basic import Finding
 from eval.probes.canary import check_coins
 from eval.probes.codec import check_codec
 from eval.probes.fresh import FEWEST, Bigram, check_fresh
@@ -85,9 +75,7 @@ def artifact_scorer(
     """A name for the scorer, and the scorer."""
     dataset.require(artifact.tokenizer.vocab_size, artifact.tokenizer.bos_id)
     protocol = artifact_protocol(artifact)
-    name = f"{path}, context {protocol.context}, stride {protocol.stride}"
-    if adapt:
-        name += f", {adapt}"
+    name = f"{path}, context {protocol.context}, stride {protocol.stride}{f', {adapt}' if adapt else ''}"
     losses = ADAPTATIONS[adapt] if adapt else plain_losses
     return name, ModelScorer(artifact.model, artifact.tokenizer, protocol, losses)
 
@@ -148,28 +136,25 @@ def _prepare(
     stream = dataset.val.read(0, len(dataset.val))
     parts = np.split(stream, np.flatnonzero(stream == mark))
     documents = [part for part in parts if len(part) > FEWEST_TOKENS and part[0] == mark]
-    if not documents or len(stream) < tokens:
-        raise BadInput(f"{dataset.path}: {len(stream)} validation tokens are too few for a sample of {tokens}")
-    start = int(rng.integers(0, len(stream) - tokens + 1))
+    start = int(rng.integers(0, max(0, len(stream) - tokens) + 1))
     sample = stream[start : start + tokens].astype(np.int64)
     source_start = max(0, min(start, len(stream) - SOURCE_TOKENS))
     source = stream[source_start : source_start + SOURCE_TOKENS].astype(np.int64)
-    kinds = len(np.unique(sample))
-    if kinds < FEWEST_KINDS:
+    if not documents or len(sample) < tokens or len(np.unique(sample)) < FEWEST_KINDS:
         raise BadInput(
-            f"{dataset.path}: the sample has {kinds} different tokens, fewer than {FEWEST_KINDS}; try --tokens"
+            f"{dataset.path}: {len(stream)} validation tokens are too few, or too much alike, for a sample of {tokens}"
         )
     val = [documents[i][:DOCUMENT_TOKENS] for i in rng.permutation(len(documents))[:DOCUMENTS]]
-    baseline = measure_baseline(scorer, sample, TOLERANCE_NATS)
+    baseline = basic.measure_baseline(scorer, sample, TOLERANCE_NATS)
     return {
-        "repeat": lambda: check_repeat(baseline),
-        "coverage": lambda: check_coverage(scorer, baseline, rng),
-        "bytes": lambda: check_bytes(scorer, dataset.tokenizer, [document[1:] for document in val[:8]], mark),
-        "normalised": lambda: check_normalisation(scorer, baseline, rng),
-        "flip": lambda: check_flip(scorer, baseline, rng),
-        "suffix": lambda: check_suffix(scorer, baseline, rng),
-        "truncation": lambda: check_truncation(scorer, baseline, rng, mark),
-        "boundary": lambda: measure_boundary(scorer, val[0], val[-1], rng),
+        "repeat": lambda: basic.check_repeat(baseline),
+        "coverage": lambda: basic.check_coverage(scorer, baseline, rng),
+        "bytes": lambda: basic.check_bytes(scorer, dataset.tokenizer, [document[1:] for document in val[:8]], mark),
+        "normalised": lambda: basic.check_normalisation(scorer, baseline, rng),
+        "flip": lambda: basic.check_flip(scorer, baseline, rng),
+        "suffix": lambda: basic.check_suffix(scorer, baseline, rng),
+        "truncation": lambda: basic.check_truncation(scorer, baseline, rng, mark),
+        "boundary": lambda: basic.measure_boundary(scorer, val[0], val[-1], rng),
         "coins": lambda: check_coins(scorer, source, mark, rng, secret, coins),
         "codec": lambda: check_codec(scorer, sample[:CODEC_TOKENS]),
         "fresh": lambda: _check_fresh_source(scorer, dataset, val, fresh),

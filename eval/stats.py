@@ -73,13 +73,9 @@ def lead(ours: Seeds, rival: Seeds, rule: Rule) -> Lead:
     sigma = None
     if ours.n > 1 and rival.n > 1 and (not ours.std or not rival.std):
         sigma = ours.std or rival.std or None
-    reason = ""
-    if ours.n < 2:
-        reason = "one seed has no spread to test with"
-    elif sigma is None and not ours.std:
-        reason = "seeds with the very same score prove nothing"
     gap = rival.mean - ours.mean
-    if reason:
+    if sigma is None and not ours.std:
+        reason = "one seed has no spread to test with" if ours.n < 2 else "seeds with the very same score prove nothing"
         return Lead(rule.name, gap, rule.margin, "none", reason, None, None, None, rule.p, False, None)
     test = "known sigma" if sigma is not None else "welch" if rival.n > 1 else "one sample"
     t, df, p = _test(ours, rival, rule.margin, sigma)
@@ -88,7 +84,7 @@ def lead(ours: Seeds, rival: Seeds, rule: Rule) -> Lead:
 
 
 def _test(ours: Seeds, rival: Seeds, margin: float, sigma: float | None) -> tuple[float, float | None, float]:
-    """(t, df, p); a single rival number has no error."""
+    """(t, degrees of freedom, one-sided p); a single rival number has no error."""
     own = (sigma or ours.std or 0.0) / math.sqrt(ours.n)  # standard errors of the means
     theirs = (sigma or rival.std or 0.0) / math.sqrt(rival.n) if rival.n > 1 else 0.0
     error = math.hypot(own, theirs)
@@ -97,7 +93,7 @@ def _test(ours: Seeds, rival: Seeds, margin: float, sigma: float | None) -> tupl
         return t, None, math.erfc(t / math.sqrt(2)) / 2
     share = (own / error) ** 2  # of the variance; Welch and Satterthwaite's degrees of freedom follow from it
     df = 1 / (share**2 / (ours.n - 1) + (1 - share) ** 2 / max(1, rival.n - 1))
-    return t, df, student_tail(t, df)
+    return t, df, float(stdtr(df, -t))  # scipy.stats.t.sf, without the second that importing it takes
 
 
 def _seeds_needed(ours: Seeds, rival: Seeds, rule: Rule, sigma: float | None) -> int | None:
@@ -113,11 +109,6 @@ def nats_per_bpb(tokens: int, size_bytes: int) -> float:
     if tokens <= 0 or size_bytes <= 0:
         raise BadInput(f"{tokens} tokens and {size_bytes} bytes: a text that was scored has some of each")
     return math.log(2) * size_bytes / tokens
-
-
-def student_tail(t: float, df: float) -> float:
-    """P(T >= t) for Student's t; what scipy.stats.t.sf computes, without the second that importing it takes."""
-    return float(stdtr(df, -t))
 
 
 def parser() -> OneLineParser:
@@ -152,17 +143,12 @@ def act(args: argparse.Namespace) -> Answer:
 
 
 def show(answer: Answer) -> str:
-    lines = []
-    for name in ("ours", "rival"):
-        side = answer[name]
-        spread = "(taken as exact)" if side["std"] is None else f"± {side['std']:.5f} bpb ({side['n']} seeds)"
-        lines.append(f"{name:<9}{side['mean']:.5f} {spread}")
+    lines = [f"{side:<9}{answer[side]['mean']:.5f} bits per byte" for side in ("ours", "rival")]
     for v in answer["verdicts"]:
-        df = "" if v["df"] is None else f" at {v['df']:.2f} degrees of freedom"
         needed = "more than 1,000" if v["seeds_needed"] is None else v["seeds_needed"]
         lines.append(
             f"{v['rule']:<9}{'holds' if v['holds'] else 'does not hold'}: leads by {v['gap']:.5f}, margin "
-            f"{v['margin']:.5f}, {v['test']} t = {v['t']:.3f}{df}, p = {v['p']:.3g} (below {v['p_needed']:g}); "
+            f"{v['margin']:.5f}, {v['test']} t = {v['t']:.3f}, p = {v['p']:.3g} (below {v['p_needed']:g}); "
             f"more seeds like these needed: {needed}"
         )
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Compress any file with an artifact's model, and restore it byte for byte: the proof that a score is real.
 
-    python -m eval.codec compress [ARTIFACT] IN OUT       (without ARTIFACT: the newest run's; IN or OUT may be -)
+    python -m eval.codec compress [ARTIFACT] IN OUT       (without ARTIFACT: the newest run's)
     python -m eval.codec decompress [ARTIFACT] IN OUT
     python -m eval.codec compress --stride 64 runs/demo IN OUT       (the score's own windows, one by one: slow)
 
@@ -34,20 +34,16 @@ from eval.protocol import checked_context, checked_stride, longest_context
 from eval.range_coder import TOTAL
 from quant.unpack import Artifact, open_artifact
 
-PIPE = "-"
-
 
 def act(args: argparse.Namespace) -> Answer:
     if len(args.files) not in (2, 3):
         raise BadInput(f"{len(args.files)} files are named; {args.verb} takes [ARTIFACT] IN OUT")
     *named, source, target = args.files
-    if args.json and target == PIPE:
-        raise BadInput("--json and OUT - both write to stdout; name a file for one of them")
     if args.verb == "decompress" and (args.stride, args.context) != (None, None):
         raise BadInput("--stride and --context are for compress; a compressed file contains its own rule")
-    require_folder_of(None if target == PIPE else target)
+    require_folder_of(target)
     path = named_or_newest(named[0] if named else None, ARTIFACT)
-    data = sys.stdin.buffer.read() if source == PIPE else Path(source).read_bytes()
+    data = Path(source).read_bytes()
     artifact = open_artifact(path)
     started = time.perf_counter()
     figures: Answer = {}
@@ -59,9 +55,15 @@ def act(args: argparse.Namespace) -> Answer:
     else:
         out = decompress(artifact, data)
     seconds = time.perf_counter() - started
-    _write_out(out, target)
-    sizes = {"in_bytes": len(data), "out_bytes": len(out)}
-    return {"artifact": str(path.resolve()), "out": target, **sizes, **figures, "seconds": seconds}
+    atomic_file(Path(target), out)
+    return {
+        "artifact": str(path.resolve()),
+        "out": str(Path(target).resolve()),
+        "in_bytes": len(data),
+        "out_bytes": len(out),
+        **figures,
+        "seconds": seconds,
+    }
 
 
 def compress(
@@ -157,22 +159,6 @@ def _require_plausible(coded: CodedText, artifact: Artifact) -> None:
         )
 
 
-def _write_out(data: bytes, target: str) -> None:
-    path = Path(target)
-    if target == PIPE:
-        assert sys.__stdout__ is not None
-        sys.__stdout__.buffer.write(data)
-        sys.__stdout__.buffer.flush()
-    elif path.exists() and not path.is_file():
-        path.write_bytes(data)  # a device or a named pipe must not be replaced by a file
-    else:
-        atomic_file(path, data)
-
-
-def show(answer: Answer) -> str:
-    return "" if answer["out"] == PIPE else show_pairs(answer)
-
-
 def parser() -> OneLineParser:
     flags = command("eval.codec", __doc__ or "")
     flags.add_argument("verb", choices=("compress", "decompress"))
@@ -183,4 +169,4 @@ def parser() -> OneLineParser:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), act, show))
+    sys.exit(run(parser(), act, show_pairs))

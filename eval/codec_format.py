@@ -62,7 +62,7 @@ def read(data: bytes) -> CodedText:
         raise BadInput(f"a compressed file of format version {version}; this reader knows version {VERSION}")
     if len(body) < FIELDS.size or zlib.crc32(body) != stored:
         raise BadInput("the compressed file is damaged or cut short: its checksum is not that of its bytes")
-    *fields, context, stride, rows = FIELDS.unpack_from(body)
+    artifact, text, environment, size_bytes, tokens, *rule = FIELDS.unpack_from(body)
     streams = list[bytes]()
     at = FIELDS.size
     while at < len(body):
@@ -71,4 +71,4 @@ def read(data: bytes) -> CodedText:
         if at > len(body):
             raise BadInput(f"the compressed file is malformed: stream {len(streams)} ends beyond the file")
         streams.append(body[begin:at])
-    return CodedText(*fields, Rule(context, stride, rows), streams)
+    return CodedText(artifact, text, environment, size_bytes, tokens, Rule(*rule), streams)

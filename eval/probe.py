@@ -75,8 +75,8 @@ def artifact_scorer(
     """A name for the scorer, and the scorer."""
     dataset.require(artifact.tokenizer.vocab_size, artifact.tokenizer.bos_id)
     protocol = artifact_protocol(artifact)
-    name = f"{path}, context {protocol.context}, stride {protocol.stride}{f', {adapt}' if adapt else ''}"
     losses = ADAPTATIONS[adapt] if adapt else plain_losses
+    name = f"{path}, context {protocol.context}, stride {protocol.stride}, {adapt or 'not adapting'}"
     return name, ModelScorer(artifact.model, artifact.tokenizer, protocol, losses)
 
 

@@ -1,5 +1,4 @@
-"""What decides a score besides the model and the text: context, stride, documents. Read from an artifact's header
-where no flag says otherwise, and checked against what its model can take."""
+"""What decides a score besides the model and the text: context, stride, documents; an artifact's own by default."""
 
 import hashlib
 from dataclasses import dataclass
@@ -61,12 +60,8 @@ def matching_dataset(given: str | None, artifact: Artifact) -> Dataset:
     path = _present(artifact.header.data_path, "data.path") if given is None else given
     dataset = open_dataset(path)
     own = hashlib.sha256(artifact.tokenizer.model).hexdigest()
-    theirs = dataset.manifest.tokenizer.sha256
-    if own != theirs:
-        raise BadInput(
-            f"{path}: its tokenizer {theirs[:12]}… is not the artifact's {own[:12]}…; "
-            "name a dataset with --data that was made with the artifact's"
-        )
+    if own != dataset.manifest.tokenizer.sha256:
+        raise BadInput(f"{path}: its tokenizer is not the artifact's; name its own dataset with --data")
     if len(dataset.val) < 2:
         raise BadInput(f"{path}: its validation side has {len(dataset.val)} tokens; a score needs at least 2")
     return dataset

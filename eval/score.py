@@ -4,7 +4,7 @@
     sums = score_blocks(model, dataset, protocol, device, [3, 141])           found.block_nats[[3, 141]], measured again
 
 Training, `train_gpt.py --score`, eval.bpb, records and their verifier all score here. The model is already on the
-device; sharded weights are gathered by the caller. Without `adapt` nothing is learned while scoring.
+device; sharded weights are gathered by the caller.
 """
 
 import time

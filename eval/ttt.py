@@ -88,7 +88,7 @@ class Learner:
         device = self._weights[0].device
         taught = int((targets != IGNORED).sum())
         self.model.zero_grad()
-        for row, target in zip(rows.split(batch_rows), targets.split(batch_rows), strict=True):
+        for row, target in zip(torch.split(rows, batch_rows), torch.split(targets, batch_rows), strict=True):
             is_own = target != IGNORED  # the others are context: they need no head
             logits = self.model.logits(self.model.trunk(row.to(device))[is_own])
             loss = F.cross_entropy(logits, target[is_own].to(device), reduction="sum")

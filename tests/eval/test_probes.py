@@ -78,7 +78,7 @@ def test_a_target_that_does_not_exist_is_named(world: World) -> None:
     baseline = measure_baseline(world.base, world.val[:100], 1e-3)
     found = check_coverage(Beyond(world), baseline, np.random.default_rng(0))
     assert not found.passed
-    assert found.detail == "in a text of 2 tokens, target 2 is scored and does not exist"
+    assert found.detail == "in a text of 2 tokens, target 2 is scored 1 times and does not exist"
 
 
 def test_nats_are_ordered_by_target_and_missing_where_there_are_none() -> None:

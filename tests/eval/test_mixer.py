@@ -41,19 +41,6 @@ def test_predictions_add_up_to_one_and_are_what_a_token_costs(kind: str, tokeniz
         assert mixture.cost(row, int(token)) == nats
 
 
-def test_predicting_changes_nothing() -> None:
-    given = rows(60, 260)
-    tokens = np.concatenate([[1], BYTES.encode("again and " * 6)])
-    mixture = Mixture(BYTES, BITS)
-    mixture.begin(1)
-    found = []
-    for number, (row, token) in enumerate(zip(given, tokens[1:].tolist(), strict=True)):
-        for other in range(number % 3):
-            mixture.predict(given[other])
-        found.append(mixture.cost(row, token))
-    assert found == costs(BYTES, tokens, given).tolist()
-
-
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 119), st.integers(0, 259))
 def test_a_later_token_does_not_change_an_earlier_cost(at: int, other: int) -> None:

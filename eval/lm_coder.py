@@ -17,7 +17,6 @@ import threading
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +31,6 @@ from model.gpt import GPT
 
 Tokens = npt.NDArray[np.integer]
 Advance = Callable[[Tokens], None]  # called with the tokens of each step
-T = TypeVar("T")
 
 BLOCK_ROWS = 32  # enough for fast matrix products; more would not fit into a core's share of the cache
 # A row's first tokens have little context, which costs about 50 bits: 1 % of a row of 1,024 tokens, 0.25 % of 4,096.
@@ -60,32 +58,27 @@ def block_count(tokens: int, rows: int) -> int:
 
 def encode(model: GPT, bos: int, tokens: Tokens, rule: Rule, advance: Advance) -> tuple[list[bytes], float]:
     """The stream of each block, and the nats of all tokens by the model's own probabilities."""
-    blocks = _row_lengths(len(tokens), rule.rows)
-    edges = np.cumsum([0, *map(sum, blocks)])
-
-    def work(number: int, advance: Advance) -> tuple[bytes, float]:
-        encoder = Encoder()
-        block = _Block(encoder, blocks[number], bos, advance)
-        block.rows[block.is_token] = tokens[edges[number] : edges[number + 1]]
-        block.walk(model, rule)
-        return encoder.finish(), block.nats
-
-    done = _run_in_threads(work, len(blocks), advance)
-    return [stream for stream, _ in done], math.fsum(nats for _, nats in done)
+    blocks = []
+    encoders = []
+    done = 0
+    for lengths in _row_lengths(len(tokens), rule.rows):
+        encoders.append(Encoder())
+        block = _Block(encoders[-1], lengths, bos, advance)
+        block.rows[block.is_token] = tokens[done : done + sum(lengths)]
+        done += sum(lengths)
+        blocks.append(block)
+    _walk_in_threads(blocks, model, rule)
+    return [encoder.finish() for encoder in encoders], math.fsum(block.nats for block in blocks)
 
 
 def decode(model: GPT, bos: int, streams: Sequence[bytes], tokens: int, rule: Rule, advance: Advance) -> Tokens:
-    blocks = _row_lengths(tokens, rule.rows)
-
-    def work(number: int, advance: Advance) -> Tokens:
-        block = _Block(Decoder(streams[number]), blocks[number], bos, advance)
-        try:
-            block.walk(model, rule)
-        except ValueError as error:  # no symbol has such bits
-            raise Desynchronised(str(error)) from None
-        return block.rows[block.is_token]
-
-    return np.concatenate([np.empty(0, np.int64), *_run_in_threads(work, len(blocks), advance)])
+    rows = _row_lengths(tokens, rule.rows)
+    blocks = [_Block(Decoder(data), lengths, bos, advance) for data, lengths in zip(streams, rows, strict=True)]
+    try:
+        _walk_in_threads(blocks, model, rule)
+    except ValueError as error:  # no symbol has such bits
+        raise Desynchronised(str(error)) from None
+    return np.concatenate([np.empty(0, np.int64), *(block.rows[block.is_token] for block in blocks)])
 
 
 def _row_lengths(tokens: int, rows: int) -> list[list[int]]:
@@ -115,13 +108,15 @@ class _Block:
         return np.arange(self.rows.shape[1]) < self._lengths[:, None]
 
     @torch.no_grad()
-    def walk(self, model: GPT, rule: Rule) -> None:
-        """Predict every token from its row's window, and code it."""
+    def walk(self, model: GPT, rule: Rule, stopped: threading.Event) -> None:
+        """Predict every token from its row's window, and code it, until `stopped`."""
         plan = plan_windows(self.rows.shape[1], rule.context, rule.stride)
         for start, end, score_from in zip(plan.start, plan.end, plan.score_from, strict=True):
             cache = Cache()
             first = start
             for target in range(score_from, end):
+                if stopped.is_set():
+                    return
                 fed = torch.from_numpy(self._stream[:, first : target + 1])
                 logits = model.logits(model.trunk(fed, cache)[:, -1])  # (R, V)
                 self._code_column(target, logits.double().log_softmax(-1).numpy())
@@ -149,30 +144,19 @@ class _Block:
                     raise Desynchronised("a checksum within the stream differs")
 
 
-class _Stopped(Exception):
-    pass
-
-
-def _run_in_threads(work: Callable[[int, Advance], T], count: int, advance: Advance) -> list[T]:
-    """Run the blocks on all cores, each operation on one; the first failure (or Ctrl-C) stops all of them."""
+def _walk_in_threads(blocks: Sequence[_Block], model: GPT, rule: Rule) -> None:
+    """Walk the blocks on all cores, each operation on one; the first failure (or Ctrl-C) stops all of them."""
     stopped = threading.Event()
     threads = torch.get_num_threads()
-
-    def advance_or_stop(tokens: Tokens) -> None:
-        if stopped.is_set():
-            raise _Stopped
-        advance(tokens)
-
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             try:
-                futures = [pool.submit(work, number, advance_or_stop) for number in range(count)]
+                futures = [pool.submit(block.walk, model, rule, stopped) for block in blocks]
                 finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
             finally:
                 stopped.set()
         for future in finished:
             future.result()  # raises the failure that stopped the others
-        return [future.result() for future in futures]
     finally:
         torch.set_num_threads(threads)

@@ -70,13 +70,8 @@ def score(
     return found
 
 
-def score_blocks(
-    model: GPT, dataset: Dataset, protocol: Protocol, device: Device, blocks: Sequence[int], label: str = ""
-) -> Floats:
-    """The entries of the complete score's `block_nats` for these blocks, to rounding, from the windows that cover them.
-
-    Ranks call it together and get the same answer.
-    """
+def score_blocks(model: GPT, dataset: Dataset, protocol: Protocol, device: Device, blocks: Sequence[int]) -> Floats:
+    """The complete score's `block_nats` of these blocks, to rounding, measured again from the windows that cover them."""
     tokens = dataset.val.read(0, len(dataset.val))
     targets = len(tokens) - 1
     plan = plan_score(tokens, targets, dataset, protocol)
@@ -89,7 +84,7 @@ def score_blocks(
     is_needed = following <= (plan.end - 1) // BLOCK_TOKENS
     share = plan.select(is_needed).select(slice(device.rank, None, device.ranks))
     losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled)
-    tally = _count(losses, share.targets, dataset, tokens, device, label)
+    tally = _count(losses, share.targets, dataset, tokens, device)
     sums: Floats = tally.score(partial=True).block_nats[np.asarray(blocks)]
     return sums
 
@@ -143,7 +138,7 @@ def _count(
     dataset: Dataset,
     tokens: Tokens,
     device: Device,
-    label: str,
+    label: str = "",
     nats: Floats | None = None,
 ) -> Tally:
     """The tally of all ranks' losses, the same on each; `targets` are this rank's."""

@@ -61,13 +61,13 @@ def check_fresh(
     error = sqrt(val_leads.var(ddof=1) / len(val_leads) + fresh_leads.var(ddof=1) / len(fresh_leads))
     z = gap / max(error, 1e-12)
     best = int(val_leads.argmin())
-    evidence = {"gap_bpb": gap, "z": z, "val_documents": len(val), "fresh_documents": len(fresh)}
+    evidence = {"gap_bpb": gap, "z": z, "documents": [len(val), len(fresh)], "document": best}
     detail = f"the scorer is {gap:+.4f} bits per byte better on validation text than on fresh text ({z:+.1f} errors)"
-    if z <= LIMIT_Z:
-        return Finding("fresh", True, detail, evidence)
-    detail += f"; it beats the reference by {-val_leads[best]:.3f} on validation document {best}"
-    detail += f" and by {-fresh_leads.mean():.3f} on fresh ones"
-    return Finding("fresh", False, detail, evidence | {"document": best})
+    passed = z <= LIMIT_Z
+    if not passed:
+        detail += f"; it beats the reference by {-val_leads[best]:.3f} on validation document {best}"
+        detail += f" and by {-fresh_leads.mean():.3f} on fresh ones"
+    return Finding("fresh", passed, detail, evidence)
 
 
 def _lead(scorer: Scorer, reference: Scorer, ids: Tokens, table: ByteTable) -> float:

@@ -71,7 +71,7 @@ def score(
 
 
 def score_blocks(model: GPT, dataset: Dataset, protocol: Protocol, device: Device, blocks: Sequence[int]) -> Floats:
-    """These blocks of the complete score's `block_nats`, to rounding, measured again from the windows that cover them."""
+    """The complete score's `block_nats` of these blocks, to rounding, measured again from their own windows."""
     tokens = dataset.val.read(0, len(dataset.val))
     targets = len(tokens) - 1
     plan = plan_score(tokens, targets, dataset, protocol)

@@ -7,17 +7,18 @@ mix    the model's prediction mixed with what the text has taught so far (eval.m
 ttt    the model itself learns from each chunk once it is scored (eval.ttt)
 
 A prediction depends on the artifact and on tokens revealed before it. So a text is scored in its order, and ranks
-cannot share it.
+cannot share it. Each function fills in `shown`: its keys are targets whose distributions are wanted.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from data.bytes import ByteTable
 from data.tokenizer import Tokenizer
-from eval.batches import distributions, window_log_probabilities, window_losses
-from eval.mixing.mixer import MixConfig, Mixture
+from eval.batches import window_log_probabilities, window_losses
+from eval.mixing.mixer import TABLE_BITS, Mixture
 from eval.protocol import Protocol
 from eval.score import Adapt, Floats, Losses, Tokens
 from eval.scorer import Scored
@@ -26,16 +27,26 @@ from eval.windows import plan_windows
 from model.gpt import GPT
 
 
+def plain_losses(
+    model: GPT, tokenizer: Tokenizer, tokens: Tokens, protocol: Protocol, shown: dict[int, Floats]
+) -> Losses:
+    """The losses of the score without adapting; the distributions come from the windows that score their targets."""
+    plan = plan_windows(len(tokens) - 1, protocol.context, protocol.stride)
+    yield from window_losses(model, tokens, plan, protocol.batch_tokens)
+    needed = np.unique(np.searchsorted(plan.score_from, list(shown), side="right") - 1)
+    for first, rows in window_log_probabilities(model, tokens, plan.select(needed), protocol.batch_tokens):
+        _show(shown, first, rows)
+
+
 def mix_losses(
     model: GPT,
     tokenizer: Tokenizer,
     tokens: Tokens,
     protocol: Protocol,
     shown: dict[int, Floats],
-    config: MixConfig | None = None,
+    table_bits: int = TABLE_BITS,
 ) -> Losses:
-    """The keys of `shown` are targets whose distributions are wanted: they are filled in."""
-    mixture = Mixture(tokenizer, config)
+    mixture = Mixture(tokenizer, table_bits)
     mixture.begin(int(tokens[0]))
     plan = plan_windows(len(tokens) - 1, protocol.context, protocol.stride)
     for first, rows in window_log_probabilities(model, tokens, plan, protocol.batch_tokens):
@@ -56,7 +67,6 @@ def ttt_losses(
     shown: dict[int, Floats],
     config: TTTConfig | None = None,
 ) -> Losses:
-    """`shown` as above. The tokenizer is not used."""
     for learner, chunk in lessons(model, tokens, protocol, config or TTTConfig()):
         # The chunk's windows are those of its own part of the stream, less what the first one had scored before.
         plan = plan_windows(chunk.end - chunk.start, protocol.context, protocol.stride)
@@ -65,9 +75,13 @@ def ttt_losses(
             known = max(0, chunk.first - chunk.start - begin)
             first = chunk.start + begin + known
             logs = rows[known:].astype(np.float64)
-            for target in shown.keys() & range(first, first + len(logs)):
-                shown[target] = np.exp(logs[target - first])
+            _show(shown, first, logs)
             yield first, -logs[np.arange(len(logs)), tokens[first + 1 : first + 1 + len(logs)]]
+
+
+def _show(shown: dict[int, Floats], first: int, logs: npt.NDArray[np.floating]) -> None:
+    for target in shown.keys() & range(first, first + len(logs)):
+        shown[target] = np.exp(logs[target - first], dtype=np.float64)
 
 
 ADAPTATIONS: dict[str, Adapt] = {"mix": mix_losses, "ttt": ttt_losses}
@@ -76,7 +90,7 @@ ADAPTATIONS: dict[str, Adapt] = {"mix": mix_losses, "ttt": ttt_losses}
 class ModelScorer:
     """An artifact's model as a Scorer: the very losses that make its score, and the distributions behind them."""
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, protocol: Protocol, adapt: Adapt | None = None) -> None:
+    def __init__(self, model: GPT, tokenizer: Tokenizer, protocol: Protocol, adapt: Adapt = plain_losses) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._table = ByteTable(tokenizer)
@@ -85,16 +99,9 @@ class ModelScorer:
         self.vocab_size = tokenizer.vocab_size
 
     def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
-        model, context, stride = self._model, self._protocol.context, self._protocol.stride
         shown = dict.fromkeys(show, np.empty(0))
-        if self._adapt is None:
-            plan = plan_windows(len(tokens) - 1, context, stride)
-            pieces = list(window_losses(model, tokens, plan, self._protocol.batch_tokens))
-            if show:
-                shown = dict(zip(show, distributions(model, tokens, show, context, stride), strict=True))
-        else:
-            pieces = list(self._adapt(model, self._tokenizer, tokens, self._protocol, shown))
+        pieces = list(self._adapt(self._model, self._tokenizer, tokens, self._protocol, shown))
         targets = np.concatenate([np.arange(first, first + len(nats)) for first, nats in pieces])
-        probabilities = np.stack([shown[target] for target in show]) if show else np.empty((0, self.vocab_size))
+        probabilities = np.array([shown[target] for target in show]).reshape(len(show), self.vocab_size)
         size_bytes = int(self._table.exact_bytes(tokens[1:]).sum())
         return Scored(targets, np.concatenate([nats for _, nats in pieces]), size_bytes, probabilities)

@@ -2,7 +2,6 @@
 
     for first, nats in window_losses(model, tokens, plan, batch_tokens): …           (n,) of targets first, first + 1, …
     for first, rows in window_log_probabilities(model, tokens, plan, batch_tokens): …               (n, V) of the same
-    p = distributions(model, tokens, targets, context, stride)                      (len(targets), V) of some targets
 
 Exact, and no more than is needed: the positions that a window does not score are keys and values to the others, so they
 skip the head and most of the last block. Windows of one length go in batches of one shape, small enough for a CPU's
@@ -21,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch.distributed.fsdp import FSDPModule
 
-from eval.windows import Windows, plan_windows
+from eval.windows import Windows
 from model.cost import scoring_flops
 from model.gpt import GPT
 
@@ -35,13 +34,29 @@ Floats = npt.NDArray[np.float64]
 Step = Callable[[torch.Tensor, int], torch.Tensor]  # (R, T + 1) tokens, last -> (R, last, …) of each row's last targets
 
 
+class Shape(NamedTuple):
+    rows: int
+    width: int  # tokens that each window feeds
+    last: int  # of its positions, those that are scored
+
+
+class Batch(NamedTuple):
+    windows: npt.NDArray[np.int64]  # their numbers in the plan, at most shape.rows
+    shape: Shape
+
+
 @torch.inference_mode()
 def window_losses(
     model: GPT, tokens: Tokens, plan: Windows, batch_tokens: int, compiled: bool | None = None
 ) -> Iterator[tuple[int, Floats]]:
     """(first, nats) of every window of the plan; `compiled` None: where that saves time."""
-    batches = _batches(model, plan, batch_tokens)
-    step = _loss_step(model, batches, compiled)
+    batches = _plan_batches(model, plan, batch_tokens)
+
+    def plain(rows: torch.Tensor, last: int) -> torch.Tensor:
+        logits = model.logits(model.trunk(rows[:, :-1], last=last))
+        return F.cross_entropy(logits.flatten(0, 1), rows[:, -last:].flatten(), reduction="none").view(len(rows), last)
+
+    step = _compiled_step(plain, model, batches, compiled)
     for window, nats in _run(model, tokens, plan, batches, lambda rows, last: step(rows, last).double().cpu()):
         yield int(plan.score_from[window]), nats.numpy()
 
@@ -51,44 +66,20 @@ def window_log_probabilities(
     model: GPT, tokens: Tokens, plan: Windows, batch_tokens: int
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     """(first, (n, V) log-probabilities) of every window of the plan."""
-    batches = _batches(model, plan, batch_tokens)
-    for window, states in _run(model, tokens, plan, batches, _states_step(model)):
-        yield int(plan.score_from[window]), model.logits(states).log_softmax(-1).cpu().numpy()
+    batches = _plan_batches(model, plan, batch_tokens)
+    states = _run(model, tokens, plan, batches, lambda rows, last: model.trunk(rows[:, :-1], last=last))
+    for window, state in states:
+        yield int(plan.score_from[window]), model.logits(state).log_softmax(-1).cpu().numpy()
 
 
-@torch.inference_mode()
-def distributions(model: GPT, tokens: Tokens, targets: Sequence[int], context: int, stride: int) -> Floats:
-    """(len(targets), V) the probabilities behind the losses of these targets, from the windows that score them."""
-    plan = plan_windows(len(tokens) - 1, context, stride)
-    wanted = np.asarray(targets, np.int64)
-    needed, window_of = np.unique(np.searchsorted(plan.score_from, wanted, side="right") - 1, return_inverse=True)
-    plan = plan.select(needed)
-    batches = _batches(model, plan, CACHED_TOKENS)
-    found = np.empty((len(wanted), model.config.vocab_size))
-    for window, states in _run(model, tokens, plan, batches, _states_step(model)):
-        here = np.flatnonzero(window_of == window)
-        chosen = states[wanted[here] - plan.score_from[window]]  # (n, D)
-        found[here] = model.logits(chosen).double().softmax(-1).cpu().numpy()
-    return found
-
-
-class BatchShape(NamedTuple):
-    rows: int
-    width: int  # tokens that each window feeds
-    last: int  # of its positions, those that are scored
-
-
-class Batch(NamedTuple):
-    windows: npt.NDArray[np.int64]  # their numbers in the plan, at most shape.rows
-    shape: BatchShape
-
-
-def plan_batches(plan: Windows, batch_tokens: int) -> list[Batch]:
+def _plan_batches(model: GPT, plan: Windows, batch_tokens: int) -> list[Batch]:
     """Windows that score from the same position on, the longest first, so that nearly all batches have one shape.
 
     The windows of a single stream stay in the order of the text: its first scores from position 0, all later ones from
     position context - stride, and only the last is shorter.
     """
+    if next(model.parameters()).device.type == "cpu":
+        batch_tokens = min(batch_tokens, CACHED_TOKENS * torch.get_num_threads())
     lengths = plan.end - plan.start
     begins = plan.score_from - plan.start
     batches = []
@@ -98,18 +89,9 @@ def plan_batches(plan: Windows, batch_tokens: int) -> list[Batch]:
         while len(group):
             width = int(lengths[group[0]])
             rows = max(1, batch_tokens // width)
-            batches.append(Batch(group[:rows], BatchShape(rows, width, width - begin)))
+            batches.append(Batch(group[:rows], Shape(rows, width, width - begin)))
             group = group[rows:]
     return batches
-
-
-def fitting(batch_tokens: int, device: torch.device) -> int:
-    """At most so many tokens that a CPU's caches hold what is computed from them."""
-    return min(batch_tokens, CACHED_TOKENS * torch.get_num_threads()) if device.type == "cpu" else batch_tokens
-
-
-def _batches(model: GPT, plan: Windows, batch_tokens: int) -> list[Batch]:
-    return plan_batches(plan, fitting(batch_tokens, next(model.parameters()).device))
 
 
 def _run(
@@ -132,39 +114,23 @@ def _run(
         model.train(was_training)
 
 
-def _loss_step(model: GPT, batches: Sequence[Batch], compiled: bool | None) -> Step:
+def _compiled_step(plain: Step, model: GPT, batches: Sequence[Batch], compiled: bool | None) -> Step:
     """Compiled for the most common shape, if at all; the few batches of other shapes are not worth it."""
-
-    def plain(rows: torch.Tensor, last: int) -> torch.Tensor:
-        return score_windows(model, rows, last)
-
-    if not batches:  # a rank without windows
+    if not batches or compiled is False:  # a rank may have no windows
         return plain
     common, times = Counter(batch.shape for batch in batches).most_common(1)[0]
-    if compiled is None:
-        compiled = _is_worth_compiling(model, common, times)
-    if not compiled:
+    if compiled is None and not _is_worth_compiling(model, common, times):
         return plain
     fast = torch.compile(plain, dynamic=False)
 
     def step(rows: torch.Tensor, last: int) -> torch.Tensor:
-        is_common = BatchShape(rows.shape[0], rows.shape[1] - 1, last) == common
+        is_common = Shape(rows.shape[0], rows.shape[1] - 1, last) == common
         return fast(rows, last) if is_common else plain(rows, last)
 
     return step
 
 
-def score_windows(model: GPT, rows: torch.Tensor, last: int) -> torch.Tensor:
-    """(R, T + 1) -> (R, last): what each row's last targets cost."""
-    logits = model.logits(model.trunk(rows[:, :-1], last=last))
-    return F.cross_entropy(logits.flatten(0, 1), rows[:, -last:].flatten(), reduction="none").view(len(rows), last)
-
-
-def _states_step(model: GPT) -> Step:
-    return lambda rows, last: model.trunk(rows[:, :-1], last=last)
-
-
-def _is_worth_compiling(model: GPT, shape: BatchShape, times: int) -> bool:
+def _is_worth_compiling(model: GPT, shape: Shape, times: int) -> bool:
     flops = times * shape.rows * scoring_flops(model.config, shape.width, shape.last)
     is_split = any(isinstance(part, FSDPModule) for part in model.modules())
     is_enough = flops >= COMPILE_FLOPS[next(model.parameters()).device.type]

@@ -6,10 +6,8 @@
     python -m eval.bpb --adapt mix                        (score first, then learn from it: eval/adapt.py)
     torchrun --nproc_per_node=2 -m eval.bpb --stride 64            (the same answer from several ranks)
 
-Every target is scored once, its bytes are the byte table's, sums are float64. With --docs a document is scored as if it
-were alone, from its BOS on; the token that begins the next one is its last target: the model is charged for the end.
-Without --adapt nothing is learned: a window holds its own tokens, and a target is predicted from those before it. With
-it the plain score is measured too, and the answer has the gain.
+With --docs a document is scored as if it were alone, from its BOS on; the token that begins the next one is its last
+target: the model is charged for the end. With --adapt the plain score is measured too, and the answer has the gain.
 """
 
 import argparse
@@ -28,7 +26,6 @@ from base.files import atomic_file, require_folder_of
 from base.run_folder import ARTIFACT, SCORE, named_or_newest
 from engine.device import Device, joined, run_rank
 from eval.adapt import ADAPTATIONS
-from eval.config import EvalConfig
 from eval.plot import TargetLosses, plot_positions, target_losses
 from eval.protocol import artifact_protocol, matching_dataset
 from eval.score import describe_score, document_begins, score
@@ -38,9 +35,9 @@ from quant.unpack import open_artifact
 
 def act(args: argparse.Namespace) -> Answer:
     require_folder_of(args.output, args.dump, args.plot)  # before an hour's scoring, not after
-    for output, endings in ((args.dump, (".npz",)), (args.plot, (".png", ".svg", ".pdf"))):
-        if output is not None and Path(output).suffix not in endings:
-            raise BadInput(f"{output}: name a file that ends in {' or '.join(endings)}")
+    for output, ending in ((args.dump, ".npz"), (args.plot, ".png")):
+        if output is not None and Path(output).suffix != ending:
+            raise BadInput(f"{output}: name a file that ends in {ending}")
     with joined() as device:
         return evaluate(args, device)
 
@@ -48,8 +45,7 @@ def act(args: argparse.Namespace) -> Answer:
 def evaluate(args: argparse.Namespace, device: Device) -> Answer:
     path = named_or_newest(args.artifact, ARTIFACT)
     artifact = open_artifact(path)
-    protocol = artifact_protocol(artifact, args.context, args.stride)
-    protocol = replace(protocol, docs=args.docs, batch_tokens=args.batch_tokens, compiled=args.compile)
+    protocol = replace(artifact_protocol(artifact, args.context, args.stride), docs=args.docs)
     dataset = matching_dataset(args.data, artifact)
     model = artifact.model.to(device.torch)
     nats = np.empty(len(dataset.val) - 1) if args.dump or args.plot else None
@@ -85,10 +81,6 @@ def write_losses(losses: TargetLosses, answer: Answer, dump: str | None, plot: s
         np.savez_compressed(dump, **losses._asdict())
     if plot:
         title = f"{answer['bpb']:.4f} bits per byte, context {answer['context']}, stride {answer['stride']}"
-        if answer["docs"]:
-            title += ", documents one by one"
-        if answer["partial"]:
-            title += ", a part of the text"
         plot_positions(Path(plot), title, losses)
 
 
@@ -100,8 +92,6 @@ def parser() -> OneLineParser:
     flags.add_argument("--data", metavar="DIR", help="the dataset (default: the one that the artifact names)")
     flags.add_argument("--docs", action="store_true", help="score every document as if it were alone")
     flags.add_argument("--limit", type=int, metavar="TOKENS", help="score the first so many targets only")
-    flags.add_argument("--batch-tokens", type=int, default=EvalConfig().batch_tokens, help="at a time (%(default)s)")
-    flags.add_argument("--compile", action=argparse.BooleanOptionalAction, help="default: where it saves time")
     flags.add_argument("--adapt", choices=ADAPTATIONS, help="learn from what has been scored")
     flags.add_argument("--dump", metavar="FILE.npz", help="every target's loss, document and positions")
     flags.add_argument("--plot", metavar="FILE.png", help="mean loss against position")

@@ -1,6 +1,6 @@
 """Compress any file with an artifact's model, and restore it byte for byte: the proof that a score is real.
 
-    python -m eval.codec compress [ARTIFACT] IN OUT       (without ARTIFACT: the newest run's; IN or OUT may be -)
+    python -m eval.codec compress [ARTIFACT] IN OUT       (without ARTIFACT: the newest run's)
     python -m eval.codec decompress [ARTIFACT] IN OUT
     python -m eval.codec compress --stride 64 runs/demo IN OUT       (the score's own windows, one by one: slow)
 
@@ -15,6 +15,7 @@ import argparse
 import math
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -33,39 +34,31 @@ from eval.protocol import checked_context, checked_stride, longest_context
 from eval.range_coder import TOTAL
 from quant.unpack import Artifact, open_artifact
 
-PIPE = "-"
-
 
 def act(args: argparse.Namespace) -> Answer:
     if len(args.files) not in (2, 3):
         raise BadInput(f"{len(args.files)} files are named; {args.verb} takes [ARTIFACT] IN OUT")
     *named, source, target = args.files
-    if args.json and target == PIPE:
-        raise BadInput("--json and OUT - both write to stdout; name a file for one of them")
     if args.verb == "decompress" and (args.stride, args.context) != (None, None):
         raise BadInput("--stride and --context are for compress; a compressed file contains its own rule")
-    require_folder_of(None if target == PIPE else target)
+    require_folder_of(target)
     path = named_or_newest(named[0] if named else None, ARTIFACT)
-    data = sys.stdin.buffer.read() if source == PIPE else Path(source).read_bytes()
+    data = Path(source).read_bytes()
     artifact = open_artifact(path)
     started = time.perf_counter()
     figures: Answer = {}
     if args.verb == "compress":
         out, nats = compress(artifact, data, args.stride, args.context)
         coded = read(out)
-        figures = {
-            "bpb": 8 * len(out) / len(data) if data else None,
-            "model_nats": nats,
-            "tokens": coded.tokens,
-            **coded.rule._asdict(),
-        }
+        figures = {"model_nats": nats, "tokens": coded.tokens, **coded.rule._asdict()}
+        figures["bpb"] = 8 * len(out) / len(data) if data else None
     else:
         out = decompress(artifact, data)
     seconds = time.perf_counter() - started
-    _write_out(out, target)
+    atomic_file(Path(target), out)
     return {
         "artifact": str(path.resolve()),
-        "out": target if target == PIPE else str(Path(target).resolve()),
+        "out": str(Path(target).resolve()),
         "in_bytes": len(data),
         "out_bytes": len(out),
         **figures,
@@ -84,21 +77,12 @@ def compress(
         raise BadInput(f"{len(data):,} bytes are too many for one compressed file; split them into {MOST_BYTES:,} each")
     table = ByteTable(artifact.tokenizer)
     tokens = to_tokens(data, artifact.tokenizer, table)
-    rule = choose_rule(artifact, len(tokens), stride, context)
+    rule = _choose_rule(artifact, len(tokens), stride, context)
+    bos = artifact.tokenizer.bos_id
     with byte_progress("compressing", len(data)) as advance:
-        streams, nats = encode(
-            artifact.model, artifact.tokenizer.bos_id, tokens, rule, lambda done: advance(int(table.exact[done].sum()))
-        )
-    coded = CodedText(
-        artifact=_digest_of(artifact),
-        text=digest(data),
-        environment=_digest_of_environment(),
-        size_bytes=len(data),
-        tokens=len(tokens),
-        rule=rule,
-        streams=streams,
-    )
-    return write(coded), nats
+        streams, nats = encode(artifact.model, bos, tokens, rule, lambda done: advance(int(table.exact[done].sum())))
+    own, here = _digest_of(artifact), _digest_of_environment()
+    return write(CodedText(own, digest(data), here, len(data), len(tokens), rule, streams)), nats
 
 
 def decompress(artifact: Artifact, data: bytes) -> bytes:
@@ -110,25 +94,28 @@ def decompress(artifact: Artifact, data: bytes) -> bytes:
         )
     _require_plausible(coded, artifact)
     table = ByteTable(artifact.tokenizer)
-    with byte_progress("decompressing", coded.size_bytes) as advance:
-        try:
-            tokens = decode(
-                artifact.model,
-                artifact.tokenizer.bos_id,
-                coded.streams,
-                coded.tokens,
-                coded.rule,
-                lambda done: advance(int(table.exact[done].sum())),
-            )
-        except Desynchronised:
-            raise BadInput(_explain_difference(coded)) from None
-    text = table.join(tokens.astype(np.uint16))
+    text = b""
+    with byte_progress("decompressing", coded.size_bytes) as advance, suppress(Desynchronised):
+        tokens = decode(
+            artifact.model,
+            artifact.tokenizer.bos_id,
+            coded.streams,
+            coded.tokens,
+            coded.rule,
+            lambda done: advance(int(table.exact[done].sum())),
+        )
+        text = table.join(tokens.astype(np.uint16))
     if len(text) != coded.size_bytes or digest(text) != coded.text:
-        raise BadInput(_explain_difference(coded))
+        is_same = coded.environment == _digest_of_environment()
+        there = "another make of processor" if is_same else "another torch or processor"
+        raise BadInput(
+            f"the predictions differ from those that it was compressed with, on {there} than here ({environment()}); "
+            "decompress it there"
+        )
     return text
 
 
-def choose_rule(artifact: Artifact, tokens: int, stride: int | None, context: int | None) -> Rule:
+def _choose_rule(artifact: Artifact, tokens: int, stride: int | None, context: int | None) -> Rule:
     context = checked_context(artifact, context)
     if stride is None:
         return Rule(context, max(1, context // 2), rows_for(tokens))
@@ -167,34 +154,9 @@ def _require_plausible(coded: CodedText, artifact: Artifact) -> None:
     )
     if not is_plausible:
         raise BadInput(
-            f"the compressed file is malformed: {tokens:,} tokens of {coded.size_bytes:,} bytes in {rows:,} rows and "
-            f"{len(coded.streams):,} streams, context {context:,}, stride {stride:,} contradict each other"
+            f"the compressed file is malformed: {tokens:,} tokens of {coded.size_bytes:,} bytes in "
+            f"{len(coded.streams):,} streams contradict each other or {coded.rule}"
         )
-
-
-def _explain_difference(coded: CodedText) -> str:
-    if coded.environment == _digest_of_environment():
-        why = f"{environment()} are the same here, so it is another make of processor"
-    else:
-        why = f"it was compressed with another torch or processor than here ({environment()})"
-    return f"the predictions differ from those that it was compressed with: {why}; decompress it there"
-
-
-def _write_out(data: bytes, target: str) -> None:
-    """All or nothing, where the target is a file."""
-    path = Path(target)
-    if target == PIPE:
-        assert sys.__stdout__ is not None
-        sys.__stdout__.buffer.write(data)
-        sys.__stdout__.buffer.flush()
-    elif path.exists() and not path.is_file():
-        path.write_bytes(data)  # a device or a named pipe must not be replaced by a file
-    else:
-        atomic_file(path, data)
-
-
-def show(answer: Answer) -> str:
-    return "" if answer["out"] == PIPE else show_pairs(answer)
 
 
 def parser() -> OneLineParser:
@@ -207,4 +169,4 @@ def parser() -> OneLineParser:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), act, show))
+    sys.exit(run(parser(), act, show_pairs))

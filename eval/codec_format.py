@@ -2,9 +2,7 @@
 
 Layout: magic, version, CRC-32 of all that follows (PREFIX, 8 bytes), the fields of CodedText (FIELDS, 40 bytes), then
 each stream after its length (LENGTH, 4 bytes). It is binary because the file's length is a claim: at most the model's
-bits + 0.1 % + 64 bytes. As JSON the same fields are 200 bytes, and 150 under zlib.
-
-Bytes in, bytes out; no model, no files. Version 1 is not read: compress the text again.
+bits + 0.1 % + 64 bytes. Bytes in, bytes out; no model, no files.
 """
 
 import hashlib
@@ -33,7 +31,7 @@ class Rule(NamedTuple):
     rows: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class CodedText:
     artifact: bytes  # the first DIGEST_BYTES of its SHA-256
     text: bytes  # the same of the text
@@ -65,24 +63,12 @@ def read(data: bytes) -> CodedText:
     if len(body) < FIELDS.size or zlib.crc32(body) != stored:
         raise BadInput("the compressed file is damaged or cut short: its checksum is not that of its bytes")
     artifact, text, environment, size_bytes, tokens, *rule = FIELDS.unpack_from(body)
-    return CodedText(
-        artifact=artifact,
-        text=text,
-        environment=environment,
-        size_bytes=size_bytes,
-        tokens=tokens,
-        rule=Rule(*rule),
-        streams=_read_streams(body[FIELDS.size :]),
-    )
-
-
-def _read_streams(data: bytes) -> list[bytes]:
     streams = list[bytes]()
-    at = 0
-    while at < len(data):
+    at = FIELDS.size
+    while at < len(body):
         begin = at + LENGTH.size
-        at = begin + int.from_bytes(data[at:begin], "little")
-        if at > len(data):
+        at = begin + int.from_bytes(body[at:begin], "little")
+        if at > len(body):
             raise BadInput(f"the compressed file is malformed: stream {len(streams)} ends beyond the file")
-        streams.append(data[begin:at])
-    return streams
+        streams.append(body[begin:at])
+    return CodedText(artifact, text, environment, size_bytes, tokens, Rule(*rule), streams)

@@ -7,18 +7,16 @@ The tokens are cut into rows of equal length. Each row begins with BOS and is pr
 eval.windows: what a window only reads is fed in one piece, then a token per step. With one row this is the score's own
 rule. Rows go in blocks; a block has one stream, and blocks share nothing, so each can have a thread of its own.
 
-Encoder and decoder run the same steps (`_walk`): same shapes, same order, one thread per operation, so that a file does
-not depend on the number of cores. Another processor or torch can still give other last bits: every 2^15 bits the
+Encoder and decoder run the same steps (`_Block`): same shapes, same order, one thread per operation, so that a file
+does not depend on the number of cores. Another processor or torch can still give other last bits: every 2^15 bits the
 streams contain 16 bits of a checksum of the frequencies used so far, and a decoder with other frequencies stops there.
 """
 
 import math
 import threading
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +30,7 @@ from model.cache import Cache
 from model.gpt import GPT
 
 Tokens = npt.NDArray[np.integer]
-Floats = npt.NDArray[np.float64]
 Advance = Callable[[Tokens], None]  # called with the tokens of each step
-T = TypeVar("T")
 
 BLOCK_ROWS = 32  # enough for fast matrix products; more would not fit into a core's share of the cache
 # A row's first tokens have little context, which costs about 50 bits: 1 % of a row of 1,024 tokens, 0.25 % of 4,096.
@@ -62,32 +58,27 @@ def block_count(tokens: int, rows: int) -> int:
 
 def encode(model: GPT, bos: int, tokens: Tokens, rule: Rule, advance: Advance) -> tuple[list[bytes], float]:
     """The stream of each block, and the nats of all tokens by the model's own probabilities."""
-    blocks = _row_lengths(len(tokens), rule.rows)
-    edges = np.cumsum([0, *map(sum, blocks)])
-
-    def work(number: int, advance: Advance) -> tuple[bytes, float]:
-        block = tokens[edges[number] : edges[number + 1]]
-        side = _EncoderSide(np.split(block, np.cumsum(blocks[number])[:-1]), advance)
-        _walk(model, bos, rule, blocks[number], side)
-        return side.encoder.finish(), side.nats
-
-    done = _run_in_threads(work, len(blocks), advance)
-    return [stream for stream, _ in done], math.fsum(nats for _, nats in done)
+    blocks = []
+    encoders = []
+    done = 0
+    for lengths in _row_lengths(len(tokens), rule.rows):
+        encoders.append(Encoder())
+        block = _Block(encoders[-1], lengths, bos, advance)
+        block.rows[block.is_token] = tokens[done : done + sum(lengths)]
+        done += sum(lengths)
+        blocks.append(block)
+    _walk_in_threads(blocks, model, rule)
+    return [encoder.finish() for encoder in encoders], math.fsum(block.nats for block in blocks)
 
 
 def decode(model: GPT, bos: int, streams: Sequence[bytes], tokens: int, rule: Rule, advance: Advance) -> Tokens:
-    blocks = _row_lengths(tokens, rule.rows)
-
-    def work(number: int, advance: Advance) -> Tokens:
-        side = _DecoderSide(streams[number], advance)
-        try:
-            _walk(model, bos, rule, blocks[number], side)
-        except ValueError as error:  # no symbol has such bits
-            raise Desynchronised(str(error)) from None
-        rows = range(len(blocks[number]))
-        return np.concatenate([[column[row] for column in side.columns if row < len(column)] for row in rows])
-
-    return np.concatenate([np.empty(0, np.int64), *_run_in_threads(work, len(blocks), advance)])
+    rows = _row_lengths(tokens, rule.rows)
+    blocks = [_Block(Decoder(data), lengths, bos, advance) for data, lengths in zip(streams, rows, strict=True)]
+    try:
+        _walk_in_threads(blocks, model, rule)
+    except ValueError as error:  # no symbol has such bits
+        raise Desynchronised(str(error)) from None
+    return np.concatenate([np.empty(0, np.int64), *(block.rows[block.is_token] for block in blocks)])
 
 
 def _row_lengths(tokens: int, rows: int) -> list[list[int]]:
@@ -97,114 +88,75 @@ def _row_lengths(tokens: int, rows: int) -> list[list[int]]:
     return [lengths[len(lengths) * block // count : len(lengths) * (block + 1) // count] for block in range(count)]
 
 
-@torch.no_grad()
-def _walk(model: GPT, bos: int, rule: Rule, lengths: Sequence[int], side: "_Side") -> None:
-    """Predict every token of a block's rows, and give each step's predictions to `side`, which codes its tokens."""
-    seen = [np.full(len(lengths), bos, np.int64)]  # the columns of the rows
-    plan = plan_windows(lengths[0], rule.context, rule.stride)
-    for start, end, score_from in zip(plan.start, plan.end, plan.score_from, strict=True):
-        cache = Cache()
-        fed = np.stack(seen[start : score_from + 1], axis=1)  # (R, score_from + 1 - start)
-        for target in range(score_from, end):
-            logits = model.logits(model.trunk(torch.from_numpy(fed), cache)[:, -1])  # (R, V)
-            unfinished = sum(length > target for length in lengths)  # the last column may lack the shorter rows
-            column = np.zeros(len(lengths), np.int64)
-            column[:unfinished] = side.step(logits[:unfinished].double().log_softmax(-1).numpy())
-            seen.append(column)
-            fed = column[:, None]
+class _Block:
+    """The rows of a block, coded a column at a time: what encoder and decoder do in the same way."""
 
-
-class _Side(ABC):
-    """The encoder or the decoder of a block: all that both do in the same way."""
-
-    def __init__(self, advance: Advance) -> None:
-        self.columns = list[Tokens]()
+    def __init__(self, coder: Encoder | Decoder, lengths: Sequence[int], bos: int, advance: Advance) -> None:
         self.nats = 0.0
+        self._stream = np.zeros((len(lengths), lengths[0] + 1), np.int64)
+        self._stream[:, 0] = bos
+        self.rows = self._stream[:, 1:]  # (R, T) given to an encoder, filled in by a decoder
+        self._lengths = np.array(lengths)
+        self._coder = coder
         self._advance = advance
         self._checksum = 0  # CRC-32 of the frequencies used so far
         self._unchecked_bits = 0
 
-    @abstractmethod
-    def code(self, row: int, counts: Counts) -> int:
-        """Encode or decode the row's next token, and return it."""
+    @property
+    def is_token(self) -> npt.NDArray[np.bool_]:
+        """(R, T) False where a row is one shorter than the first."""
+        return np.arange(self.rows.shape[1]) < self._lengths[:, None]
 
-    @abstractmethod
-    def check(self, value: int) -> None:
-        """Encode a byte of the checksum, or decode one and compare."""
+    @torch.no_grad()
+    def walk(self, model: GPT, rule: Rule, stopped: threading.Event) -> None:
+        """Predict every token from its row's window, and code it, until `stopped`."""
+        plan = plan_windows(self.rows.shape[1], rule.context, rule.stride)
+        for start, end, score_from in zip(plan.start, plan.end, plan.score_from, strict=True):
+            cache = Cache()
+            first = start
+            for target in range(score_from, end):
+                if stopped.is_set():
+                    return
+                fed = torch.from_numpy(self._stream[:, first : target + 1])
+                logits = model.logits(model.trunk(fed, cache)[:, -1])  # (R, V)
+                self._code_column(target, logits.double().log_softmax(-1).numpy())
+                first = target + 1
 
-    def step(self, log_p: Floats) -> Tokens:
-        """Code one token per row, given its log-probabilities (R, V), and return the tokens (R,)."""
+    def _code_column(self, target: int, log_p: npt.NDArray[np.float64]) -> None:
+        unfinished = int((self._lengths > target).sum())  # the last column may lack the shorter rows
+        log_p = log_p[:unfinished]
         counts = frequencies(np.exp(log_p))
-        tokens = np.array([self.code(row, row_counts) for row, row_counts in enumerate(counts)])
-        self.nats -= float(log_p[np.arange(len(log_p)), tokens].sum())
-        self.columns.append(tokens)
-        self._update_checksum(np.take_along_axis(counts, tokens[:, None], -1))
-        self._advance(tokens)
-        return tokens
+        column = self.rows[:unfinished, target]
+        for row in range(unfinished):
+            column[row] = self._coder.code(counts[row], int(column[row]))
+        self.nats -= float(log_p[np.arange(unfinished), column].sum())
+        self._check(np.take_along_axis(counts, column[:, None], -1))
+        self._advance(column)
 
-    def _update_checksum(self, used: Counts) -> None:
+    def _check(self, used: Counts) -> None:
         self._checksum = zlib.crc32(used.astype("<i8").tobytes(), self._checksum)
-        self._unchecked_bits += int(
-            (TOTAL.bit_length() - 1 - np.frexp(used)[1]).sum()
-        )  # rounded down: exact arithmetic
+        bits = TOTAL.bit_length() - 1 - np.frexp(used)[1]  # rounded down: exact arithmetic
+        self._unchecked_bits += int(bits.sum())
         if self._unchecked_bits >= CHECK_EVERY_BITS:
             self._unchecked_bits = 0
-            self.check(self._checksum & 255)
-            self.check(self._checksum >> 8 & 255)
+            for value in (self._checksum & 255, self._checksum >> 8 & 255):
+                if self._coder.code(UNIFORM, value) != value:
+                    raise Desynchronised("a checksum within the stream differs")
 
 
-class _EncoderSide(_Side):
-    def __init__(self, rows: Sequence[Tokens], advance: Advance) -> None:
-        super().__init__(advance)
-        self.encoder = Encoder()
-        self._rows = rows
-
-    def code(self, row: int, counts: Counts) -> int:
-        token = int(self._rows[row][len(self.columns)])
-        self.encoder.add(counts, token)
-        return token
-
-    def check(self, value: int) -> None:
-        self.encoder.add(UNIFORM, value)
-
-
-class _DecoderSide(_Side):
-    def __init__(self, stream: bytes, advance: Advance) -> None:
-        super().__init__(advance)
-        self._decoder = Decoder(stream)
-
-    def code(self, row: int, counts: Counts) -> int:
-        return self._decoder.take(counts)
-
-    def check(self, value: int) -> None:
-        if self._decoder.take(UNIFORM) != value:
-            raise Desynchronised("a checksum within the stream differs")
-
-
-class _Stopped(Exception):
-    pass
-
-
-def _run_in_threads(work: Callable[[int, Advance], T], count: int, advance: Advance) -> list[T]:
-    """Run the blocks on all cores, each operation on one; the first failure (or Ctrl-C) stops all of them."""
+def _walk_in_threads(blocks: Sequence[_Block], model: GPT, rule: Rule) -> None:
+    """Walk the blocks on all cores, each operation on one; the first failure (or Ctrl-C) stops all of them."""
     stopped = threading.Event()
     threads = torch.get_num_threads()
-
-    def advance_or_stop(tokens: Tokens) -> None:
-        if stopped.is_set():
-            raise _Stopped
-        advance(tokens)
-
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             try:
-                futures = [pool.submit(work, number, advance_or_stop) for number in range(count)]
+                futures = [pool.submit(block.walk, model, rule, stopped) for block in blocks]
                 finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
             finally:
                 stopped.set()
         for future in finished:
             future.result()  # raises the failure that stopped the others
-        return [future.result() for future in futures]
     finally:
         torch.set_num_threads(threads)

@@ -12,7 +12,7 @@ the 62 million targets of the contest, and any block can be measured again by it
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,6 @@ from data.bytes import ByteTable, bits_per_byte
 BLOCK_TOKENS = 4096  # consecutive targets of a block; the last block may be shorter
 
 Floats = npt.NDArray[np.float64]
-Target = TypeVar("Target", int, npt.NDArray[np.int64])
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,10 @@ class Score:
 class TallyState(NamedTuple):
     """What another rank needs to merge a tally into its own."""
 
-    identity: str
-    seen: npt.NDArray[np.uint8]
+    tokens_sha256: str
+    seen: npt.NDArray[np.uint8]  # (targets,) how often each was scored
     block_nats: Floats
-    bytes: int
-    contest_bytes: int
+    sizes: npt.NDArray[np.int64]  # exact bytes, contest bytes
 
 
 class Tally:
@@ -59,9 +57,8 @@ class Tally:
         self._table = table
         self._tokens = tokens  # the evaluator's own: a scorer cannot bring its targets
         self._seen = np.zeros(len(tokens) - 1, np.uint8)
-        self._block_nats = np.zeros(blocks_of(len(tokens) - 1))
-        self._bytes = 0
-        self._contest_bytes = 0
+        self._block_nats = np.zeros(-(-len(self._seen) // BLOCK_TOKENS))
+        self._sizes = np.zeros(2, np.int64)
 
     def add(self, first: int, nats: npt.ArrayLike) -> None:
         """Losses of targets first, first+1, …"""
@@ -76,34 +73,32 @@ class Tally:
             )
         if first < 0 or end > len(self._seen):
             raise CheckFailed(f"targets {first} to {end} lie outside the {len(self._seen)} there are")
-        previous = self._tokens[first:end]
-        target = self._tokens[first + 1 : end + 1]
+        previous, target = self._tokens[first:end], self._tokens[first + 1 : end + 1]
         exact = self._table.exact_bytes(target)  # may refuse the target, before anything is counted
         contest = self._table.contest_bytes(previous, target)
         seen = self._seen[first:end]
         seen[seen < 255] += 1
         with np.errstate(over="ignore"):  # an infinite total is refused when the score is computed
-            for block in range(block_of(first), blocks_of(end)):
+            for block in range(first // BLOCK_TOKENS, -(-end // BLOCK_TOKENS)):
                 begin = block * BLOCK_TOKENS - first
                 self._block_nats[block] += losses[max(0, begin) : begin + BLOCK_TOKENS].sum()
-        self._bytes += int(exact.sum())
-        self._contest_bytes += int(contest.sum())
+        self._sizes += (exact.sum(), contest.sum())
 
     def state(self) -> TallyState:
-        return TallyState(self._identity(), self._seen, self._block_nats, self._bytes, self._contest_bytes)
+        digest = hashlib.sha256(f"{self._table.vocab_size}".encode() + self._tokens.tobytes()).hexdigest()
+        return TallyState(digest, self._seen, self._block_nats, self._sizes)
 
     def merge(self, other: TallyState) -> None:
         """Take in a rank's tally of the same targets."""
-        if other.identity != self._identity():
+        if other.tokens_sha256 != self.state().tokens_sha256:
             raise CheckFailed("two tallies of different tokens cannot be one score")
         self._seen = np.minimum(self._seen.astype(np.int64) + other.seen, 255).astype(np.uint8)
         self._block_nats = self._block_nats + other.block_nats
-        self._bytes += other.bytes
-        self._contest_bytes += other.contest_bytes
+        self._sizes = self._sizes + other.sizes
 
     def bpb_so_far(self) -> float:
         """Of the targets counted until now; NaN as long as they have no bytes."""
-        return bits_per_byte(self._nats(), self._bytes) if self._bytes else np.nan
+        return bits_per_byte(self._nats(), int(self._sizes[0])) if self._sizes[0] else np.nan
 
     def score(self, partial: bool = False) -> Score:
         """The result; without `partial` every target must have been scored, and never one twice."""
@@ -113,14 +108,15 @@ class Tally:
             raise CheckFailed(f"{twice.size} targets were scored more than once, the first is target {twice[0]}")
         scored = int(self._seen.sum())
         if not partial and scored < targets:
-            missed = int(np.flatnonzero(self._seen == 0)[0])
+            missed = int(self._seen.argmin())
             raise CheckFailed(f"{targets - scored} of {targets} targets were not scored, from {missed} on")
+        exact, contest = self._sizes.tolist()
         return Score(
-            bpb=bits_per_byte(self._nats(), self._bytes),
+            bpb=bits_per_byte(self._nats(), exact),
             nats_per_token=self._nats() / scored,
             tokens=scored,
-            bytes=self._bytes,
-            contest_bytes=self._contest_bytes,
+            bytes=exact,
+            contest_bytes=contest,
             coverage=scored / targets,
             partial=scored < targets,
             block_nats=self._block_nats.copy(),
@@ -129,15 +125,3 @@ class Tally:
     def _nats(self) -> float:
         with np.errstate(over="ignore"):
             return float(self._block_nats.sum())
-
-    def _identity(self) -> str:
-        return hashlib.sha256(f"{self._table.vocab_size}".encode() + self._tokens.tobytes()).hexdigest()
-
-
-def block_of(target: Target) -> Target:
-    return target // BLOCK_TOKENS
-
-
-def blocks_of(targets: int) -> int:
-    """How many blocks so many targets make."""
-    return -(-targets // BLOCK_TOKENS)

@@ -17,7 +17,7 @@ from eval.score import document_begins, plan_score
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.integer]
 
-BINS_PER_DOUBLING = 4
+EDGES = np.unique(np.round(2 ** (np.arange(160) / 4)))  # of the bins of a document: four per doubling
 WINDOW_BINS = 64
 FEWEST = 16  # losses in a bin, for its mean to be drawn
 
@@ -38,73 +38,43 @@ def target_losses(nats: Floats, dataset: Dataset, protocol: Protocol) -> TargetL
     """From the losses of all targets; NaN where there is none."""
     tokens = dataset.val.read(0, len(dataset.val))
     begins = document_begins(tokens, dataset)
-    plan = plan_score(tokens, len(tokens) - 1, dataset, protocol)
+    starts = plan_score(tokens, len(tokens) - 1, dataset, protocol)
     target = np.flatnonzero(np.isfinite(nats))
-    token = tokens[1:][target]
+    token = tokens[target + 1]
     document = np.searchsorted(begins, target, side="right") - 1
-    window = np.searchsorted(plan.score_from, target, side="right") - 1
+    window = np.searchsorted(starts.score_from, target, side="right") - 1
     return TargetLosses(
-        target, token, nats[target], dataset.table.exact_bytes(token), document,
-        position_in_document=target - begins[document], position_in_window=target - plan.start[window],
-    )  # fmt: skip
-
-
-class Curve(NamedTuple):
-    """One point per bin."""
-
-    middle: Floats
-    mean: Floats
-    error: Floats  # standard, of the mean
-
-
-def growing_bins(known: Ints) -> Ints:
-    """The bin of each number of known tokens (from 1 on): four per doubling."""
-    edges = np.unique(np.round(2 ** (np.arange(BINS_PER_DOUBLING * 40) / BINS_PER_DOUBLING)))
-    return np.searchsorted(edges, known, side="right") - 1
-
-
-def equal_bins(known: Ints) -> Ints:
-    return (known - 1) // max(1, -(-int(known.max()) // WINDOW_BINS))
-
-
-def curve(known: Ints, bins: Ints, nats: Floats) -> Curve:
-    """Means by bin; nearly empty bins are left out."""
-    count = np.bincount(bins)
-    kept = np.flatnonzero(count >= min(FEWEST, count.max()))
-
-    def mean(values: npt.NDArray[np.floating]) -> Floats:
-        return np.bincount(bins, values)[kept] / count[kept]
-
-    average = mean(nats)
-    variance = np.maximum(mean(nats**2) - average**2, 0)
-    return Curve(mean(known.astype(np.float64)), average, np.sqrt(variance / count[kept]))
+        target=target,
+        token=token,
+        nats=nats[target],
+        bytes=dataset.table.exact_bytes(token),
+        document=document,
+        position_in_document=target - begins[document],
+        position_in_window=target - starts.start[window],
+    )
 
 
 def plot_positions(path: Path, title: str, losses: TargetLosses) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # half a second to import, once, at the end
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import NullLocator
+    """The means of bins of positions; nearly empty bins are left out."""
+    from matplotlib.figure import Figure  # half a second to import, once, at the end
 
     figure = Figure(figsize=(9, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title)
     panels = figure.subplots(1, 2, sharey=True)
+    in_document, in_window = losses.position_in_document + 1, losses.position_in_window + 1
+    in_bins = (in_window - 1) // max(1, -(-int(in_window.max()) // WINDOW_BINS))
     parts = (
-        (losses.position_in_document + 1, growing_bins, "tab:blue", "document"),
-        (losses.position_in_window + 1, equal_bins, "tab:orange", "window"),
+        ("document", in_document, np.searchsorted(EDGES, in_document, side="right") - 1),
+        ("window", in_window, in_bins),
     )
-    average = losses.nats.mean()
-    for axes, (known, bins, color, where) in zip(panels, parts, strict=True):
-        middle, mean, error = curve(known, bins(known), losses.nats)
-        axes.fill_between(middle, mean - 2 * error, mean + 2 * error, color=color, alpha=0.2, linewidth=0)
-        axes.plot(middle, mean, "o-", markersize=3, color=color, label="mean and two standard errors")
-        axes.axhline(average, color="0.4", linewidth=0.8, linestyle="--", label=f"all: {average:.3f}")
+    for axes, (where, known, bins) in zip(panels, parts, strict=True):
+        count = np.bincount(bins)
+        kept = np.flatnonzero(count >= min(FEWEST, count.max()))
+        middle, mean = (np.bincount(bins, values)[kept] / count[kept] for values in (known, losses.nats))
+        axes.plot(middle, mean, "o-", markersize=3)
+        axes.axhline(losses.nats.mean(), color="0.4", linewidth=0.8, linestyle="--")
         axes.set_xlabel(f"tokens known of the {where}")
         axes.grid(alpha=0.25, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
     panels[0].set_ylabel("nats per token")
     panels[0].set_xscale("log", base=2)
-    panels[0].xaxis.set_major_formatter("{x:g}")
-    panels[0].xaxis.set_minor_locator(NullLocator())
     figure.savefig(path, dpi=120)

@@ -12,7 +12,6 @@ side of the dataset (--fresh); without them it is not run, which is not a pass.
 import argparse
 import importlib
 import json
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,19 +26,9 @@ from base.run_folder import ARTIFACT, named_or_newest
 from data.corpus import open_corpus
 from data.dataset import Dataset, open_dataset
 from data.overlap import find_overlap
-from eval.adapt import ADAPTATIONS, ModelScorer
-from eval.probes.basic import (
-    Finding,
-    check_bytes,
-    check_coverage,
-    check_flip,
-    check_normalisation,
-    check_repeat,
-    check_suffix,
-    check_truncation,
-    measure_baseline,
-    measure_boundary,
-)
+from eval.adapt import ADAPTATIONS, ModelScorer, plain_losses
+from eval.probes import basic
+from eval.probes.basic import Finding
 from eval.probes.canary import check_coins
 from eval.probes.codec import check_codec
 from eval.probes.fresh import FEWEST, Bigram, check_fresh
@@ -53,7 +42,7 @@ NAMES = (
 )  # fmt: skip
 SAMPLE_TOKENS = 2048
 COINS = 512
-TOLERANCE_NATS = 1e-3
+TOLERANCE_NATS = 1e-3  # of rounding
 FEWEST_TOKENS = 64  # of a sample
 FEWEST_KINDS = 8  # different tokens in a sample
 FEWEST_COINS = 32
@@ -73,29 +62,22 @@ class Report:
 
 
 def probe_artifact(
-    path: Path,
-    dataset: Dataset,
-    names: Sequence[str] = NAMES,
-    tokens: int = SAMPLE_TOKENS,
-    coins: int = COINS,
-    tolerance: float = TOLERANCE_NATS,
-    seed: int | None = None,
-    adapt: str | None = None,
-    fresh: str | None = None,
+    path: Path, dataset: Dataset, names: Sequence[str] = NAMES, tokens: int = SAMPLE_TOKENS, coins: int = COINS
 ) -> Report:
     """Probe an artifact's scorer, with its own context and stride, on a dataset of its own tokenizer."""
-    name, scorer = artifact_scorer(path, open_artifact(path), dataset, adapt)
-    return probe_scorer(name, scorer, dataset, names, tokens, coins, tolerance, seed, fresh)
+    name, scorer = artifact_scorer(path, open_artifact(path), dataset)
+    return probe_scorer(name, scorer, dataset, names, tokens, coins)
 
 
-def artifact_scorer(path: Path, artifact: Artifact, dataset: Dataset, adapt: str | None) -> tuple[str, Scorer]:
+def artifact_scorer(
+    path: Path, artifact: Artifact, dataset: Dataset, adapt: str | None = None
+) -> tuple[str, ModelScorer]:
     """A name for the scorer, and the scorer."""
     dataset.require(artifact.tokenizer.vocab_size, artifact.tokenizer.bos_id)
     protocol = artifact_protocol(artifact)
-    name = f"{path}, context {protocol.context}, stride {protocol.stride}"
-    if not adapt:
-        return name, ModelScorer(artifact.model, artifact.tokenizer, protocol)
-    return f"{name}, {adapt}", ModelScorer(artifact.model, artifact.tokenizer, protocol, ADAPTATIONS[adapt])
+    losses = ADAPTATIONS[adapt] if adapt else plain_losses
+    name = f"{path}, context {protocol.context}, stride {protocol.stride}, {adapt or 'not adapting'}"
+    return name, ModelScorer(artifact.model, artifact.tokenizer, protocol, losses)
 
 
 def load_scorer(name: str, dataset: Dataset) -> Scorer:
@@ -106,12 +88,10 @@ def load_scorer(name: str, dataset: Dataset) -> Scorer:
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput(f"--scorer {name}: {error}; name MODULE:FACTORY of a module that can be imported") from None
     scorer = build(dataset)
-    if not isinstance(scorer, Scorer):
-        raise BadInput(f"--scorer {name}: {scorer!r:.80} has no vocab_size or no score(); see eval/scorer.py")
-    if scorer.vocab_size != dataset.table.vocab_size:
+    if not isinstance(scorer, Scorer) or scorer.vocab_size != dataset.table.vocab_size:
         raise BadInput(
-            f"--scorer {name}: its vocabulary has {scorer.vocab_size} tokens, that of {dataset.path} has "
-            f"{dataset.table.vocab_size}; they must be the same"
+            f"--scorer {name}: {scorer!r:.80} has no score(), or not the vocab_size of {dataset.path}, which is "
+            f"{dataset.table.vocab_size}; see eval/scorer.py"
         )
     return scorer
 
@@ -123,25 +103,18 @@ def probe_scorer(
     names: Sequence[str] = NAMES,
     tokens: int = SAMPLE_TOKENS,
     coins: int = COINS,
-    tolerance: float = TOLERANCE_NATS,
     seed: int | None = None,
     fresh: str | None = None,
 ) -> Report:
     """Run the probes in `names` on a sample of the validation side.
 
-    `tokens`: of the sample; `tolerance`: nats of rounding to allow; `seed` None: positions and coins are random;
-    `fresh`: a SOURCE of unseen documents (data/corpus.py).
+    `tokens`: of the sample; `seed` None: positions and coins are random; `fresh`: a SOURCE of unseen documents.
     """
-    if tokens < FEWEST_TOKENS:
-        raise BadInput(f"--tokens {tokens}: a sample has at least {FEWEST_TOKENS}")
-    if coins < FEWEST_COINS:
-        raise BadInput(f"--coins {coins}: use at least {FEWEST_COINS}")
-    if not 0 < tolerance < math.inf:
-        raise BadInput(f"--tolerance {tolerance:g}: use a number of nats above 0")
-    if seed is not None and seed < 0:
-        raise BadInput(f"--seed {seed}: use an integer from 0 on")
+    for flag, value, least in (("tokens", tokens, FEWEST_TOKENS), ("coins", coins, FEWEST_COINS), ("seed", seed, 0)):
+        if value is not None and value < least:
+            raise BadInput(f"--{flag} {value}: use at least {least}")
     started = time.monotonic()
-    probes = _prepare(scorer, dataset, tokens, coins, tolerance, seed, fresh)
+    probes = _prepare(scorer, dataset, tokens, coins, seed, fresh)
     findings = {}
     for probe in sorted(names, key=NAMES.index):
         began = time.monotonic()
@@ -154,7 +127,7 @@ def probe_scorer(
 
 
 def _prepare(
-    scorer: Scorer, dataset: Dataset, tokens: int, coins: int, tolerance: float, seed: int | None, fresh: str | None
+    scorer: Scorer, dataset: Dataset, tokens: int, coins: int, seed: int | None, fresh: str | None
 ) -> dict[str, Callable[[], Finding]]:
     """Draw the sample and the documents, measure the baseline, and bind each probe to what it needs."""
     mark = dataset.mark
@@ -163,28 +136,25 @@ def _prepare(
     stream = dataset.val.read(0, len(dataset.val))
     parts = np.split(stream, np.flatnonzero(stream == mark))
     documents = [part for part in parts if len(part) > FEWEST_TOKENS and part[0] == mark]
-    if not documents or len(stream) < tokens:
-        raise BadInput(f"{dataset.path}: {len(stream)} validation tokens are too few for a sample of {tokens}")
-    start = int(rng.integers(0, len(stream) - tokens + 1))
+    start = int(rng.integers(0, max(0, len(stream) - tokens) + 1))
     sample = stream[start : start + tokens].astype(np.int64)
     source_start = max(0, min(start, len(stream) - SOURCE_TOKENS))
     source = stream[source_start : source_start + SOURCE_TOKENS].astype(np.int64)
-    kinds = len(np.unique(sample))
-    if kinds < FEWEST_KINDS:
+    if not documents or len(sample) < tokens or len(np.unique(sample)) < FEWEST_KINDS:
         raise BadInput(
-            f"{dataset.path}: the sample has {kinds} different tokens, fewer than {FEWEST_KINDS}; try --tokens"
+            f"{dataset.path}: {len(stream)} validation tokens are too few, or too much alike, for a sample of {tokens}"
         )
     val = [documents[i][:DOCUMENT_TOKENS] for i in rng.permutation(len(documents))[:DOCUMENTS]]
-    baseline = measure_baseline(scorer, sample, tolerance)
+    baseline = basic.measure_baseline(scorer, sample, TOLERANCE_NATS)
     return {
-        "repeat": lambda: check_repeat(baseline),
-        "coverage": lambda: check_coverage(scorer, baseline, rng),
-        "bytes": lambda: check_bytes(scorer, dataset.tokenizer, [document[1:] for document in val[:8]], mark),
-        "normalised": lambda: check_normalisation(scorer, baseline, rng),
-        "flip": lambda: check_flip(scorer, baseline, rng),
-        "suffix": lambda: check_suffix(scorer, baseline, rng),
-        "truncation": lambda: check_truncation(scorer, baseline, rng, mark),
-        "boundary": lambda: measure_boundary(scorer, val[0], val[-1], rng),
+        "repeat": lambda: basic.check_repeat(baseline),
+        "coverage": lambda: basic.check_coverage(scorer, baseline, rng),
+        "bytes": lambda: basic.check_bytes(scorer, dataset.tokenizer, [document[1:] for document in val[:8]], mark),
+        "normalised": lambda: basic.check_normalisation(scorer, baseline, rng),
+        "flip": lambda: basic.check_flip(scorer, baseline, rng),
+        "suffix": lambda: basic.check_suffix(scorer, baseline, rng),
+        "truncation": lambda: basic.check_truncation(scorer, baseline, rng, mark),
+        "boundary": lambda: basic.measure_boundary(scorer, val[0], val[-1], rng),
         "coins": lambda: check_coins(scorer, source, mark, rng, secret, coins),
         "codec": lambda: check_codec(scorer, sample[:CODEC_TOKENS]),
         "fresh": lambda: _check_fresh_source(scorer, dataset, val, fresh),
@@ -218,6 +188,7 @@ def _verdict(finding: Finding) -> str:
 
 
 def act(args: argparse.Namespace) -> Report:
+    scorer: Scorer
     if args.scorer is None:
         path = named_or_newest(args.artifact, ARTIFACT)
         artifact = open_artifact(path)
@@ -229,9 +200,7 @@ def act(args: argparse.Namespace) -> Report:
         dataset = open_dataset(args.data)
         name = args.scorer
         scorer = load_scorer(name, dataset)
-    report = probe_scorer(
-        name, scorer, dataset, args.only, args.tokens, args.coins, args.tolerance, args.seed, args.fresh
-    )
+    report = probe_scorer(name, scorer, dataset, args.only, args.tokens, args.coins, args.seed, args.fresh)
     failures = [f"{name}: {finding.detail}" for name, finding in report.probes.items() if finding.passed is False]
     if failures:
         raise CheckFailed("; ".join(failures), report)
@@ -254,16 +223,7 @@ def parser() -> OneLineParser:
     flags.add_argument("--fresh", metavar="SOURCE", help="documents of the same kind that were in no training")
     flags.add_argument("--tokens", type=int, default=SAMPLE_TOKENS, help="length of the sample (default %(default)s)")
     flags.add_argument("--coins", type=int, default=COINS, help="secret coins in the canary (default %(default)s)")
-    flags.add_argument(
-        "--tolerance",
-        type=float,
-        default=TOLERANCE_NATS,
-        metavar="NATS",
-        help="rounding to allow (default %(default)s)",
-    )
-    flags.add_argument(
-        "--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=f"the probes to run: {', '.join(NAMES)}"
-    )
+    flags.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES))
     flags.add_argument("--seed", type=int, help="for positions and coins (default: random)")
     return flags
 

@@ -1,5 +1,4 @@
-"""What decides a score besides the model and the text: context, stride, documents. Read from an artifact's header
-where no flag says otherwise, and checked against what its model can take."""
+"""What decides a score besides the model and the text: context, stride, documents; an artifact's own by default."""
 
 import hashlib
 from dataclasses import dataclass
@@ -27,17 +26,8 @@ class Protocol:
 def artifact_protocol(artifact: Artifact, context: int | None = None, stride: int | None = None) -> Protocol:
     """The given context and stride, or else those that the artifact's run was scored with."""
     context = checked_context(artifact, context)
-    stride = own_stride(artifact) if stride is None else stride
+    stride = _present(artifact.header.stride, "eval.stride") if stride is None else stride
     return Protocol(context, checked_stride(stride, context))
-
-
-def own_context(artifact: Artifact) -> int:
-    """The context of the artifact's run: eval.context, or the training length."""
-    return _present(artifact.header.context, "train.seq_len")
-
-
-def own_stride(artifact: Artifact) -> int:
-    return _present(artifact.header.stride, "eval.stride")
 
 
 def longest_context(artifact: Artifact) -> int | None:
@@ -47,13 +37,13 @@ def longest_context(artifact: Artifact) -> int | None:
         return None
     if config.yarn_factor > 1:
         return int(config.yarn_original * config.yarn_factor)
-    return max(own_context(artifact), artifact.header.seq_len)
+    return max(_own_context(artifact), artifact.header.seq_len)
 
 
 def checked_context(artifact: Artifact, context: int | None) -> int:
-    """`context` if the model can take it; the artifact's own if it is None."""
+    """`context` if the model can take it; the artifact's own (eval.context, or the training length) if it is None."""
     longest = longest_context(artifact)
-    context = own_context(artifact) if context is None else context
+    context = _own_context(artifact) if context is None else context
     if context < 1 or (longest is not None and context > longest):
         raise BadInput(f"--context {context}: this model takes a context of 1 to {longest or 'any length'}")
     return context
@@ -70,15 +60,15 @@ def matching_dataset(given: str | None, artifact: Artifact) -> Dataset:
     path = _present(artifact.header.data_path, "data.path") if given is None else given
     dataset = open_dataset(path)
     own = hashlib.sha256(artifact.tokenizer.model).hexdigest()
-    theirs = dataset.manifest.tokenizer.sha256
-    if own != theirs:
-        raise BadInput(
-            f"{path}: its tokenizer {theirs[:12]}… is not the artifact's {own[:12]}…; "
-            "name a dataset with --data that was made with the artifact's"
-        )
+    if own != dataset.manifest.tokenizer.sha256:
+        raise BadInput(f"{path}: its tokenizer is not the artifact's; name its own dataset with --data")
     if len(dataset.val) < 2:
         raise BadInput(f"{path}: its validation side has {len(dataset.val)} tokens; a score needs at least 2")
     return dataset
+
+
+def _own_context(artifact: Artifact) -> int:
+    return _present(artifact.header.context, "train.seq_len")
 
 
 def _present(value: T, name: str) -> T:

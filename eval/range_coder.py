@@ -1,6 +1,6 @@
 """Probabilities -> integer frequencies -> a range-coded stream, and back: the bits that a prediction really costs.
 
-    encoder.add(frequencies(p), token)          decoder.take(frequencies(p)) -> token
+    encoder.code(frequencies(p), token)         decoder.code(frequencies(p)) -> token
 
 Encoder and decoder must have the same frequencies to the last bit, so these are made integers first. A total of 2^24
 costs 0.0001 bits per token above the real probabilities; 2^16 would cost 0.017.
@@ -12,11 +12,10 @@ import numpy.typing as npt
 
 TOTAL = 1 << 24
 
-Floats = npt.NDArray[np.floating]
 Counts = npt.NDArray[np.int64]
 
 
-def frequencies(probabilities: Floats) -> Counts:
+def frequencies(probabilities: npt.NDArray[np.floating]) -> Counts:
     """(…, V) -> (…, V): each at least 1, adding up to TOTAL. The probabilities are normalised first."""
     p = np.asarray(probabilities, np.float64)
     if not (np.isfinite(p).all() and (p >= 0).all() and (p.sum(-1) > 0).all()):
@@ -36,8 +35,9 @@ class Encoder:
     def __init__(self) -> None:
         self._coder = constriction.stream.queue.RangeEncoder()
 
-    def add(self, counts: Counts, token: int) -> None:
+    def code(self, counts: Counts, token: int) -> int:
         self._coder.encode(np.array([token], np.int32), _model(counts))
+        return token
 
     def finish(self) -> bytes:
         data: bytes = self._coder.get_compressed().astype("<u4").tobytes()
@@ -50,7 +50,8 @@ class Decoder:
             raise ValueError(f"a range-coded stream of {len(data)} bytes; its length must be a multiple of 4")
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4").astype(np.uint32))
 
-    def take(self, counts: Counts) -> int:
+    def code(self, counts: Counts, token: int = 0) -> int:
+        """The token that was encoded; the argument of that name is the encoder's alone."""
         try:
             return int(self._coder.decode(_model(counts), 1)[0])
         except AssertionError as error:  # constriction's error where no token has the range

@@ -1,11 +1,10 @@
 """The one way to a score: a model's losses over a dataset's validation side, into a tally, all ranks together.
 
     found = score(model, dataset, Protocol(context, stride), device)          eval.metric.Score
-    found.plain()                                                             what goes into JSON
     sums = score_blocks(model, dataset, protocol, device, [3, 141])           found.block_nats[[3, 141]], measured again
 
 Training, `train_gpt.py --score`, eval.bpb, records and their verifier all score here. The model is already on the
-device; sharded weights are gathered by the caller. Without `adapt` nothing is learned while scoring.
+device; sharded weights are gathered by the caller.
 """
 
 import time
@@ -23,7 +22,7 @@ from data.dataset import Dataset
 from data.tokenizer import Tokenizer
 from engine.device import Device, gather
 from eval.batches import window_losses
-from eval.metric import Score, Tally, block_of, blocks_of
+from eval.metric import BLOCK_TOKENS, Score, Tally
 from eval.protocol import Protocol, artifact_protocol, matching_dataset
 from eval.windows import Windows, plan_documents
 from model.gpt import GPT
@@ -71,33 +70,27 @@ def score(
     return found
 
 
-def score_blocks(
-    model: GPT, dataset: Dataset, protocol: Protocol, device: Device, blocks: Sequence[int], label: str = ""
-) -> Floats:
-    """The entries of the complete score's `block_nats` for these blocks, to rounding, from the windows that cover them.
-
-    Ranks call it together and get the same answer.
-    """
+def score_blocks(model: GPT, dataset: Dataset, protocol: Protocol, device: Device, blocks: Sequence[int]) -> Floats:
+    """The complete score's `block_nats` of these blocks, to rounding, measured again from their own windows."""
     tokens = dataset.val.read(0, len(dataset.val))
     targets = len(tokens) - 1
-    is_wanted = np.zeros(blocks_of(targets), bool)
-    if len(blocks) == 0 or min(blocks) < 0 or max(blocks) >= len(is_wanted):
-        raise ValueError(f"blocks {list(blocks)!r:.100}: name some of 0 to {len(is_wanted) - 1}")
-    is_wanted[np.asarray(blocks)] = True
     plan = plan_score(tokens, targets, dataset, protocol)
-    wanted_before = np.concatenate([[0], np.cumsum(is_wanted)])  # how many of the blocks before each one
-    is_needed = wanted_before[block_of(plan.end - 1) + 1] > wanted_before[block_of(plan.score_from)]
+    last = (targets - 1) // BLOCK_TOKENS
+    if len(blocks) == 0 or min(blocks) < 0 or max(blocks) > last:
+        raise ValueError(f"blocks {list(blocks)!r:.100}: name some of 0 to {last}")
+    wanted = np.sort(blocks)
+    # A window is needed if, from the block of its first target on, the next wanted one is not beyond its last target.
+    following = np.append(wanted, last + 1)[np.searchsorted(wanted, plan.score_from // BLOCK_TOKENS)]
+    is_needed = following <= (plan.end - 1) // BLOCK_TOKENS
     share = plan.select(is_needed).select(slice(device.rank, None, device.ranks))
     losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled)
-    tally = _count(losses, share.targets, dataset, tokens, device, label)
+    tally = _count(losses, share.targets, dataset, tokens, device)
     sums: Floats = tally.score(partial=True).block_nats[np.asarray(blocks)]
     return sums
 
 
 def score_artifact(path: Path, data: str | None, limit: int | None, device: Device) -> tuple[Score, dict[str, Any]]:
     """An artifact under its own protocol, on `data` or on the dataset that it names; the score and its JSON."""
-    if not path.is_file():
-        raise BadInput(f"{path}: no such artifact")
     artifact = open_artifact(path)
     protocol = artifact_protocol(artifact)
     dataset = matching_dataset(data, artifact)
@@ -145,7 +138,7 @@ def _count(
     dataset: Dataset,
     tokens: Tokens,
     device: Device,
-    label: str,
+    label: str = "",
     nats: Floats | None = None,
 ) -> Tally:
     """The tally of all ranks' losses, the same on each; `targets` are this rank's."""

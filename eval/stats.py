@@ -5,12 +5,11 @@
 
 Scores are bits per byte, lower is better. Every test is one-sided: p is the probability of a lead at least this far
 beyond the margin if the true lead were the margin. A single rival number is taken as an exact mean, several as seeds.
-Verdicts are given under two rules of the contest: the written one (a lead of 0.005 nats per token, p < 0.01: here all
-of the margin has to be proved) and the one that was enforced (any lead, p < 0.25). A single seed has no spread: it can
-only be tested with one that is known beforehand (--sigma; modded-nanogpt's Track 3 has 0.0013 for its losses).
+Verdicts are given under two rules of the contest: the written one (a lead of 0.005 nats per token, p < 0.01) and the
+one that was enforced (any lead, p < 0.25).
 
-`lead` is the one chooser of the test, for records, their verifier, the leaderboard and sweeps. Pure functions of plain
-numbers; no arrays, no model. Whether the seeds are independent draws, with none left out, the numbers cannot show.
+`lead` is the one chooser of the test, for records, their verifier, the leaderboard and sweeps. Whether the seeds are
+independent draws, with none left out, the numbers cannot show.
 """
 
 import argparse
@@ -25,13 +24,12 @@ from scipy.special import stdtr
 from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput
 
+WRITTEN_MARGIN_NATS, WRITTEN_P = 0.005, 0.01
 ENFORCED_P = 0.25
 MOST_SEEDS = 1000  # nobody trains more to prove a point
 
 
 class Seeds(NamedTuple):
-    """All that a test needs of a set of scores, so that a rival's published mean and spread will do."""
-
     n: int
     mean: float
     std: float | None  # of the sample (n - 1); one seed has none
@@ -61,54 +59,41 @@ class Lead:
 
 
 def seeds(scores: Sequence[float]) -> Seeds:
-    if not scores:
-        raise BadInput("no score was given: a mean needs one seed, a spread two")
-    for score in scores:
-        _require_finite("a seed's score", score)
+    if not scores or not all(map(math.isfinite, scores)):
+        raise BadInput(f"scores {list(scores)}: give at least one, and finite numbers only")
     return Seeds(len(scores), statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else None)
 
 
-def lead(ours: Seeds, rival: Seeds, rule: Rule, sigma: float | None = None) -> Lead:
-    """The verdict under a rule. `sigma` is a spread that was known beforehand, of both sides.
+def lead(ours: Seeds, rival: Seeds, rule: Rule) -> Lead:
+    """The verdict under a rule, by Welch's test (1947) against seeds and the one-sample test against a single number.
 
-    Against seeds it is Welch's test (1947), against a single number the one-sample test. Where all scores of one side
-    are equal, the other side's spread is taken as known: equal scores are one run, copied, more often than luck.
+    Where all scores of one side are equal, the other side's spread is taken as known: equal scores are one run, copied,
+    more often than luck.
     """
-    for what, value in (("our spread", ours.std), ("the rival's spread", rival.std), ("sigma", sigma)):
-        _require_finite(what, value or 0.0)
-    if sigma is not None and sigma <= 0:
-        raise BadInput(f"sigma {sigma}: a known spread is a number above 0")
-    gap = _require_finite("the lead over the rival", rival.mean - ours.mean)
-    margin = _require_finite("the margin", rule.margin)
-    if sigma is None and ours.n > 1 and rival.n > 1 and (not ours.std or not rival.std):
+    sigma = None
+    if ours.n > 1 and rival.n > 1 and (not ours.std or not rival.std):
         sigma = ours.std or rival.std or None
-    reason = ""
-    if sigma is None and ours.n < 2:
-        reason = "one seed has no spread to test with"
-    elif sigma is None and not ours.std:
-        reason = "seeds with the very same score prove nothing"
-    if reason:
-        return Lead(rule.name, gap, margin, "none", reason, None, None, None, rule.p, False, None)
+    gap = rival.mean - ours.mean
+    if sigma is None and not ours.std:
+        reason = "one seed has no spread to test with" if ours.n < 2 else "seeds with the very same score prove nothing"
+        return Lead(rule.name, gap, rule.margin, "none", reason, None, None, None, rule.p, False, None)
     test = "known sigma" if sigma is not None else "welch" if rival.n > 1 else "one sample"
-    t, df, p = _test(ours, rival, margin, sigma)
+    t, df, p = _test(ours, rival, rule.margin, sigma)
     needed = _seeds_needed(ours, rival, rule, sigma)
-    return Lead(rule.name, gap, margin, test, "", t, df, p, rule.p, p < rule.p, needed)
+    return Lead(rule.name, gap, rule.margin, test, "", t, df, p, rule.p, p < rule.p, needed)
 
 
 def _test(ours: Seeds, rival: Seeds, margin: float, sigma: float | None) -> tuple[float, float | None, float]:
-    """(t, df, p); a single rival number has no error.
-
-    Track 3 of modded-nanogpt requires (bar - mean)·√n >= 0.004 at sigma 0.0013: that is t·sigma, and p < 0.00105.
-    """
+    """(t, degrees of freedom, one-sided p); a single rival number has no error."""
     own = (sigma or ours.std or 0.0) / math.sqrt(ours.n)  # standard errors of the means
     theirs = (sigma or rival.std or 0.0) / math.sqrt(rival.n) if rival.n > 1 else 0.0
     error = math.hypot(own, theirs)
     t = (rival.mean - ours.mean - margin) / error
     if sigma is not None:
-        return t, None, normal_tail(t)
+        return t, None, math.erfc(t / math.sqrt(2)) / 2
     share = (own / error) ** 2  # of the variance; Welch and Satterthwaite's degrees of freedom follow from it
     df = 1 / (share**2 / (ours.n - 1) + (1 - share) ** 2 / max(1, rival.n - 1))
-    return t, df, student_tail(t, df)
+    return t, df, float(stdtr(df, -t))  # scipy.stats.t.sf, without the second that importing it takes
 
 
 def _seeds_needed(ours: Seeds, rival: Seeds, rule: Rule, sigma: float | None) -> int | None:
@@ -126,90 +111,47 @@ def nats_per_bpb(tokens: int, size_bytes: int) -> float:
     return math.log(2) * size_bytes / tokens
 
 
-def normal_tail(z: float) -> float:
-    """P(Z >= z) for a standard normal Z."""
-    return math.erfc(z / math.sqrt(2)) / 2
-
-
-def student_tail(t: float, df: float) -> float:
-    """P(T >= t) for Student's t; what scipy.stats.t.sf computes, without the second that importing it takes."""
-    return float(stdtr(df, -t))
-
-
-def _require_finite(what: str, value: float) -> float:
-    if not math.isfinite(value):
-        raise BadInput(f"{what} is {value}: no test can use what is not a finite number")
-    return value
-
-
 def parser() -> OneLineParser:
     flags = command("eval.stats", __doc__ or "")
     flags.add_argument("ours", type=float, nargs="+", metavar="OURS", help="our seeds' bits per byte")
-    flags.add_argument(
-        "--against",
-        type=float,
-        nargs="+",
-        required=True,
-        metavar="RIVAL",
-        help="the rival's seeds, or one number: a mean",
-    )
-    flags.add_argument("--p", type=float, default=0.01, help="of the written rule (default 0.01)")
-    margin = flags.add_mutually_exclusive_group()
+    flags.add_argument("--against", type=float, nargs="+", required=True, metavar="RIVAL", help="seeds, or one mean")
+    margin = flags.add_mutually_exclusive_group(required=True)
     margin.add_argument(
-        "--margin-nats", type=float, default=0.005, help="of the written rule, per token (default 0.005)"
+        "--nats-per-bpb", type=float, help="ln 2 x bytes / tokens of the text: for a margin of 0.005 nats"
     )
-    margin.add_argument("--margin-bpb", type=float, help="of the written rule, in bits per byte")
-    flags.add_argument("--nats-per-bpb", type=float, help="ln 2 x bytes / tokens of the text that was scored")
-    flags.add_argument("--sigma", type=float, help="test with this spread in bpb, known beforehand, not the seeds' own")
+    margin.add_argument("--margin-bpb", type=float, help="the written rule's margin in bits per byte")
     return flags
 
 
 def act(args: argparse.Namespace) -> Answer:
-    ours = seeds(args.ours)
-    rival = seeds(args.against)
-    if not 0 < args.p < 1:
-        raise BadInput(f"--p {args.p} is no probability between 0 and 1")
+    ours, rival = seeds(args.ours), seeds(args.against)
     margin = args.margin_bpb
-    if margin is None:
-        if args.nats_per_bpb is None or not 0 < args.nats_per_bpb < math.inf:
-            raise BadInput(
-                f"a margin of {args.margin_nats} nats per token depends on the tokenizer: give --nats-per-bpb, above 0 "
-                "(ln 2 x bytes / tokens of the text), or the margin as --margin-bpb"
-            )
-        margin = args.margin_nats / args.nats_per_bpb
-    if not 0 <= margin < math.inf:
-        raise BadInput(f"a margin of {margin:g} bits per byte: a lead that is to be proved is 0 or more")
-    rules = (Rule("written", margin, args.p), Rule("enforced", 0.0, ENFORCED_P))
-    verdicts = [lead(ours, rival, rule, args.sigma) for rule in rules]
+    if args.nats_per_bpb:
+        margin = WRITTEN_MARGIN_NATS / args.nats_per_bpb
+    if margin is None or not 0 <= margin < math.inf:
+        raise BadInput(f"a margin of {margin} bits per byte: use 0 or more, and a --nats-per-bpb above 0")
+    rules = (Rule("written", margin, WRITTEN_P), Rule("enforced", 0.0, ENFORCED_P))
+    verdicts = [lead(ours, rival, rule) for rule in rules]
     if verdicts[0].reason:
-        raise BadInput(f"{verdicts[0].reason}: give independent seeds, or a spread known beforehand (--sigma)")
+        raise BadInput(f"{verdicts[0].reason}: give independent seeds")
     return {
         "ours": ours._asdict(),
-        "rival": rival._asdict() if rival.n > 1 else {"n": None, "mean": rival.mean, "std": None},
+        "rival": rival._asdict(),
         "test": verdicts[0].test,
         "verdicts": [asdict(verdict) for verdict in verdicts],
     }
 
 
 def show(answer: Answer) -> str:
-    lines = [f"{side:<6} {_seeds_text(answer[side])}" for side in ("ours", "rival")]
+    lines = [f"{side:<9}{answer[side]['mean']:.5f} bits per byte" for side in ("ours", "rival")]
     for v in answer["verdicts"]:
-        df = "" if v["df"] is None else f" at {v['df']:.2f} degrees of freedom"
-        more = f"; more seeds like these that it takes: {v['seeds_needed']}"
-        if v["seeds_needed"] == 0:
-            more = ""
-        elif v["seeds_needed"] is None:
-            more = "; no number of seeds up to 1,000 would do"
+        needed = "more than 1,000" if v["seeds_needed"] is None else v["seeds_needed"]
         lines.append(
             f"{v['rule']:<9}{'holds' if v['holds'] else 'does not hold'}: leads by {v['gap']:.5f}, margin "
-            f"{v['margin']:.5f}, {v['test']} t = {v['t']:.3f}{df}, p = {v['p']:.3g} (below {v['p_needed']:g})" + more
+            f"{v['margin']:.5f}, {v['test']} t = {v['t']:.3f}, p = {v['p']:.3g} (below {v['p_needed']:g}); "
+            f"more seeds like these needed: {needed}"
         )
     return "\n".join(lines)
-
-
-def _seeds_text(side: Answer) -> str:
-    spread = "" if side["std"] is None else f" ± {side['std']:.5f}"
-    return f"{side['mean']:.5f}{spread} bpb" + (f" ({side['n']} seeds)" if side["n"] else " (taken as exact)")
 
 
 if __name__ == "__main__":

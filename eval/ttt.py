@@ -2,27 +2,21 @@
 
     for learner, chunk in lessons(model, tokens, protocol, TTTConfig()): …
 
-`learner` is the model that scores the chunk; it learns from the chunk when the next one is requested (eval.adapt).
-
 The windows are the plain score's own (eval.windows); a chunk is a run of them. What a chunk's targets cost depends on
 the artifact and on tokens before it alone: no token is scored after training on it, nor twice, and nothing here knows
-how long the text is. (The cosine over the text that the contest's records use for the learning rate does know: shorten
-such a text, and losses before the cut change.) A window reaches back into earlier chunks, under the present weights.
+how long the text is. (The cosine over the text that the contest's records use for the learning rate does know.)
 
-All weights learn, by Adam without momentum: SGD as in those records, LoRA, and mixing on top of a model that learns
-were all measured to be worse (docs/LOG.md). A copy of the model learns; the model that was passed in does not change.
-One chunk waits for the one before it, so ranks cannot share a text.
+All weights learn, by Adam without momentum: SGD as in those records and LoRA were measured to be worse (docs/LOG.md).
 """
 
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt, Le
 
 from eval.batches import Tokens
 from eval.protocol import Protocol
@@ -35,10 +29,10 @@ ADAM_BETAS = (0.0, 0.999)  # no momentum: what was learned last ages fast, and 0
 
 @dataclass(frozen=True, kw_only=True)
 class TTTConfig:
-    chunk_tokens: Annotated[int, Ge(1)] = 64  # scored, then learned from: smaller is better, and slower
-    lr: Annotated[float, Gt(0)] = 0.001
-    clip: Annotated[float, Gt(0)] = 1.0  # norm of the gradient
-    pull: Annotated[float, Ge(0), Le(1)] = 0.02  # of the way back to the artifact after each step (Krause et al. 2017)
+    chunk_tokens: int = 64  # scored, then learned from: smaller is better, and slower
+    lr: float = 0.001
+    clip: float = 1.0  # norm of the gradient
+    pull: float = 0.02  # of the way back to the artifact after each step (Krause et al. 2017)
 
 
 class Chunk(NamedTuple):

@@ -3,8 +3,7 @@
 Targets are numbered 0 … n-1; target i is token i+1 of the stream, predicted from the tokens up to i. A window
 [start, end) feeds tokens start … end-1 and scores its positions from `score_from` on. Windows begin at 0, stride,
 2·stride, …; one is kept only if it adds a target. The first scores all its positions, the others what no window
-before them scored: their last `stride`, or fewer at the end. Documents may be planned one by one, so that no window
-reaches from one into the next. Numbers in, numbers out.
+before them scored: their last `stride`, or fewer at the end.
 """
 
 from typing import NamedTuple

@@ -18,12 +18,10 @@ A token's cost needs one path, the distribution all nodes; both come from `_look
 the same machine gives the same bits. Another may round differently, as with the model itself.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from annotated_types import Ge, Gt, Le
 
 from data.tokenizer import Tokenizer
 from eval.mixing.features import CLASSES, LENGTHS, ORDERS, SEES, SHORTEST, Contexts, Here
@@ -33,18 +31,10 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Row = npt.NDArray[np.floating]
 
-
-@dataclass(frozen=True, kw_only=True)
-class MixConfig:
-    """How the mixing learns."""
-
-    trees: Annotated[int, Ge(1), Le(3)] = 2  # orders of the vocabulary, averaged; time and memory are proportional
-    table_bits: Annotated[int, Ge(10), Le(30)] = 25  # log2 of a tree's slots, 6 bytes each, all contexts together
-    rate: Annotated[float, Gt(0)] = 0.015  # of the mixer's weights, at the text's beginning
-    rate_floor: Annotated[float, Gt(0)] = 0.003  # which it falls to,
-    rate_tokens: Annotated[float, Gt(0)] = 3000.0  # half way after so many tokens
-
-
+TABLE_BITS = 25  # log2 of a tree's slots, 6 bytes each, all contexts together
+RATE = 0.015  # of the mixer's weights, at the text's beginning;
+RATE_FLOOR = 0.003  # it falls to this,
+RATE_TOKENS = 3000.0  # half way after so many tokens
 MOST = 7  # of zeros or ones that a state counts
 STATES = 2 * (MOST + 1) ** 2  # zeros, ones, the last bit
 HALF_FORGOTTEN = np.array([0, 1, 2, 2, 3, 4, 4, 5])  # what remains of a count when the other bit comes
@@ -60,11 +50,10 @@ HASH_A, HASH_B = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 
 
 class Mixture:
-    def __init__(self, tokenizer: Tokenizer, config: MixConfig | None = None) -> None:
-        config = config or MixConfig()
-        spellings = [sort_keys(piece.data) for piece in tokenizer.pieces()]
-        self._trees = [Tree([keys[number] for keys in spellings]) for number in range(config.trees)]
-        self._mixers = [TreeMixer(tree, config) for tree in self._trees]
+    def __init__(self, tokenizer: Tokenizer, table_bits: int = TABLE_BITS) -> None:
+        spellings = [piece.data for piece in tokenizer.pieces()]
+        trees = (Tree(spellings), Tree([spelling[::-1] for spelling in spellings]))
+        self._mixers = [TreeMixer(tree, table_bits) for tree in trees]
         self._contexts = Contexts(tokenizer)
 
     def begin(self, token: int) -> None:
@@ -73,53 +62,35 @@ class Mixture:
 
     def predict(self, row: Row) -> Floats:
         """(V,) log-probabilities of the model -> (V,) probabilities of the next token. Changes no table."""
-        sums, here = self._look(row)
-        parts = [mixer.distribution(cumulative, here) for mixer, cumulative in zip(self._mixers, sums, strict=True)]
-        mean: Floats = np.mean(parts, axis=0)
+        p = np.exp(row, dtype=np.float64)
+        here = self._contexts.here(int(row.argmax()))
+        mean: Floats = np.mean([mixer.distribution(p, here) for mixer in self._mixers], axis=0)
         return mean
 
     def cost(self, row: Row, token: int) -> float:
         """What the token costs, in nats; then it is learned."""
-        sums, here = self._look(row)
-        logs = [mixer.learn(cumulative, here, token) for mixer, cumulative in zip(self._mixers, sums, strict=True)]
+        p = np.exp(row, dtype=np.float64)
+        here = self._contexts.here(int(row.argmax()))
+        logs = [mixer.learn(p, here, token) for mixer in self._mixers]
         self._contexts.reveal(token)
         return -float(np.log(np.mean(np.exp(logs))))
 
-    def _look(self, row: Row) -> tuple[list[Floats], Here]:
-        probabilities = np.exp(row, dtype=np.float64)
-        return [tree.cumulative(probabilities) for tree in self._trees], self._contexts.here(int(row.argmax()))
 
+class StateTable:
+    """What each state means; (STATES,) but for `following`."""
 
-def sort_keys(spelling: bytes) -> tuple[bytes, bytes, bytes]:
-    """What the trees sort tokens by: how they begin, how they end, which word they are."""
-    return spelling, spelling[::-1], spelling.strip().lower()
-
-
-class StateTable(NamedTuple):
-    """What each state means; (STATES,) but for the first."""
-
-    following: Ints  # (2, STATES) the state after a zero, after a one
-    rate: Floats  # at which its slot's probability moves
-    trust: Floats  # in its slot's probability
-    sure: Floats  # below 0 where only zeros were seen, above 0 where only ones were
-    odds: Floats  # log-odds of its counts
-
-    @classmethod
-    def make(cls) -> "StateTable":
+    def __init__(self) -> None:
         zeros, ones = np.divmod(np.arange(STATES) // 2, MOST + 1)
         more_zeros, fewer_ones = np.minimum(zeros + 1, MOST), HALF_FORGOTTEN[ones]
         more_ones, fewer_zeros = np.minimum(ones + 1, MOST), HALF_FORGOTTEN[zeros]
         after_zero = (more_zeros * (MOST + 1) + fewer_ones) * 2
         after_one = (fewer_zeros * (MOST + 1) + more_ones) * 2 + 1
-        seen = zeros + ones
+        self.following = np.stack([after_zero, after_one])  # (2, STATES) the state after a zero, after a one
+        self.rate = 1 / (zeros + ones + 1.5)  # at which its slot's probability moves
+        self.trust = 4 * (1 - 1 / (zeros + ones + 1.0))  # in its slot's probability
         one_sided = np.where(zeros == 0, np.minimum(ones, 6), np.where(ones == 0, -np.minimum(zeros, 6), 0))
-        return cls(
-            following=np.stack([after_zero, after_one]),
-            rate=1 / (seen + 1.5),
-            trust=4 * (1 - 1 / (seen + 1.0)),
-            sure=one_sided / 3,
-            odds=np.log((ones + 0.4) / (zeros + 0.4)),
-        )
+        self.sure = one_sided / 3  # below 0 where only zeros were seen, above 0 where only ones were
+        self.odds = np.log((ones + 0.4) / (zeros + 0.4))
 
 
 class View(NamedTuple):
@@ -137,22 +108,21 @@ class View(NamedTuple):
 
 
 class TreeMixer:
-    def __init__(self, tree: Tree, config: MixConfig) -> None:
+    def __init__(self, tree: Tree, table_bits: int) -> None:
         self._tree = tree
-        self._config = config
         self._tokens = 0  # learned so far
         nodes = np.arange(tree.vocab_size - 1)
         contexts = len(SEES)
         levels = tree.levels
 
         # Slots: check bits and a state, and a probability.
-        self._marks = np.zeros(1 << config.table_bits, np.uint16)
-        self._beliefs = np.zeros(1 << config.table_bits, np.float32)
+        self._marks = np.zeros(1 << table_bits, np.uint16)
+        self._beliefs = np.zeros(1 << table_bits, np.float32)
         self._node_hash = nodes.astype(np.uint64) * HASH_A
         self._every_node = nodes
 
         # The map of states, starting as the model's odds times the state's own.
-        self._state = StateTable.make()
+        self._state = StateTable()
         start = self._state.odds[:, None] + np.linspace(-REACH, REACH, KNOTS)  # (STATES, KNOTS)
         shape = (contexts, levels, STATES, KNOTS)
         self._map = np.broadcast_to(1 / (1 + np.exp(-start)), shape).reshape(-1).copy()
@@ -172,23 +142,23 @@ class TreeMixer:
         self._repeat_right = np.minimum(np.arange(LENGTHS) / SHORTEST / 4, 0.97)
         self._repeat_seen = np.zeros(LENGTHS)
 
-    def distribution(self, cumulative: Floats, here: Here) -> Floats:
+    def distribution(self, p: Floats, here: Here) -> Floats:
         """(V,) probabilities of the next token. Changes no table."""
-        return self._tree.distribution(self._look(self._every_node, cumulative, here).right)
+        return self._tree.distribution(self._look(self._every_node, p, here).right)
 
-    def learn(self, cumulative: Floats, here: Here, token: int) -> float:
+    def learn(self, p: Floats, here: Here, token: int) -> float:
         """The token's log-probability; then it is learned."""
         length = self._tree.length[token]
         answers = self._tree.answer[token, :length]
-        view = self._look(self._tree.path[token, :length], cumulative, here)
+        view = self._look(self._tree.path[token, :length], p, here)
         self._update(view, answers)
         self._update_repeat(here, token)
         self._tokens += 1
         return float(np.log(np.where(answers, view.right, 1 - view.right)).sum())
 
-    def _look(self, nodes: Ints, cumulative: Floats, here: Here) -> View:
+    def _look(self, nodes: Ints, p: Floats, here: Here) -> View:
         depth = self._tree.depth[nodes]
-        model = np.clip(self._tree.log_odds(cumulative, nodes), -EDGE, EDGE)
+        model = np.clip(self._tree.log_odds(p, nodes), -EDGE, EDGE)
 
         hashes = here.hashes[:, None] + self._node_hash[nodes]
         hashes ^= hashes >> np.uint64(29)
@@ -239,8 +209,7 @@ class TreeMixer:
     def _update(self, view: View, answers: Ints) -> None:
         """A path's nodes have each a depth and weights of their own: no entry is written twice, but for a slot that two
         nodes share by chance, where the deeper one's history stays."""
-        config = self._config
-        rate = config.rate_floor + (config.rate - config.rate_floor) / (1 + self._tokens / config.rate_tokens)
+        rate = RATE_FLOOR + (RATE - RATE_FLOOR) / (1 + self._tokens / RATE_TOKENS)
         self._weights[view.rows] += (rate * (answers - view.right))[:, None] * view.inputs
         for knots, share in ((view.knots, 1 - view.between), (view.knots + 1, view.between)):
             seen = self._map_seen[knots]

@@ -23,8 +23,6 @@ class Tree:
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self.vocab_size = vocab_size = len(keys)
-        if vocab_size < 2:
-            raise ValueError(f"a vocabulary of {vocab_size}: a tree needs two tokens")
         self.order = np.array(sorted(range(vocab_size), key=lambda token: (keys[token], token)), np.int64)
         self.place = np.empty(vocab_size, np.int64)  # of a token in the order
         self.place[self.order] = np.arange(vocab_size)
@@ -53,17 +51,13 @@ class Tree:
             at = 2 * at + 1 + right
         return path, answer
 
-    def cumulative(self, probabilities: Floats) -> Floats:
-        """(V,) -> (V + 1,) the probability before each place: all that `log_odds` needs."""
-        sums = np.zeros(self.vocab_size + 1)
-        np.cumsum(probabilities[self.order], out=sums[1:])
-        return sums
-
-    def log_odds(self, cumulative: Floats, nodes: Ints) -> Floats:
-        """(n,) nodes -> (n,) log-odds that the token is in the second half, given that it is in the node."""
-        middle = cumulative[self.middle[nodes]]
-        right = cumulative[self.high[nodes]] - middle
-        left = middle - cumulative[self.low[nodes]]
+    def log_odds(self, probabilities: Floats, nodes: Ints) -> Floats:
+        """(V,) of the tokens, (n,) nodes -> (n,) log-odds that the token is in the second half of a node it is in."""
+        before = np.zeros(self.vocab_size + 1)  # the probability before each place
+        np.cumsum(probabilities[self.order], out=before[1:])
+        middle = before[self.middle[nodes]]
+        right = before[self.high[nodes]] - middle
+        left = middle - before[self.low[nodes]]
         odds: Floats = np.log((right + LEAST) / (left + LEAST))
         return odds
 

@@ -7,6 +7,7 @@ They call scorers and never read their source. A failed finding names its counte
 the scored text. The other probes: canary.py (coins), codec.py (codec), fresh.py (fresh).
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from data.tokenizer import Tokenizer
 from eval.scorer import Floats, Scored, Scorer, Tokens
 
 SUM_TOLERANCE = 1e-4  # by which the sum of a distribution may differ from 1
+CUTS = 4
 MOST_NOISE_NATS = 0.05  # between two scorings of one text; more is not rounding but state
 SMALLEST = 1e-300
 
@@ -64,8 +66,7 @@ def check_repeat(baseline: Baseline) -> Finding:
     detail = f"the same text scored again: losses change by at most {baseline.noise_nats:.2g} nats"
     if not passed:
         detail += f", more than {MOST_NOISE_NATS}: the scorer is random, or remembers what it scored before"
-    evidence = {"noise_nats": baseline.noise_nats, "floor_nats": baseline.floor_nats}
-    return Finding("repeat", passed, detail, evidence)
+    return Finding("repeat", passed, detail, {"noise_nats": baseline.noise_nats, "floor_nats": baseline.floor_nats})
 
 
 def check_coverage(scorer: Scorer, baseline: Baseline, rng: np.random.Generator) -> Finding:
@@ -73,22 +74,14 @@ def check_coverage(scorer: Scorer, baseline: Baseline, rng: np.random.Generator)
     longest = len(baseline.tokens)
     lengths = sorted({2, longest, *rng.integers(2, longest, 4).tolist()})
     for length in lengths:
-        targets = scorer.score(baseline.tokens[:length]).targets
-        inside = (targets >= 0) & (targets < length - 1)
-        if not inside.all():
-            target = int(targets[~inside][0])
-            detail = f"in a text of {length} tokens, target {target} is scored and does not exist"
-            return Finding("coverage", False, detail, {"tokens": length, "target": target})
-        times = np.bincount(targets, minlength=length - 1)
-        wrong = np.flatnonzero(times != 1)
-        if wrong.size:
-            target = int(wrong[0])
-            detail = (
-                f"in a text of {length} tokens, target {target} is scored {times[target]} times; "
-                f"{wrong.size} of {length - 1} targets are not scored once"
-            )
-            evidence = {"tokens": length, "target": target, "times": int(times[target])}
-            return Finding("coverage", False, detail, evidence)
+        existing = range(length - 1)
+        times = Counter(scorer.score(baseline.tokens[:length]).targets.tolist())
+        wrong = [target for target in sorted({*existing, *times}) if times[target] != 1 or target not in existing]
+        if wrong:
+            target = wrong[0]
+            detail = f"in a text of {length} tokens, target {target} is scored {times[target]} times"
+            detail += f", the first of {len(wrong)} wrong ones" if target in existing else " and does not exist"
+            return Finding("coverage", False, detail, {"tokens": length, "target": target, "times": times[target]})
     words = ", ".join(f"{length:,}" for length in lengths)
     return Finding("coverage", True, f"every target is scored once, in texts of {words} tokens", {"lengths": lengths})
 
@@ -99,6 +92,13 @@ def check_bytes(scorer: Scorer, tokenizer: Tokenizer, documents: Sequence[Tokens
     The exact count is right. The contest's count passes where it is smaller, because then it makes no score better.
     """
     table = ByteTable(tokenizer)
+
+    def count(ids: Tokens) -> tuple[int, int, bool]:
+        """The scorer's count, the exact one, and whether the scorer's is right."""
+        claimed = scorer.score(np.concatenate([[mark], ids])).size_bytes
+        exact, contest = table.totals(ids, mark)
+        return claimed, exact, claimed in (exact, min(exact, contest))
+
     texts = [tokenizer.encode(HOSTILE), *documents]
     total = 0
     for number, ids in enumerate(texts):
@@ -108,11 +108,10 @@ def check_bytes(scorer: Scorer, tokenizer: Tokenizer, documents: Sequence[Tokens
         if tokenizer.decode(ids.tolist()).rstrip("\ufffd") != text:
             detail = f"{name}: its tokens do not decode to the {len(data)} bytes of the byte table"
             return Finding("bytes", False, detail, {"document": number - 1})
-        if not _is_right_count(scorer, table, ids, mark):
-            end = next(end for end in range(1, len(ids) + 1) if not _is_right_count(scorer, table, ids[:end], mark))
+        if not count(ids)[2]:
+            end = next(end for end in range(1, len(ids) + 1) if not count(ids[:end])[2])
             token = int(ids[end - 1])
-            claimed = _count_bytes(scorer, ids[:end], mark)
-            exact = int(table.exact_bytes(ids[:end]).sum())
+            claimed, exact, _ = count(ids[:end])
             detail = (
                 f"{name}: the scorer counts {claimed:,} bytes in its first {end} tokens, which have {exact:,}; "
                 f"the first wrong count is with token {token} ({table.join([token])!r})"
@@ -124,40 +123,28 @@ def check_bytes(scorer: Scorer, tokenizer: Tokenizer, documents: Sequence[Tokens
     return Finding("bytes", True, detail, {"bytes": total})
 
 
-def _count_bytes(scorer: Scorer, ids: Tokens, mark: int) -> int:
-    return scorer.score(np.concatenate([[mark], ids])).size_bytes
-
-
-def _is_right_count(scorer: Scorer, table: ByteTable, ids: Tokens, mark: int) -> bool:
-    exact, contest = table.totals(ids, mark)
-    return _count_bytes(scorer, ids, mark) in {exact, min(exact, contest)}
-
-
 def check_normalisation(scorer: Scorer, baseline: Baseline, rng: np.random.Generator, positions: int = 32) -> Finding:
     """Probabilities must not be negative, must add up to 1, and the loss must be -log of the target's."""
-    shown_targets = _choose(rng, len(baseline.nats), positions)
-    scored = scorer.score(baseline.tokens, shown_targets)
+    targets = _choose(rng, len(baseline.nats), positions)
+    scored = scorer.score(baseline.tokens, targets)
     nats = nats_by_target(scored, len(baseline.nats))
-    for target, p in zip(shown_targets, scored.shown, strict=True):
+    for target, p in zip(targets, scored.shown, strict=True):
         token = int(baseline.tokens[target + 1])
         shown_nats = -float(np.log(max(p[token], SMALLEST)))
-        total = float(p.sum())
-        least = float(p.min())
-        evidence = {
-            "target": target, "token": token, "sum": total, "nats": float(nats[target]), "shown_nats": shown_nats,
-        }  # fmt: skip
         problem = ""
-        if least < 0:
-            problem = f"has a probability of {least:.3g}"
-        elif not abs(total - 1) < SUM_TOLERANCE:
-            problem = f"has probabilities that add up to {total:.6g}"
+        if p.min() < 0:
+            problem = f"has a probability of {p.min():.3g}"
+        elif not abs(p.sum() - 1) < SUM_TOLERANCE:
+            problem = f"has probabilities that add up to {p.sum():.6g}"
         elif abs(nats[target] - shown_nats) > baseline.floor_nats:
             problem = f"costs {nats[target]:.5f} nats, and {shown_nats:.5f} by its distribution"
         if problem:
+            sums = {"sum": float(p.sum()), "nats": float(nats[target]), "shown_nats": shown_nats}
+            evidence = {"target": target, "token": token, **sums}
             return Finding("normalised", False, f"target {target} (token {token}) {problem}", evidence)
     worst = float(np.abs(scored.shown.sum(-1) - 1).max())
-    detail = f"{len(shown_targets)} distributions, each that of its loss; their sums are within {worst:.1g} of 1"
-    return Finding("normalised", True, detail, {"targets": shown_targets, "worst": worst})
+    detail = f"{len(targets)} distributions, each that of its loss; their sums are within {worst:.1g} of 1"
+    return Finding("normalised", True, detail, {"targets": targets, "worst": worst})
 
 
 def check_flip(scorer: Scorer, baseline: Baseline, rng: np.random.Generator, flips: int = 8) -> Finding:
@@ -172,14 +159,14 @@ def check_flip(scorer: Scorer, baseline: Baseline, rng: np.random.Generator, fli
         changed[target + 1] = new
         q = scorer.score(changed, [target]).shown[0]
         pair = [old, new]
-        log_changes = np.abs(np.log(np.maximum(p[pair], SMALLEST)) - np.log(np.maximum(q[pair], SMALLEST)))
+        log_changes = np.abs(np.log(np.maximum(p[pair], SMALLEST) / np.maximum(q[pair], SMALLEST)))
         change = max(float(np.abs(p - q).sum() / 2), float(log_changes.max()))
         worst = max(worst, change)
         if change > baseline.floor_nats:
-            at = int(log_changes.argmax())
+            moved = pair[int(log_changes.argmax())]
             detail = (
-                f"target {target}: with token {new} for {old}, the probability of {pair[at]} "
-                f"changes from {p[pair[at]]:.3g} to {q[pair[at]]:.3g}"
+                f"target {target}: with token {new} for {old}, the probability of {moved} "
+                f"changes from {p[moved]:.3g} to {q[moved]:.3g}"
             )
             evidence = {"target": target, "old": old, "new": new, "before": p[pair].tolist(), "after": q[pair].tolist()}
             return Finding("flip", False, detail, evidence)
@@ -187,23 +174,23 @@ def check_flip(scorer: Scorer, baseline: Baseline, rng: np.random.Generator, fli
     return Finding("flip", True, detail, {"largest_change": worst})
 
 
-def check_suffix(scorer: Scorer, baseline: Baseline, rng: np.random.Generator, cuts: int = 4) -> Finding:
+def check_suffix(scorer: Scorer, baseline: Baseline, rng: np.random.Generator) -> Finding:
     """Replacing the tokens after a cut must not move a loss before it."""
 
     def replace_after(cut: int) -> Tokens:
         after = rng.choice(baseline.tokens, len(baseline.tokens) - cut)
         return np.concatenate([baseline.tokens[:cut], after])
 
-    return _check_losses_before_cuts("suffix", scorer, baseline, rng, cuts, {"other tokens": replace_after})
+    return _check_losses_before_cuts("suffix", scorer, baseline, rng, {"other tokens": replace_after})
 
 
-def check_truncation(scorer: Scorer, baseline: Baseline, rng: np.random.Generator, mark: int, cuts: int = 4) -> Finding:
+def check_truncation(scorer: Scorer, baseline: Baseline, rng: np.random.Generator, mark: int) -> Finding:
     """Ending the text, or only its document, at a cut must not move a loss before it."""
     changes: dict[str, Callable[[int], Tokens]] = {
         "nothing": lambda cut: baseline.tokens[:cut],
         "a new document": lambda cut: np.append(baseline.tokens[:cut], mark),
     }
-    return _check_losses_before_cuts("truncation", scorer, baseline, rng, cuts, changes)
+    return _check_losses_before_cuts("truncation", scorer, baseline, rng, changes)
 
 
 def _check_losses_before_cuts(
@@ -211,11 +198,10 @@ def _check_losses_before_cuts(
     scorer: Scorer,
     baseline: Baseline,
     rng: np.random.Generator,
-    cuts: int,
     changes: dict[str, Callable[[int], Tokens]],
 ) -> Finding:
     worst = 0.0
-    for cut in _choose(rng, len(baseline.tokens), cuts, least=2):
+    for cut in _choose(rng, len(baseline.tokens), CUTS, least=2):
         for what, change in changes.items():
             text = change(cut)
             before = baseline.nats[: cut - 1]
@@ -231,7 +217,7 @@ def _check_losses_before_cuts(
                 )
                 evidence = {"target": at, "token": token, "cut": cut, "before": before[at], "after": after[at]}
                 return Finding(name, False, detail, evidence)
-    detail = f"{' or '.join(changes)} after {cuts} cuts: no loss before them changes by more than {worst:.2g} nats"
+    detail = f"{' or '.join(changes)} after {CUTS} cuts: no loss before them changes by more than {worst:.2g} nats"
     return Finding(name, True, detail, {"changed_nats": worst})
 
 

@@ -132,14 +132,12 @@ def check_coins(
     total = total_bits(gains_by_bet)
     gains = gains_by_bet[gains_by_bet.sum(-1).argmax()]
     best = int(gains.argmax())
-    target = int(canary.targets[best])
-    pair = canary.pairs[best].tolist()
+    target, pair = int(canary.targets[best]), canary.pairs[best].tolist()
+    detail = f"{total:+.1f} bits gained on {coins} secret coins; the limit is {LIMIT_BITS:g}"
+    if total >= LIMIT_BITS:
+        detail += (
+            f", which is reached by chance once in 2^{LIMIT_BITS:g}; at target {target} of its text "
+            f"{pair[flipped[best]]}, chosen from {pair[0]} and {pair[1]}, gained {gains[best]:.2f} bits"
+        )
     evidence = {"bits": total, "coins": coins, "target": target, "pair": pair}
-    gained = f"{total:+.1f} bits gained on {coins} secret coins"
-    if total < LIMIT_BITS:
-        return Finding("coins", True, f"{gained}; the limit is {LIMIT_BITS:g}", evidence)
-    detail = (
-        f"{gained}, which happens by chance once in 2^{total:.0f}; at target {target} of its text "
-        f"{pair[flipped[best]]}, chosen from {pair[0]} and {pair[1]}, gained {gains[best]:.2f} bits"
-    )
-    return Finding("coins", False, detail, evidence)
+    return Finding("coins", total < LIMIT_BITS, detail, evidence)

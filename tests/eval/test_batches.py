@@ -6,17 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from data.tokenizer import ByteTokenizer
-from eval.batches import (
-    COMPILE_FLOPS,
-    BatchShape,
-    _is_worth_compiling,
-    distributions,
-    window_log_probabilities,
-    window_losses,
-)
+from eval.adapt import plain_losses
+from eval.batches import window_log_probabilities, window_losses
+from eval.protocol import Protocol
 from eval.windows import plan_documents, plan_windows
 from model.config import ModelConfig
-from model.cost import scoring_flops
 from model.gpt import GPT
 
 TOKENS = np.concatenate([[1], ByteTokenizer().encode("a score is a file that decompresses. " * 12)])
@@ -57,8 +51,10 @@ def test_losses_and_distributions_are_the_plain_ones_in_the_order_of_the_text(
             np.testing.assert_allclose(nats, cost[first:at], rtol=1e-10)
             np.testing.assert_allclose(found, expected[first:at], rtol=1e-10)
         assert at == TARGETS
-    some = [0, TARGETS - 1, 1, 7, 49, 50, 56, 57, 64, 64]
-    np.testing.assert_allclose(distributions(model, TOKENS, some, context, stride), np.exp(expected[some]), rtol=1e-9)
+    shown = dict.fromkeys([0, TARGETS - 1, 1, 7, 49, 50, 56, 57, 64], np.empty(0))
+    list(plain_losses(model, ByteTokenizer(), TOKENS, Protocol(context, stride), shown))
+    for target, p in shown.items():
+        np.testing.assert_allclose(p, np.exp(expected[target]), rtol=1e-9)
 
 
 def test_documents_of_many_lengths_are_scored_as_if_each_were_alone(model: GPT) -> None:
@@ -70,13 +66,6 @@ def test_documents_of_many_lengths_are_scored_as_if_each_were_alone(model: GPT) 
             for first, nats in window_losses(model, TOKENS[begin : end + 1], plan_windows(end - begin, 50, 7), 1):
                 np.testing.assert_allclose(together.pop(begin + first), nats, rtol=1e-10)
     assert not together
-
-
-def test_only_long_scorings_are_compiled(model: GPT) -> None:
-    shape = BatchShape(8, 32, 8)
-    times = int(COMPILE_FLOPS["cpu"] / scoring_flops(model.config, 32, 8) / 8)
-    assert not _is_worth_compiling(model, shape, times)
-    assert _is_worth_compiling(model, shape, times + 1)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from base.cli import run
 from base.config import load, to_dict
-from data.dataset import Dataset, open_dataset
+from data.dataset import Dataset
 from eval import bpb
 from eval.batches import window_losses
 from eval.metric import Tally
@@ -180,15 +180,3 @@ def test_the_answer_has_what_adapting_gains_and_costs(artifact: Path, how: str) 
     assert answer["plain_bpb"] == pytest.approx(plain["bpb"], rel=1e-6)
     assert answer["gain"] == pytest.approx(1 - answer["bpb"] / plain["bpb"], rel=1e-4)
     assert answer["bpb"] < plain["bpb"]
-
-
-def test_an_empty_validation_side_is_refused(
-    artifact: Path, dataset: Dataset, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Empty:
-        path, manifest = dataset.path, dataset.manifest
-        val = np.zeros(0, np.uint16)
-
-    monkeypatch.setattr("eval.protocol.open_dataset", lambda path: Empty())
-    assert "its validation side has 0 tokens" in refusal(capsys, artifact)
-    assert open_dataset(dataset.path)

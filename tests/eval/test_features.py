@@ -20,11 +20,6 @@ def same(first: Here, second: Here) -> set[str]:
     return {sees for sees, one, other in zip(SEES, first.hashes, second.hashes, strict=True) if one == other}
 
 
-def test_every_context_is_another_one() -> None:
-    assert len(set(SEES)) == len(SEES)
-    assert len(set(after("some text").hashes.tolist())) == len(SEES)
-
-
 def test_a_context_does_not_see_what_lies_outside_it() -> None:
     alike = same(after("one two abcdef"), after("six two abcdef"))
     assert {"last 1, last 2, last 3", "word, byte", "word, word 1", "document, last 1", ""} <= alike

@@ -10,7 +10,6 @@ from base.errors import CheckFailed
 from data.bytes import ByteTable
 from data.tokenizer_training import train_tokenizer
 from eval.adapt import ModelScorer
-from eval.batches import window_losses
 from eval.probes.basic import (
     check_bytes,
     check_coverage,
@@ -25,7 +24,6 @@ from eval.probes.codec import check_codec
 from eval.probes.fresh import Bigram, check_fresh
 from eval.protocol import Protocol
 from eval.scorer import Floats, Scored, Tokens
-from eval.windows import plan_windows
 from tests.eval.cheaters import BigramScorer, World, tiny_gpt
 
 
@@ -78,7 +76,7 @@ def test_a_target_that_does_not_exist_is_named(world: World) -> None:
     baseline = measure_baseline(world.base, world.val[:100], 1e-3)
     found = check_coverage(Beyond(world), baseline, np.random.default_rng(0))
     assert not found.passed
-    assert found.detail == "in a text of 2 tokens, target 2 is scored and does not exist"
+    assert found.detail == "in a text of 2 tokens, target 2 is scored 1 times and does not exist"
 
 
 def test_nats_are_ordered_by_target_and_missing_where_there_are_none() -> None:
@@ -103,19 +101,6 @@ def test_the_contests_count_passes_only_where_it_is_the_smaller_one(world: World
     found = check_bytes(Contest(other), indented, [], indented.bos_id)
     assert not found.passed
     assert "the first wrong count is with token" in found.detail
-
-
-def test_the_model_scorer_gives_the_scores_own_losses_in_any_batches(world: World) -> None:
-    model, tokens = tiny_gpt(world), world.val[:300]
-    expected = np.empty(299)
-    for first, nats in window_losses(model, tokens, plan_windows(299, 64, 16), 4096):
-        expected[first : first + len(nats)] = nats
-    for batch_tokens in (1, 4096):
-        scorer = ModelScorer(model, world.tokenizer, Protocol(64, 16, batch_tokens=batch_tokens))
-        scored = scorer.score(tokens, [5, 200])
-        np.testing.assert_allclose(nats_by_target(scored, 299), expected, atol=1e-5)
-        np.testing.assert_allclose(-np.log(scored.shown[[0, 1], tokens[[6, 201]]]), expected[[5, 200]], atol=1e-5)
-        assert scored.size_bytes == world.table.exact_bytes(tokens[1:]).sum()
 
 
 def test_the_reference_is_witten_and_bells_formula(world: World) -> None:

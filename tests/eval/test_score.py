@@ -33,7 +33,11 @@ def model() -> GPT:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    return lambda size: monkeypatch.setattr("eval.metric.BLOCK_TOKENS", size)
+    def patch(size: int) -> None:
+        for module in ("metric", "score"):
+            monkeypatch.setattr(f"eval.{module}.BLOCK_TOKENS", size)
+
+    return patch
 
 
 def ranks(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[Device], object]) -> list[object]:

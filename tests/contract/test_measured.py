@@ -18,9 +18,10 @@ from base.files import file_sha256
 from data.check import count_tokens
 from data.dataset import Dataset, open_dataset
 from data.overlap import find_overlap
+from eval.codec import compress
 from eval.protocol import Protocol
 from model.gpt import GPT
-from quant.unpack import open_artifact
+from quant.unpack import from_bytes, open_artifact
 from run_config import RunConfig
 from tests.conftest import prep
 from tests.records import CPU, QUICK, SEEDS, accusations, check, copied, edit_json, renew
@@ -30,6 +31,7 @@ from tools.verify.measure import (
     LONGEST_CONTEXT,
     OTHER_KIND,
     SAME_KIND,
+    check_codec,
     check_probes,
     compare_blocks,
     drawn_blocks,
@@ -66,8 +68,9 @@ def data(seeds: Path) -> Path:
 
 @pytest.fixture
 def scores_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the probes, which take ten times as long."""
+    """Without probes and codec, which take ten times as long."""
     monkeypatch.setattr("tools.verify.measure.check_probes", lambda *_: iter(()))
+    monkeypatch.setattr("tools.verify.measure.check_codec", lambda *_: Finding("codec.measured", "note", ""))
 
 
 def seed_of(folder: Path) -> int:
@@ -100,7 +103,7 @@ def test_three_honest_seeds_pass_the_sample_and_the_verdict_is_kept(record: Path
     answer = check(folder, "--data", str(data), "--sample", "--keep")
     assert (answer.verdict, answer.tier) == ("valid", "sample"), answer.findings
     rules = [finding["rule"] for finding in answer.findings]
-    assert [rules.count(rule) for rule in ("score.measured", "probe.measured", "probe.codec")] == [3, 3, 3]
+    assert [rules.count(rule) for rule in ("score.measured", "probe.measured", "codec.measured")] == [3, 3, 1]
     kept = json.loads((folder.parents[1] / "verdicts.json").read_text())[f"{folder.parent.name}/{folder.name}"]
     assert (kept["verdict"], kept["tier"], kept["record_sha256"]) == ("valid", "sample", answer.record_sha256)
     assert kept["measured"][f"score_seed{SEEDS[0]}"]["wrong"] == 0
@@ -211,6 +214,21 @@ def test_a_score_that_cannot_be_measured_accuses_only_of_losses_that_are_no_numb
     for cause, (rule, level) in causes.items():
         monkeypatch.setattr("tools.verify.measure.score", Mock(side_effect=cause))
         assert accusations(check(single, "--data", str(data))) == {rule: level}
+
+
+def test_the_codec_has_to_give_the_text_back_at_the_models_own_length(
+    single: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, text = (single / "model.golf").read_bytes(), b"def return self. model byte score " * 20
+    assert check_codec(7, artifact, text).rule == "codec.measured"
+    coded, nats = compress(from_bytes(artifact), text)
+    for value, expected in (
+        ((coded, nats * 0.5), ("codec.length", "invalid")),
+        ((coded[:-9], nats), ("codec.decodes", "unverified")),  # a decoder that fails accuses nobody
+    ):
+        monkeypatch.setattr("tools.verify.measure.compress", Mock(return_value=value))
+        found = check_codec(7, artifact, text)
+        assert (found.rule, found.level) == expected
 
 
 # -- blocks ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The second tier: a record's artifacts opened, scored and probed; with --rerun, trained again.
+"""The second tier: a record's artifacts opened, scored, probed and made to compress text; with --rerun, trained again.
 
     for finding in second_tier(record, data, sample=True, again=False): ...
 
@@ -7,6 +7,7 @@ cannot be measured is `unverified`. With `sample`, blocks of 4,096 targets are d
 nobody could choose before the record was finished, and each is compared with the shipped sum.
 """
 
+import math
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from base.errors import BadInput, CheckFailed
 from base.run_folder import ARTIFACT
 from data.dataset import Dataset
 from engine.device import Device, joined, memory_hint
+from eval.codec import compress, decompress
 from eval.metric import BLOCK_TOKENS
 from eval.probe import NAMES, probe_artifact
 from eval.protocol import Protocol
@@ -38,8 +40,10 @@ SAMPLED_BLOCKS = 32  # per seed
 SAME_KIND, OTHER_KIND = 1e-5, 1e-3
 LONGEST_CONTEXT = 1 << 16  # tokens of a window; attention over more takes memory that few machines have
 MOST_FLOPS = 1e17  # of one score: half a day of a machine's cores
-PROBES = [name for name in NAMES if name != "fresh"]  # which needs text that nobody has trained on
+PROBES = [name for name in NAMES if name not in ("codec", "fresh")]  # the codec itself is run, below
 PROBE_TOKENS, PROBE_COINS = 1024, 128
+CODEC_BYTES, DOCUMENT_BYTES = 8_000, 2_000
+SLACK, SLACK_BYTES = 1.001, 64  # what the codec promises over the model's own bits
 
 
 def second_tier(record: Record, data: Path | None, sample: bool, again: bool) -> Iterator[Finding]:
@@ -96,13 +100,19 @@ def measure_seed(
         path = Path(made) / ARTIFACT
         path.write_bytes(data)
         yield from check_probes(seed.seed, path, dataset)
+    if not sample or seed.artifact == ARTIFACT:
+        report(f"seed {seed.seed}: codec")
+        yield check_codec(seed.seed, data, sample_text(dataset, draws(record, seed.seed)))
+
+
+def draws(record: Record, seed: int) -> np.random.Generator:
+    """Random numbers that are fixed by the finished record."""
+    return np.random.default_rng([int(record.folder.sha256(MANIFEST), 16), seed])
 
 
 def drawn_blocks(record: Record, seed: SeedEvidence) -> npt.NDArray[np.intp]:
-    """A sample that is fixed by the finished record."""
-    rng = np.random.default_rng([int(record.folder.sha256(MANIFEST), 16), seed.seed])
     count = min(SAMPLED_BLOCKS, len(seed.block_nats))
-    return np.sort(rng.choice(len(seed.block_nats), count, replace=False))
+    return np.sort(draws(record, seed.seed).choice(len(seed.block_nats), count, replace=False))
 
 
 def claimed_protocol(record: Record) -> Protocol:
@@ -162,8 +172,34 @@ def check_probes(seed: int, path: Path, dataset: Dataset) -> Iterator[Finding]:
         message = f"seed {seed}: {probe.detail}"
         if probe.passed is False:
             yield Finding(f"probe.{name}", "invalid", message, probe.evidence)
-        elif name in ("boundary", "codec"):  # what one document does to the next is reported, never an accusation
+        elif name == "boundary":  # what one document does to the next is reported, never an accusation
             yield Finding(f"probe.{name}", "note", message, probe.evidence)
     passed = sum(probe.passed is True for probe in found.values())
     message = f"seed {seed}: {passed} of {len(found)} probes passed"
     yield Finding("probe.measured", "note", message, {f"probes_seed{seed}": {"passed": passed}})
+
+
+def check_codec(seed: int, data: bytes, text: bytes) -> Finding:
+    """Validation text, coded with the artifact, and decoded with nothing but the artifact's bytes."""
+    try:
+        packed, nats = compress(from_bytes(data), text)
+        decompress(from_bytes(data), packed)  # which refuses another text
+    except (BadInput, ValueError, ArithmeticError) as error:
+        return Finding("codec.decodes", "unverified", f"seed {seed}: the codec fails on a sample: {error!s:.200}")
+    model_bytes = nats / math.log(2) / 8
+    evidence = {"text_bytes": len(text), "coded_bytes": len(packed), "model_bytes": model_bytes}
+    message = f"seed {seed}: {len(text):,} bytes take {len(packed):,}, the model's probabilities {model_bytes:,.0f}"
+    if len(packed) > model_bytes * SLACK + SLACK_BYTES:
+        return Finding("codec.length", "invalid", f"{message}: more than 0.1 % and {SLACK_BYTES} bytes over", evidence)
+    return Finding("codec.measured", "note", f"{message}; decoded exactly", {f"codec_seed{seed}": evidence})
+
+
+def sample_text(dataset: Dataset, rng: np.random.Generator) -> bytes:
+    """The beginnings of some validation documents, up to CODEC_BYTES in all."""
+    documents = list(dataset.documents("val"))
+    text = b""
+    for number in rng.permutation(len(documents)).tolist():
+        text += dataset.table.join(documents[number][:DOCUMENT_BYTES])[:DOCUMENT_BYTES]
+        if len(text) >= CODEC_BYTES:
+            break
+    return text[:CODEC_BYTES]

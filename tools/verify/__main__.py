@@ -12,8 +12,6 @@ Exit 0: valid or flagged. 1: unverified or invalid. 2: no folder to look at.
 """
 
 import argparse
-import json
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -26,15 +24,15 @@ from typing import Any
 from base.cli import OneLineParser, command, run
 from base.errors import BadInput, CheckFailed
 from base.files import write_json
-from tools.record.rows import VERDICTS, KeptVerdict, read_verdicts
+from tools.record.rows import VERDICTS, KeptVerdict, printable, read_verdicts
 from tools.record.schema import MANIFEST, SUBMISSION, TRACKS
 from tools.verify.contest import contest_findings, is_contest
 from tools.verify.folder import Folder
-from tools.verify.rules import Options, first_tier
+from tools.verify.rules import first_tier
 from tools.verify.verdict import LEVELS, Finding, Tier, Verdict, verdict
 
 PLACES = ("records", "runs/*/records")
-MEASURE = "tools.verify.measure"  # imported where needed: it brings torch
+MOST_PRINTED = 1_000  # characters of a message
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,10 @@ class Verified:
 
 def act(args: argparse.Namespace) -> Verified:
     begun_s = time.monotonic()
-    options = checked_options(args)
+    if args.fast and (args.sample or args.rerun or args.data):
+        raise BadInput("--fast is the first tier alone: it takes no --sample, no --rerun and no --data")
     folder = Folder(Path(args.folder) if args.folder else newest_record())
-    findings, tier = check(folder, options, args.fast)
+    findings, tier = check(folder, args)
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     answer = Verified(
         verdict=verdict(findings),
@@ -67,20 +66,21 @@ def act(args: argparse.Namespace) -> Verified:
         keep(answer, args.records)
     if answer.verdict in ("invalid", "unverified"):
         worst = findings[0]
-        raise CheckFailed(f"{answer.verdict}: {worst.rule}: {printable(worst.message)}", answer)
+        raise CheckFailed(f"{answer.verdict}: {worst.rule}: {printable(worst.message, MOST_PRINTED)}", answer)
     return answer
 
 
-def check(folder: Folder, options: Options, fast: bool) -> tuple[list[Finding], Tier]:
+def check(folder: Folder, args: argparse.Namespace) -> tuple[list[Finding], Tier]:
     """The findings, and the tier that was reached: a counter-example of the first needs no measuring."""
-    full_tier: Tier = "sample" if options.sample else "whole"
     if is_contest(folder):
-        findings = list(contest_findings(folder, fast, options.data))
+        findings = list(contest_findings(folder, args.fast, args.data))
         return findings, "whole" if any(finding.rule == "score.measured" for finding in findings) else "fast"
-    record, findings = first_tier(folder, options)
-    if fast or record is None or verdict(findings) == "invalid":
+    record, findings = first_tier(folder, args.records)
+    if args.fast or record is None or verdict(findings) == "invalid":
         return findings, "fast"
-    return findings + list(import_module(MEASURE).second_tier(record, options)), full_tier
+    second_tier = import_module("tools.verify.measure").second_tier  # here, since it brings torch
+    findings += second_tier(record, args.data, args.sample, args.rerun)
+    return findings, "sample" if args.sample else "whole"
 
 
 def manifest_sha256(folder: Folder) -> str:
@@ -99,18 +99,6 @@ def newest_record(root: Path = Path()) -> Path:
     folder = max(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix())).parent
     print(f"taking the newest: {folder}", file=sys.stderr)
     return folder
-
-
-def checked_options(args: argparse.Namespace) -> Options:
-    if args.fast and (args.sample or args.rerun or args.data):
-        raise BadInput("--fast is the first tier alone: it takes no --sample, no --rerun and no --data")
-    if args.p is not None and not 0 < args.p < 1:
-        raise BadInput(f"--p {args.p} is no probability between 0 and 1")
-    if args.margin is not None and not 0 <= args.margin < math.inf:
-        raise BadInput(f"--margin {args.margin}: a lead to prove is 0 or more nats per token")
-    return Options(
-        sample=args.sample, rerun=args.rerun, data=args.data, margin_nats=args.margin, p=args.p, records=args.records
-    )
 
 
 def collect_measured(findings: Sequence[Finding]) -> dict[str, Any]:
@@ -134,7 +122,7 @@ def keep(answer: Verified, records: Path) -> None:
     )
     kept = read_verdicts(records) | {f"{folder.parent.name}/{folder.name}": new}
     entries = {record: asdict(entry) for record, entry in sorted(kept.items())}
-    write_json(records / VERDICTS, json.loads(json.dumps(entries, default=str)))
+    write_json(records / VERDICTS, entries)
 
 
 def show(answer: Verified) -> str:
@@ -144,13 +132,10 @@ def show(answer: Verified) -> str:
         found = [finding for finding in answer.findings if finding["level"] == level]
         if found:
             lines.append(f"\n{level} ({len(found)})")
-            lines += [f"  {finding['rule']:<{width}}  {printable(finding['message'])}" for finding in found]
+            lines += [
+                f"  {finding['rule']:<{width}}  {printable(finding['message'], MOST_PRINTED)}" for finding in found
+            ]
     return "\n".join(lines)
-
-
-def printable(message: str) -> str:
-    """A stranger's words go to a terminal: one line, nothing that moves its cursor."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
 
 
 def parser() -> OneLineParser:
@@ -159,9 +144,9 @@ def parser() -> OneLineParser:
     flags.add_argument("--fast", action="store_true", help="the first tier alone: seconds, reads only")
     flags.add_argument("--sample", action="store_true", help="the second tier on a sample of blocks")
     flags.add_argument("--rerun", action="store_true", help="train again, too")
-    flags.add_argument("--data", type=Path, metavar="DIR", help="the prepared dataset (default: found, or prepared)")
-    flags.add_argument("--margin", type=float, metavar="NATS", help="the lead to prove (default: the track's own)")
-    flags.add_argument("--p", type=float, help="how sure (default: the track's own)")
+    flags.add_argument(
+        "--data", type=Path, metavar="DIR", help="the prepared dataset (default: the one in data/datasets)"
+    )
     flags.add_argument(
         "--records", type=Path, default=TRACKS.parent, help="where the rows to beat and the verdicts are"
     )

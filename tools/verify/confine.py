@@ -27,11 +27,8 @@ def _call(number: int, *args: object) -> int:
 
 
 def can_confine() -> bool:
-    return _abi() >= 3  # the first version with truncation
-
-
-def _abi() -> int:
-    return _call(CREATE_RULESET, None, ctypes.c_size_t(0), ABI_VERSION) if sys.platform == "linux" else 0
+    """Version 3 is the first with truncation."""
+    return sys.platform == "linux" and _call(CREATE_RULESET, None, ctypes.c_size_t(0), ABI_VERSION) >= 3
 
 
 def confine(folder: str) -> None:

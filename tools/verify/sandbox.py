@@ -43,12 +43,8 @@ def is_network_cut() -> bool:
 
 
 def open_doors() -> list[str]:
-    doors = []
-    if not is_network_cut():
-        doors.append("the network")
-    if not can_confine():
-        doors.append("files outside its folder")
-    return doors
+    closed = {"the network": is_network_cut(), "files outside its folder": can_confine()}
+    return [door for door, is_closed in closed.items() if not is_closed]
 
 
 def run_boxed(words: Sequence[str], folder: Path, limit_s: float) -> Ran:
@@ -62,13 +58,7 @@ def run_boxed(words: Sequence[str], folder: Path, limit_s: float) -> Ran:
     started = time.monotonic()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=errors,
-            process_group=0,
+            command, cwd=folder, env=environment, process_group=0, stdin=subprocess.DEVNULL, stdout=out, stderr=errors
         )
         try:
             code: int | None = process.wait(limit_s)

@@ -1,0 +1,328 @@
+"""The second tier: an honest record passes; a lie on which evidence, claim and hashes agree is found by measuring."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+
+from base.config import load
+from base.errors import BadInput, CheckFailed
+from base.files import file_sha256
+from data.check import count_tokens
+from data.dataset import Dataset, open_dataset
+from data.overlap import find_overlap
+from eval.codec import compress
+from eval.protocol import Protocol
+from model.gpt import GPT
+from quant.unpack import from_bytes, open_artifact
+from run_config import RunConfig
+from tests.conftest import prep
+from tests.records import CPU, QUICK, SEEDS, accusations, check, copied, edit_json, renew
+from tools.verify.datasets import check_data, find_dataset, withhold_validation
+from tools.verify.folder import Folder
+from tools.verify.measure import (
+    LONGEST_CONTEXT,
+    OTHER_KIND,
+    SAME_KIND,
+    check_codec,
+    check_probes,
+    compare_blocks,
+    drawn_blocks,
+    require_scorable,
+    tolerance,
+)
+from tools.verify.record import open_record
+from tools.verify.verdict import Finding
+from train_gpt import whole_run
+
+
+@pytest.fixture(scope="session")
+def single(record: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The record with its median seed alone, on the track that needs no more. Never written to."""
+    folder = copied(record, tmp_path_factory.mktemp("single"))
+    median = seed_of(folder)
+    for seed in set(SEEDS) - {median}:
+        for path in folder.glob(f"*seed{seed}.*"):
+            path.unlink()
+
+    def describe(values: dict[str, Any]) -> None:
+        values["statement"]["track"] = "track_non_record_16mb"
+        values["scoring"]["seconds"] = {str(median): 4.5}
+
+    edit_json(folder / "evidence.json", describe)
+    renew(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(seeds: Path) -> Path:
+    return seeds / "data"
+
+
+@pytest.fixture
+def scores_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without probes and codec, which take ten times as long."""
+    monkeypatch.setattr("tools.verify.measure.check_probes", lambda *_: iter(()))
+    monkeypatch.setattr("tools.verify.measure.check_codec", lambda *_: Finding("codec.measured", "note", ""))
+
+
+def seed_of(folder: Path) -> int:
+    """The seed that model.golf is of."""
+    return int(json.loads((folder / "submission.json").read_text())["median_seed"])
+
+
+def edit_result(folder: Path, **changed: Any) -> None:
+    """Values, or functions of the value that is there."""
+
+    def edit(values: dict[str, Any]) -> None:
+        for key, value in changed.items():
+            values[key] = value(values[key]) if callable(value) else value
+
+    edit_json(folder / f"result_seed{seed_of(folder)}.json", edit)
+
+
+def found_in(folder: Path, data: Path, *words: str) -> dict[str, str]:
+    """What the second tier accuses a folder of that the first finds nothing in."""
+    assert accusations(check(folder)) == {}
+    return accusations(check(folder, "--data", str(data), *words))
+
+
+# -- honest records -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_three_honest_seeds_pass_the_sample_and_the_verdict_is_kept(record: Path, data: Path, tmp_path: Path) -> None:
+    folder = copied(record, tmp_path)
+    answer = check(folder, "--data", str(data), "--sample", "--keep")
+    assert (answer.verdict, answer.tier) == ("valid", "sample"), answer.findings
+    rules = [finding["rule"] for finding in answer.findings]
+    assert [rules.count(rule) for rule in ("score.measured", "probe.measured", "codec.measured")] == [3, 3, 1]
+    kept = json.loads((folder.parents[1] / "verdicts.json").read_text())[f"{folder.parent.name}/{folder.name}"]
+    assert (kept["verdict"], kept["tier"], kept["record_sha256"]) == ("valid", "sample", answer.record_sha256)
+    assert kept["measured"][f"score_seed{SEEDS[0]}"]["wrong"] == 0
+
+
+@pytest.mark.slow
+def test_an_honest_record_passes_the_complete_score(single: Path, data: Path) -> None:
+    answer = check(single, "--data", str(data))
+    assert (answer.verdict, answer.tier) == ("valid", "whole"), answer.findings
+    measured = answer.measured[f"score_seed{seed_of(single)}"]
+    assert measured["blocks"] == measured["of"] == len(np.load(next(single.glob("nats_seed*.npy"))))
+    assert "data.measured" in {finding["rule"] for finding in answer.findings}
+
+
+# -- lies that only a measurement finds -----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("scores_only")
+def test_nats_forged_with_all_that_follows_from_them_are_measured(single: Path, data: Path, tmp_path: Path) -> None:
+    folder = copied(single, tmp_path)
+    path = next(folder.glob("nats_seed*.npy"))
+    np.save(path, np.load(path) * 0.99)
+    edit_result(folder, val_bpb=lambda v: v * 0.99, val_nats_per_token=lambda v: v * 0.99)
+    renew(folder)
+    for words in ([], ["--sample"]):
+        assert found_in(folder, data, *words) == {"score.val_bpb": "invalid"}
+
+
+@pytest.mark.usefixtures("scores_only")
+def test_one_forged_block_is_named_with_both_sums(single: Path, data: Path, tmp_path: Path) -> None:
+    folder = copied(single, tmp_path)
+    path = next(folder.glob("nats_seed*.npy"))
+    nats = np.load(path)
+    share = 1 - 1 / nats.sum()
+    nats[1] -= 1.0
+    np.save(path, nats)
+    edit_result(folder, val_bpb=lambda v: v * share, val_nats_per_token=lambda v: v * share)
+    renew(folder)
+    answer = check(folder, "--data", str(data))
+    (message,) = (finding["message"] for finding in answer.findings if finding["level"] == "invalid")
+    assert "1 of " in message
+    assert f"targets 4,096 to 8,192: {nats[1]:.3f} shipped, {nats[1] + 1:.3f} measured" in message
+
+
+@pytest.mark.usefixtures("scores_only")
+def test_an_artifact_swapped_for_another_consistent_one_is_measured(
+    single: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(single, tmp_path)
+    (tmp_path / "data").symlink_to(data)
+    monkeypatch.chdir(tmp_path)
+    words = [*QUICK, f"seed={seed_of(folder)}", "train.steps=1"]
+    other = Path(whole_run(load(RunConfig, None, words), "other", CPU).artifact)
+    artifact = shutil.copyfile(other, folder / "model.golf")
+    size = artifact.stat().st_size
+    more = size - (single / "model.golf").stat().st_size
+    edit_result(
+        folder, artifact_sha256=file_sha256(artifact), artifact_bytes=size, total_bytes=lambda total: total + more
+    )
+    renew(folder)
+    assert found_in(folder, data, "--sample") == {"score.val_bpb": "invalid"}
+
+
+@pytest.mark.usefixtures("scores_only")
+def test_more_bytes_than_the_validation_side_has_are_found(single: Path, data: Path, tmp_path: Path) -> None:
+    folder = copied(single, tmp_path)
+    size = json.loads((folder / "submission.json").read_text())["evaluation"]["val_bytes"]
+    share = size / (size + 1000)
+    edit_result(folder, val_bytes=size + 1000, val_bpb=lambda v: v * share, float_bpb=lambda v: v * share)
+    renew(folder)
+    assert found_in(folder, data, "--sample") == {"data.val_bytes": "invalid"}
+
+
+@pytest.mark.usefixtures("scores_only")
+def test_parameters_that_the_artifact_does_not_have_are_found(single: Path, data: Path, tmp_path: Path) -> None:
+    folder = copied(single, tmp_path)
+    edit_result(folder, params=12_345)
+    renew(folder)
+    assert found_in(folder, data, "--sample") == {"artifact.params": "invalid"}
+
+
+@pytest.mark.slow
+def test_a_model_that_sees_the_next_token_fails_the_probes(
+    single: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest: Callable[..., torch.Tensor] = GPT.trunk
+
+    def peeking(self: GPT, tokens: torch.Tensor, cache: Any = None, last: int | None = None) -> torch.Tensor:
+        found = honest(self, tokens, cache, last)
+        return found + torch.roll(self.embedding(tokens, cache), -1, 1)[:, -found.shape[1] :]
+
+    monkeypatch.setattr(GPT, "trunk", peeking)
+    failed = {found.rule: found for found in check_probes(7, single / "model.golf", open_dataset(data))}
+    assert failed["probe.flip"].level == "invalid"
+    assert "with token" in failed["probe.flip"].message
+
+
+@pytest.mark.usefixtures("scores_only")
+def test_a_score_that_cannot_be_measured_accuses_only_of_losses_that_are_no_numbers(
+    single: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    causes = {
+        BadInput("too little text"): ("score.begun", "unverified"),
+        MemoryError("no room"): ("score.begun", "unverified"),
+        torch.OutOfMemoryError("no room"): ("score.begun", "unverified"),
+        CheckFailed("a loss is NaN"): ("score.losses", "invalid"),
+    }
+    for cause, (rule, level) in causes.items():
+        monkeypatch.setattr("tools.verify.measure.score", Mock(side_effect=cause))
+        assert accusations(check(single, "--data", str(data))) == {rule: level}
+
+
+def test_the_codec_has_to_give_the_text_back_at_the_models_own_length(
+    single: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, text = (single / "model.golf").read_bytes(), b"def return self. model byte score " * 20
+    assert check_codec(7, artifact, text).rule == "codec.measured"
+    coded, nats = compress(from_bytes(artifact), text)
+    for value, expected in (
+        ((coded, nats * 0.5), ("codec.length", "invalid")),
+        ((coded[:-9], nats), ("codec.decodes", "unverified")),  # a decoder that fails accuses nobody
+    ):
+        monkeypatch.setattr("tools.verify.measure.compress", Mock(return_value=value))
+        found = check_codec(7, artifact, text)
+        assert (found.rule, found.level) == expected
+
+
+# -- blocks ---------------------------------------------------------------------------------------------------------
+
+
+def test_blocks_agree_within_rounding_and_a_sample_states_what_it_can_miss(single: Path) -> None:
+    opened = open_record(Folder(single))
+    seed = replace(opened.evidence.seeds[0], block_nats=np.full(40, 1e4))
+    blocks = np.arange(20)
+    assert compare_blocks(seed, blocks, np.full(20, 1e4 * (1 + 0.9 * SAME_KIND)), SAME_KIND).level == "note"
+    assert compare_blocks(seed, blocks, np.full(20, 1e4 * (1 + 1.1 * SAME_KIND)), SAME_KIND).level == "invalid"
+    assert compare_blocks(seed, blocks, np.full(19, 1e4), SAME_KIND).rule == "score.blocks"
+    assert "probability 0.12" in compare_blocks(seed, blocks, np.full(20, 1e4), SAME_KIND).message
+    assert tolerance(opened, CPU) == SAME_KIND
+    on_gpu = replace(seed, result=replace(seed.result, device="8 x cuda (NVIDIA H100)"))
+    assert tolerance(replace(opened, evidence=replace(opened.evidence, seeds=(on_gpu,))), CPU) == OTHER_KIND
+
+
+def test_the_sample_is_drawn_by_the_finished_record(single: Path, tmp_path: Path) -> None:
+    folder = copied(single, tmp_path)
+    seed = replace(open_record(Folder(folder)).evidence.seeds[0], block_nats=np.ones(10_000))
+    drawn = drawn_blocks(open_record(Folder(folder)), seed)
+    assert len(set(drawn.tolist())) == 32
+    assert (drawn == drawn_blocks(open_record(Folder(folder)), seed)).all()
+    edit_json(folder / "evidence.json", lambda values: values["statement"].update(blurb="Another."))
+    renew(folder)
+    assert (drawn != drawn_blocks(open_record(Folder(folder)), seed)).any()
+
+
+def test_a_score_that_would_take_days_is_not_begun(single: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact, dataset = open_artifact(single / "model.golf"), open_dataset(data)
+    require_scorable(artifact, dataset, Protocol(32, 16))
+    with pytest.raises(BadInput, match="would leave targets out"):
+        require_scorable(artifact, dataset, Protocol(32, 33))
+    with pytest.raises(BadInput, match="a context of"):
+        require_scorable(artifact, dataset, Protocol(LONGEST_CONTEXT + 1, 16))
+    monkeypatch.setattr("tools.verify.measure.MOST_FLOPS", 1e3)
+    with pytest.raises(BadInput, match="FLOP"):
+        require_scorable(artifact, dataset, Protocol(32, 16))
+
+
+# -- data -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("scores_only")
+def test_other_data_than_the_record_names_leave_it_unverified(
+    single: Path, jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prep(jsonl, "--vocab", 380, "--val-fraction", 0.2, "--out", tmp_path / "other", "--workers", 1)
+    assert found_in(single, tmp_path / "other") == {"data.other": "unverified"}
+    monkeypatch.chdir(tmp_path)
+    missing = find_dataset(open_record(Folder(single)).claim.data, None)
+    assert isinstance(missing, Finding)
+    assert missing.rule == "data.missing"
+    assert "python -m data.prep texts.jsonl" in missing.message
+
+
+def test_the_dataset_of_a_record_is_found_by_its_hash(single: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "manifest.json").write_text("{}")
+    shutil.copytree(data, tmp_path / "mine")
+    found = find_dataset(open_record(Folder(single)).claim.data, None, tmp_path)
+    assert isinstance(found, Dataset)
+    assert found.path == tmp_path / "mine"
+
+
+def test_a_training_side_that_holds_validation_documents_is_found(single: Path, data: Path, tmp_path: Path) -> None:
+    leaky = leaking(data, tmp_path / "leaky")
+    claim = open_record(Folder(single)).claim
+    assert [found.rule for found in check_data(claim, leaky)] == ["data.train"]  # which is not the record's
+    claim = replace(claim, data=replace(claim.data, sha256=leaky.manifest.data_sha256()))
+    (found,) = check_data(claim, leaky)
+    assert (found.rule, found.level) == ("data.overlap", "invalid")
+    admitted = replace(leaky, manifest=replace(leaky.manifest, shared_documents=found.evidence["documents"]))
+    assert [found.level for found in check_data(claim, admitted)] == ["flag"]
+
+
+def leaking(data: Path, folder: Path) -> Dataset:
+    """The dataset with its validation shard as its training shard, too."""
+    shutil.copytree(data, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    train, val = (next(s for s in manifest["shards"] if s["split"] == side) for side in ("train", "val"))
+    shutil.copyfile(folder / val["file"], folder / train["file"])
+    train |= {key: val[key] for key in ("tokens", "size_bytes", "sha256")}
+    manifest["train"] = manifest["val"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return open_dataset(folder)
+
+
+def test_a_dataset_to_train_on_holds_none_of_the_validation_text(data: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(data)
+    found = open_dataset(withhold_validation(dataset, tmp_path))
+    assert found.manifest.data_sha256("train") == dataset.manifest.data_sha256("train")
+    assert len(dataset.val) <= len(found.val) < 2 * len(dataset.val)
+    assert find_overlap(found.documents("val"), dataset.documents("val")) is None
+    for side in ("train", "val"):
+        count_tokens(found, side)

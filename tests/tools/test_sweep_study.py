@@ -1,0 +1,77 @@
+"""The study that workers share: every key runs once, whoever queues, takes, sleeps or dies."""
+
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from run_config import RunConfig
+from tools.sweep.spec import Key, Sheet, Sweep
+from tools.sweep.study import SharedStudy, key_of
+
+SHEET = Sheet(base="x", seeds=(1, 2, 3, 4), variants={"a": {}, "b": {}, "c": {}})
+KEYS = [Key(variant, seed, "") for seed in SHEET.seeds for variant in SHEET.variants]
+SWEEP = Sweep("s", SHEET, dict.fromkeys(SHEET.variants, RunConfig()), KEYS)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/study.db"
+
+
+def test_workers_that_open_queue_and_take_at_once_run_every_key_once(url: str) -> None:
+    ran: list[Key] = []
+    ready = threading.Barrier(4)
+
+    def work() -> None:
+        ready.wait()
+        study = SharedStudy(SWEEP, url)
+        study.queue()
+        while (trial := study.take()) is not None:
+            ran.append(key_of(trial))
+            study.finish(trial, 2.0, 1.0, "x")
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert sorted(ran) == sorted(KEYS)
+
+
+def test_a_key_that_was_queued_twice_runs_once(url: str) -> None:
+    study = SharedStudy(SWEEP._replace(keys=KEYS[:1]), url)
+    study.queue()
+    study._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=KEYS[0]._asdict()))
+    first = study.take()
+    assert first is not None
+    assert study.take() is None
+    study.finish(first, 2.0, 1.0, "x")
+    study.queue()
+    assert study.take() is None
+    assert study.unfinished() == 0
+
+
+@pytest.mark.slow
+def test_a_trial_without_heartbeats_is_taken_again_and_its_old_workers_result_is_void(url: str) -> None:
+    two = SWEEP._replace(keys=KEYS[:2])
+    dead, alive = (SharedStudy(two, url, grace_s=3) for _ in range(2))
+    dead.queue()
+    lost, kept = dead.take(), alive.take()
+    assert lost is not None
+    assert kept is not None
+    for _ in range(10):
+        assert alive.heartbeat(kept)
+        time.sleep(0.5)
+    again = alive.take()
+    assert again is not None
+    assert key_of(again) == key_of(lost)
+    assert alive.take() is None
+    assert not dead.heartbeat(lost)
+    dead.finish(lost, 9.0, 1.0, "x")
+    alive.finish(again, 2.0, 1.0, "x")
+    alive.finish(kept, 2.0, 1.0, "x")
+    assert Counter((trial.state, trial.bpb) for trial in alive.results()) == {("complete", 2.0): 2}

@@ -32,7 +32,7 @@ def test_workers_that_open_queue_and_take_at_once_run_every_key_once(url: str) -
         study.queue()
         while (trial := study.take()) is not None:
             ran.append(key_of(trial))
-            study.finish(trial, 2.0, 1.0, "x")
+            study.set_state(trial, TrialState.COMPLETE, 2.0)
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:
@@ -49,7 +49,7 @@ def test_a_key_that_was_queued_twice_runs_once(url: str) -> None:
     first = study.take()
     assert first is not None
     assert study.take() is None
-    study.finish(first, 2.0, 1.0, "x")
+    study.set_state(first, TrialState.COMPLETE, 2.0)
     study.queue()
     assert study.take() is None
     assert study.unfinished() == 0
@@ -71,7 +71,7 @@ def test_a_trial_without_heartbeats_is_taken_again_and_its_old_workers_result_is
     assert key_of(again) == key_of(lost)
     assert alive.take() is None
     assert not dead.heartbeat(lost)
-    dead.finish(lost, 9.0, 1.0, "x")
-    alive.finish(again, 2.0, 1.0, "x")
-    alive.finish(kept, 2.0, 1.0, "x")
+    dead.set_state(lost, TrialState.COMPLETE, 9.0)
+    alive.set_state(again, TrialState.COMPLETE, 2.0)
+    alive.set_state(kept, TrialState.COMPLETE, 2.0)
     assert Counter((trial.state, trial.bpb) for trial in alive.results()) == {("complete", 2.0): 2}

@@ -23,8 +23,14 @@ from tools.sweep.table import Trial
 
 SQLITE = "sqlite:///"
 GRACE_S = 60
-UNFINISHED = (TrialState.WAITING, TrialState.RUNNING)
-DIVERGED, CRASHED = "diverged", "crashed"  # why a trial failed; the first is a result
+CRASHED = "crashed"
+STATES = {
+    TrialState.WAITING: "waiting",
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "diverged",  # a result
+    TrialState.FAIL: CRASHED,  # or lost or given back, and then queued again
+}
 
 
 class SharedStudy:
@@ -61,11 +67,12 @@ class SharedStudy:
             yield
 
     def _trials(self) -> dict[Key, FrozenTrial]:
-        """One for each key: the first that is settled, so that a key queued by two workers runs once; else the last."""
+        """By key: the first that has not failed, so that a key that two workers queue runs once; else the last."""
         found: dict[Key, FrozenTrial] = {}
         for trial in self._study.get_trials(deepcopy=False):
-            if not is_settled(found.get(key_of(trial))):
-                found[key_of(trial)] = trial
+            key = key_of(trial)
+            if key not in found or found[key].state == TrialState.FAIL:
+                found[key] = trial
         return {key: found[key] for key in self._sweep.keys if key in found}
 
     def queue(self) -> None:
@@ -73,11 +80,11 @@ class SharedStudy:
         with self._alone():
             found = self._trials()
             for key in self._sweep.keys:
-                if not is_settled(found.get(key)):
-                    self._study.add_trial(create_trial(state=TrialState.WAITING, user_attrs=key._asdict()))
+                if key not in found or found[key].state == TrialState.FAIL:
+                    self._study.add_trial(unqueued(key))
 
     def unfinished(self) -> int:
-        return sum(trial.state in UNFINISHED for trial in self._trials().values())
+        return sum(not trial.state.is_finished() for trial in self._trials().values())
 
     def take(self) -> FrozenTrial | None:
         """The next trial that waits, now running here; None: none waits."""
@@ -86,7 +93,7 @@ class SharedStudy:
             for trial in self._trials().values():
                 if trial.state == TrialState.WAITING:
                     self._storage.record_heartbeat(trial._trial_id)  # first, so that what runs always has one
-                    if self._set_state(trial, TrialState.RUNNING):
+                    if self.set_state(trial, TrialState.RUNNING):
                         return trial
         return None
 
@@ -95,39 +102,28 @@ class SharedStudy:
         self._storage.record_heartbeat(trial._trial_id)
         return self._storage.get_trial(trial._trial_id).state == TrialState.RUNNING
 
-    def finish(self, trial: FrozenTrial, bpb: float, seconds: float, data_sha256: str) -> None:
-        self._set_state(trial, TrialState.COMPLETE, [bpb], seconds=seconds, data_sha256=data_sha256)
-
-    def fail(self, trial: FrozenTrial, why: str) -> None:
-        self._set_state(trial, TrialState.FAIL, why=why)
+    def set_state(self, trial: FrozenTrial, state: TrialState, bpb: float | None = None, **notes: Any) -> bool:
+        """False: another worker has or had the trial, and what this one found is void."""
+        try:
+            if notes:
+                self._storage.set_trial_user_attr(trial._trial_id, "notes", notes)
+            return self._storage.set_trial_state_values(trial._trial_id, state, [bpb] if bpb is not None else None)
+        except UpdateFinishedTrialError:
+            return False
 
     def give_back(self, trial: FrozenTrial) -> None:
         """Let another worker, or the next call, run it."""
-        if self._set_state(trial, TrialState.FAIL):
+        if self.set_state(trial, TrialState.FAIL):
             self._requeue(self._study, trial)
-
-    def _set_state(
-        self, trial: FrozenTrial, state: TrialState, values: list[float] | None = None, **notes: Any
-    ) -> bool:
-        """False: another worker has or had the trial, and what this one found is void."""
-        try:
-            for name, note in notes.items():
-                self._storage.set_trial_user_attr(trial._trial_id, name, note)
-            return self._storage.set_trial_state_values(trial._trial_id, state, values)
-        except UpdateFinishedTrialError:
-            return False
 
     def results(self) -> list[Trial]:
         found = self._trials()
         results: list[Trial] = []
         for key in self._sweep.keys:
-            trial = found.get(key)
-            state = trial.state.name.lower() if trial else "waiting"
-            notes = trial.user_attrs if trial and trial.state not in UNFINISHED else {}
-            result = [trial.value, notes["seconds"], notes["data_sha256"]] if trial and state == "complete" else []
-            results.append(
-                Trial(key.variant, key.seed, self._sweep.params(key.variant), notes.get("why", state), *result)
-            )
+            trial = found.get(key, unqueued(key))
+            params = self._sweep.params(key.variant)
+            notes = trial.user_attrs.get("notes", {})
+            results.append(Trial(key.variant, key.seed, params, STATES[trial.state], trial.value, **notes))
         return results
 
 
@@ -135,6 +131,5 @@ def key_of(trial: FrozenTrial) -> Key:
     return Key(*(trial.user_attrs[name] for name in Key._fields))
 
 
-def is_settled(trial: FrozenTrial | None) -> bool:
-    """It has a result, or is going to."""
-    return trial is not None and (trial.state != TrialState.FAIL or trial.user_attrs.get("why") == DIVERGED)
+def unqueued(key: Key) -> FrozenTrial:
+    return create_trial(state=TrialState.WAITING, user_attrs=key._asdict())

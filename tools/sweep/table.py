@@ -20,7 +20,7 @@ class Trial:
     variant: str
     seed: int
     params: int
-    state: str  # waiting, running, complete, diverged, crashed, fail: stopped or lost
+    state: str  # waiting, running, complete, diverged, crashed
     bpb: float | None = None  # scored from the artifact
     seconds: float | None = None  # of training
     data_sha256: str | None = None

@@ -10,23 +10,20 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from base.cli import FAILED
 from base.files import read_json_object
 from base.run_folder import RUNS, result_from
-from engine.config import DIVERGED as HAS_DIVERGED
+from engine.config import DIVERGED
 from tools.sweep.spec import Sweep
-from tools.sweep.study import CRASHED, DIVERGED, SharedStudy, key_of
+from tools.sweep.study import SharedStudy, key_of
 
 SCRIPT = Path(__file__).parents[2] / "train_gpt.py"
 IDLE_S = 2.0  # between looks at a study whose last trials run elsewhere
-DIE_WITH_PARENT = (
-    partial(ctypes.CDLL(None).prctl, 1, signal.SIGKILL) if sys.platform == "linux" else None
-)  # PR_SET_PDEATHSIG
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def work(study: SharedStudy, sweep: Sweep, script: Path = SCRIPT) -> None:
@@ -56,7 +53,7 @@ def run_trial(study: SharedStudy, sweep: Sweep, trial: FrozenTrial, script: Path
             stderr=errors,
             encoding="utf-8",
             start_new_session=True,  # Ctrl-C is for the worker, which lets the child save
-            preexec_fn=DIE_WITH_PARENT,  # noqa: PLW1509 (one thread)
+            preexec_fn=die_with_worker if sys.platform == "linux" else None,  # noqa: PLW1509 (one thread)
         )
     try:
         answer = wait(child, study, trial)
@@ -68,12 +65,14 @@ def run_trial(study: SharedStudy, sweep: Sweep, trial: FrozenTrial, script: Path
         return "sent no heartbeat for too long; another worker has it now"
     if child.returncode == 0:
         found = result_from(read_json_object(answer, SCRIPT.name), SCRIPT.name)
-        study.finish(trial, found.val_bpb, found.train_seconds, found.data_sha256)
+        notes = {"seconds": found.train_seconds, "data_sha256": found.data_sha256}
+        study.set_state(trial, TrialState.COMPLETE, found.val_bpb, **notes)
         return f"{found.val_bpb:.4f} bpb"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() or ["no output"]
-    has_diverged = child.returncode == FAILED and any(HAS_DIVERGED in line for line in lines)
-    study.fail(trial, DIVERGED if has_diverged else CRASHED)
-    return f"exit code {child.returncode}: {lines[-1]:.300}"
+    text = log.read_text(encoding="utf-8", errors="replace")
+    has_diverged = child.returncode == FAILED and DIVERGED in text
+    study.set_state(trial, TrialState.PRUNED if has_diverged else TrialState.FAIL)
+    last = (text.splitlines() or ["no output"])[-1]
+    return f"exit code {child.returncode}: {last:.300}"
 
 
 def wait(child: subprocess.Popen[str], study: SharedStudy, trial: FrozenTrial) -> str | None:
@@ -90,3 +89,8 @@ def wait(child: subprocess.Popen[str], study: SharedStudy, trial: FrozenTrial) -
 
 def sweep_folder(sweep: str) -> Path:
     return RUNS / "sweeps" / sweep
+
+
+def die_with_worker() -> None:
+    """In the child, before it becomes the training command: the kernel will kill it when its worker ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

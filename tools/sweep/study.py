@@ -29,7 +29,7 @@ STATES = {
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "diverged",  # a result
-    TrialState.FAIL: CRASHED,  # or lost or given back, and then queued again
+    TrialState.FAIL: CRASHED,  # or lost, and then queued again
 }
 
 
@@ -42,7 +42,6 @@ class SharedStudy:
         self._lock_file = Path(url.removeprefix(SQLITE) + ".lock") if url.startswith(SQLITE) else None
         logging.set_verbosity(logging.WARNING)
         warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats have been "experimental" since 2.9
-        self._requeue = RetryHeartbeatStaleTrialCallback()
         try:
             with self._alone():  # two workers would create the same tables
                 self._storage = RDBStorage(
@@ -50,7 +49,7 @@ class SharedStudy:
                     {"connect_args": {"timeout": 60}} if self._lock_file else None,
                     heartbeat_interval=self.heartbeat_s,
                     grace_period=grace_s,
-                    heartbeat_stale_trial_callback=self._requeue,
+                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
                 )
                 self._study = create_study(storage=self._storage, study_name=sweep.name, load_if_exists=True)
         except (OSError, ImportError, ValueError, SQLAlchemyError, StorageInternalError) as error:
@@ -110,11 +109,6 @@ class SharedStudy:
             return self._storage.set_trial_state_values(trial._trial_id, state, [bpb] if bpb is not None else None)
         except UpdateFinishedTrialError:
             return False
-
-    def give_back(self, trial: FrozenTrial) -> None:
-        """Let another worker, or the next call, run it."""
-        if self.set_state(trial, TrialState.FAIL):
-            self._requeue(self._study, trial)
 
     def results(self) -> list[Trial]:
         found = self._trials()

@@ -37,7 +37,7 @@ def work(study: SharedStudy, sweep: Sweep, script: Path = SCRIPT) -> None:
         try:
             print(f"{key_of(trial).name}: {run_trial(study, sweep, trial, script)}", flush=True)
         except KeyboardInterrupt:
-            study.give_back(trial)
+            study.set_state(trial, TrialState.WAITING)  # for another worker or the next call
             raise
 
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def test_workers_that_open_queue_and_take_at_once_run_every_key_once(url: str) -
     ready = threading.Barrier(4)
 
     def work() -> None:
-        ready.wait()
+        ready.wait(60)
         study = SharedStudy(SWEEP, url)
         study.queue()
         study._study.add_trial(unqueued(KEYS[0]))  # what a database without our lock would let them do
@@ -35,11 +36,9 @@ def test_workers_that_open_queue_and_take_at_once_run_every_key_once(url: str) -
             ran.append(key_of(trial))
             study.set_state(trial, TrialState.COMPLETE, 2.0)
 
-    workers = [threading.Thread(target=work) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
+    with ThreadPoolExecutor(4) as pool:
+        for worker in [pool.submit(work) for _ in range(4)]:
+            worker.result()  # raises what the worker did
     assert sorted(ran) == sorted(KEYS)
     assert SharedStudy(SWEEP, url).unfinished() == 0
 

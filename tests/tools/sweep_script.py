@@ -10,7 +10,7 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
-from base.run_folder import RESULT, RunResult
+from base.run_folder import RunResult
 
 orders = json.loads(Path("orders.json").read_text())
 name = sys.argv[sys.argv.index("--name") + 1]
@@ -30,9 +30,7 @@ if variant in orders.get("exits", {}):
     code, says = orders["exits"][variant]
     print(f"train_gpt.py: {key}: {says}", file=sys.stderr)
     sys.exit(code)
-run = Path("runs") / name
-run.mkdir(parents=True, exist_ok=True)
 values = {field.name: "x" if field.type is str else 1 for field in fields(RunResult)}
 values |= {"train_seconds": 0.5, "val_bpb": 2 + int(seed) / 100, "data_sha256": orders.get("data", "one")}
-(run / RESULT).write_text(json.dumps(values))
 note("end")
+print(json.dumps(values))

@@ -1,11 +1,13 @@
 """Ablations as data: every variant of a sweep file with every seed, trained once by however many workers there are.
 
     python -m tools.sweep configs/sweeps/micro26m_small.yaml              (a few minutes on two cores)
+    python -m tools.sweep configs/sweeps/golf465.yaml --storage postgresql://HOST/DB     (here, and on other machines)
     python -m tools.sweep configs/sweeps/golf465.yaml --report --out docs/ablations/golf465
 
-The same command resumes a sweep that was cut short, and joins one that runs: start it twice for two workers, on other
-machines too if they share the folder `runs`. Writes table.md, answer.json and plot.png to --out. Exit code 1: trials
-crashed (a trial that diverges is a result).
+The same command resumes a sweep that was cut short, and joins one that runs: start it twice for two workers. The study
+(Optuna's) is in runs/sweeps/NAME/study.db, or where --storage says. A worker that dies loses at most its own trial,
+which another runs again after --grace-s without a heartbeat. Writes table.md, answer.json and plot.png to --out.
+Exit code 1: trials crashed (a trial that diverges is a result).
 """
 
 import argparse
@@ -21,8 +23,9 @@ from base.files import atomic_file, write_json
 from data.ensure import ensure_dataset
 from tools.sweep.plot import picture
 from tools.sweep.spec import Sweep, read_sweep
+from tools.sweep.study import CRASHED, GRACE_S, SQLITE, SharedStudy
 from tools.sweep.table import Row, Trial, Verdict, as_markdown, judge, tabulate
-from tools.sweep.worker import find_trial, sweep_folder, work
+from tools.sweep.worker import sweep_folder, work
 
 
 @dataclass(frozen=True)
@@ -36,19 +39,21 @@ class Report:
 def act(args: argparse.Namespace) -> Report:
     sweep = read_sweep(Path(args.sweep))
     folder = sweep_folder(sweep.name)
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    study = SharedStudy(sweep, args.storage or f"{SQLITE}{folder}/study.db", args.grace_s)
     if not args.report:
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
         prepare_data(sweep, folder)
-        work(sweep)
-    report = write_report(sweep, Path(args.out or folder))
-    crashed = [f"{trial.variant}-s{trial.seed}" for trial in report.trials if trial.state == "unfinished"]
+        study.queue()
+        work(study, sweep)
+    report = write_report(sweep, study.results(), Path(args.out or folder))
+    crashed = [f"{trial.variant}-s{trial.seed}" for trial in report.trials if trial.state == CRASHED]
     if crashed and not args.report:
         raise CheckFailed(f"crashed: {', '.join(crashed)}; see {folder}/logs; the same command tries again", report)
     return report
 
 
 def prepare_data(sweep: Sweep, folder: Path) -> None:
-    """Make the datasets that name their source, one worker at a time."""
+    """Make the datasets that name their source, one worker of this machine at a time."""
     with (folder / "data.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for config in sweep.configs.values():
@@ -56,8 +61,7 @@ def prepare_data(sweep: Sweep, folder: Path) -> None:
                 ensure_dataset(config.data.source, config.model.vocab_size, Path(config.data.path))
 
 
-def write_report(sweep: Sweep, out: Path) -> Report:
-    trials = [find_trial(sweep, key) for key in sweep.keys]
+def write_report(sweep: Sweep, trials: list[Trial], out: Path) -> Report:
     require_one_dataset(sweep, trials)
     table = tabulate(sweep, trials)
     claims = [judge(claim, table, len(sweep.sheet.seeds)) for claim in sweep.sheet.claims]
@@ -76,7 +80,7 @@ def require_one_dataset(sweep: Sweep, trials: list[Trial]) -> None:
     for trial in trials:
         path = sweep.configs[trial.variant].data.path
         if trial.data_sha256 and first.setdefault(path, trial.data_sha256) != trial.data_sha256:
-            raise BadInput(f"{path}: trials used different data; remove the runs with the old data")
+            raise BadInput(f"{path}: trials used different data; copy one dataset to every machine, start a new study")
 
 
 def show(report: Report) -> str:
@@ -86,11 +90,13 @@ def show(report: Report) -> str:
 def parser() -> OneLineParser:
     flags = command("tools.sweep", __doc__ or "")
     flags.add_argument("sweep", metavar="SWEEP.yaml")
+    flags.add_argument("--storage", metavar="URL", help="the study's database (default: runs/sweeps/NAME/study.db)")
     flags.add_argument("--out", metavar="DIR", help="for table and plot (default: runs/sweeps/NAME)")
     flags.add_argument("--report", action="store_true", help="table and plot of the trials there are; trains nothing")
+    flags.add_argument("--grace-s", type=int, default=GRACE_S, help="a worker this long silent is dead (%(default)s)")
     return flags
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the running trial first, as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # gives the running trial back, as Ctrl-C does
     sys.exit(run(parser(), act, show))

@@ -20,7 +20,7 @@ class Trial:
     variant: str
     seed: int
     params: int
-    state: str  # complete, diverged, waiting, unfinished: it runs, was stopped or crashed
+    state: str  # waiting, running, complete, diverged, crashed
     bpb: float | None = None  # scored from the artifact
     seconds: float | None = None  # of training
     data_sha256: str | None = None

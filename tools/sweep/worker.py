@@ -1,94 +1,96 @@
-"""A worker: trains the trials of a sweep that nobody else trains, each as a child process of the training command.
+"""A worker: takes trials from a study one by one and runs each as a child process of the training command.
 
-A child, so that a trial that crashes or runs out of memory takes nothing with it. A trial is a run in
-`runs/sweeps/SWEEP/TRIAL` and is finished once that holds result.json. It is taken by a lock on `logs/TRIAL.log`, which
-is the child's stderr: the kernel keeps the lock while anything trains in the folder, and drops it when nothing does,
-however worker, child or machine ended.
+A child, so that a trial that crashes or runs out of memory takes nothing with it. Its run is in
+`runs/sweeps/SWEEP/TRIAL`, where one that was cut short is resumed. It dies with its worker: otherwise it would train on
+in a folder where another worker runs the trial again.
 """
 
-import fcntl
+import ctypes
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
-from base.run_folder import RESULT, RUNS, read_result
+from optuna.trial import FrozenTrial, TrialState
+
+from base.cli import FAILED
+from base.files import read_json_object
+from base.run_folder import RUNS, result_from
 from engine.config import DIVERGED
-from tools.sweep.spec import Key, Sweep
-from tools.sweep.table import Trial
+from tools.sweep.spec import Sweep
+from tools.sweep.study import SharedStudy, key_of
 
 SCRIPT = Path(__file__).parents[2] / "train_gpt.py"
-IDLE_S = 2.0  # between looks at trials that run elsewhere
+IDLE_S = 2.0  # between looks at a study whose last trials run elsewhere
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def work(sweep: Sweep, script: Path = SCRIPT) -> None:
-    """Try each trial without a result once, and wait for those that run elsewhere."""
-    remaining = sweep.keys
-    while remaining:
-        busy: list[Key] = []
-        for key in remaining:
-            with taken(log_of(sweep, key)) as log:
-                if log is None:
-                    busy.append(key)
-                elif find_trial(sweep, key).state not in ("complete", "diverged"):
-                    run_trial(sweep, key, log, script)
-        if busy:
+def work(study: SharedStudy, sweep: Sweep, script: Path = SCRIPT) -> None:
+    """Until no trial of the sweep waits or runs, here or elsewhere."""
+    while study.unfinished():
+        trial = study.take()
+        if trial is None:
             time.sleep(IDLE_S)
-        remaining = busy
-
-
-@contextmanager
-def taken(path: Path) -> Iterator[BinaryIO | None]:
-    """The file, locked; None: another process has it."""
-    with path.open("ab") as file:
+            continue
+        print(f"{key_of(trial).name} begins", flush=True)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield file
+            print(f"{key_of(trial).name}: {run_trial(study, sweep, trial, script)}", flush=True)
+        except KeyboardInterrupt:
+            study.set_state(trial, TrialState.WAITING)  # for another worker or the next call
+            raise
 
 
-def run_trial(sweep: Sweep, key: Key, log: BinaryIO, script: Path) -> None:
-    print(f"{key.name} begins", flush=True)
-    log.truncate(0)
+def run_trial(study: SharedStudy, sweep: Sweep, trial: FrozenTrial, script: Path) -> str:
+    """Run it and note its result in the study; returns the result in words."""
+    key = key_of(trial)
+    log = sweep_folder(sweep.name) / "logs" / f"{key.name}.log"
     words = [sweep.sheet.base, *sweep.sheet.overrides(key.variant), f"seed={key.seed}"]
-    child = subprocess.Popen(
-        [sys.executable, script, *words, "--name", f"sweeps/{sweep.name}/{key.name}", "--json"],
-        stdout=subprocess.DEVNULL,
-        stderr=log,
-        start_new_session=True,  # Ctrl-C is for the worker, which lets the child save
-    )
+    with log.open("wb") as errors:
+        child = subprocess.Popen(
+            [sys.executable, script, *words, "--name", f"sweeps/{sweep.name}/{key.name}", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C is for the worker, which lets the child save
+            preexec_fn=die_with_worker if sys.platform == "linux" else None,  # noqa: PLW1509 (one thread)
+        )
     try:
-        child.wait()
-    finally:
-        child.terminate()  # which lets it save; nothing if it has ended
-        child.wait()
-    trial = find_trial(sweep, key)
-    last = (log_of(sweep, key).read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"])[-1]
-    ended = f"{trial.bpb:.4f} bpb" if trial.bpb is not None else f"exit code {child.returncode}: {last:.300}"
-    print(f"{key.name}: {ended}", flush=True)
+        answer = wait(child, study, trial)
+    except KeyboardInterrupt:
+        child.terminate()  # which lets it save
+        wait(child, study, trial)
+        raise
+    if answer is None:
+        return "sent no heartbeat for too long; another worker has it now"
+    if child.returncode == 0:
+        found = result_from(read_json_object(answer, SCRIPT.name), SCRIPT.name)
+        notes = {"seconds": found.train_seconds, "data_sha256": found.data_sha256}
+        study.set_state(trial, TrialState.COMPLETE, found.val_bpb, **notes)
+        return f"{found.val_bpb:.4f} bpb"
+    text = log.read_text(encoding="utf-8", errors="replace")
+    has_diverged = child.returncode == FAILED and DIVERGED in text
+    study.set_state(trial, TrialState.PRUNED if has_diverged else TrialState.FAIL)
+    last = (text.splitlines() or ["no output"])[-1]
+    return f"exit code {child.returncode}: {last:.300}"
 
 
-def find_trial(sweep: Sweep, key: Key) -> Trial:
-    """What the disk has of it."""
-    params = sweep.params(key.variant)
-    result = sweep_folder(sweep.name) / key.name / RESULT
-    log = log_of(sweep, key)
-    if result.exists():
-        run = read_result(result)
-        return Trial(key.variant, key.seed, params, "complete", run.val_bpb, run.train_seconds, run.data_sha256)
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    state = "waiting" if not text else "diverged" if DIVERGED in text else "unfinished"
-    return Trial(key.variant, key.seed, params, state)
+def wait(child: subprocess.Popen[str], study: SharedStudy, trial: FrozenTrial) -> str | None:
+    """Send heartbeats until the child ends; its stdout, or None if the trial is no longer this worker's."""
+    while True:
+        try:
+            return child.communicate(timeout=study.heartbeat_s)[0]
+        except subprocess.TimeoutExpired:
+            if not study.heartbeat(trial):
+                child.kill()  # without saving: the folder may be another's by now
+                child.wait()
+                return None
 
 
 def sweep_folder(sweep: str) -> Path:
     return RUNS / "sweeps" / sweep
 
 
-def log_of(sweep: Sweep, key: Key) -> Path:
-    return sweep_folder(sweep.name) / "logs" / f"{key.name}.log"
+def die_with_worker() -> None:
+    """In the child, before it becomes the training command: the kernel will kill it when its worker ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

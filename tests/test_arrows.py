@@ -29,6 +29,7 @@ OTHERS = {  # third-party packages, where a folder is held to a few; the standar
     "quant": {"numpy", "torch", "zstandard", "constriction", "annotated_types", "matplotlib"},
     "eval": {"numpy", "torch", "annotated_types", "constriction", "matplotlib"},
     "eval/stats.py": {"scipy"},
+    "eval/probes/fresh.py": {"numpy", "scipy"},
     "eval/metric.py": {"numpy"},
     "eval/windows.py": {"numpy"},
 }

@@ -54,8 +54,11 @@ from run_config import DEFAULT, RunConfig
 
 def train(training: "Training", log: RunLog, folder: Path | None, stopped: list[int]) -> None:
     """Step until the budget is used up, or until a signal fills `stopped`: then save and end cleanly."""
-    config, clock, device = training.config, training.clock, training.device
-    flops, bytes_per_token = flops_per_token(config.model, config.train.seq_len), training.dataset.bytes_per_token
+    config = training.config
+    clock = training.clock
+    device = training.device
+    flops = flops_per_token(config.model, config.train.seq_len)
+    bytes_per_token = training.dataset.bytes_per_token
     saved_s = clock.elapsed_s
     while True:
         # What ranks do together depends on the main rank's clock and on a signal to any of them.
@@ -266,8 +269,11 @@ def pack_and_score(
     training: Training, weights: dict[str, torch.Tensor], folder: Path, code: int, float_score: Score, log: RunLog
 ) -> RunResult:
     """The artifact, and the score of what every reader of it will have."""
-    config, device, clock = training.config, training.device, training.clock
-    path, begun_s = folder / ARTIFACT, time.perf_counter()
+    config = training.config
+    device = training.device
+    clock = training.clock
+    path = folder / ARTIFACT
+    begun_s = time.perf_counter()
     if device.main:
         atomic_file(path, pack(training, weights, code))
     barrier(device)  # the other ranks read it, too
@@ -275,7 +281,8 @@ def pack_and_score(
     packed_s = time.perf_counter() - begun_s
     log.say(packed_lines(artifact.size_bytes, artifact.sha256, packed_s, code))
     found, eval_s = timed_score("final", training, log, artifact.model.to(device.torch))
-    manifest, own = training.dataset.manifest, bundled()
+    manifest = training.dataset.manifest
+    own = bundled()
     return RunResult(
         run=str(folder.resolve()),
         params=sum(parameters(config.model).values()),

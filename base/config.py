@@ -152,7 +152,8 @@ def read_layers(path: Path) -> list[Layer]:
     here: Path | None = path
     while here is not None:
         try:
-            place, text = here.resolve(), here.read_text(encoding="utf-8")
+            place = here.resolve()
+            text = here.read_text(encoding="utf-8")
         except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a symlink to itself
             raise BadInput(f"{here!s:.200}: cannot be read as a config: {error}") from None
         if place in chain:
@@ -279,7 +280,8 @@ def _depth(values: Any, path: Sequence[str]) -> int:
     for key in path:
         if not isinstance(values, dict) or key not in values:
             break
-        values, depth = values[key], depth + 1
+        values = values[key]
+        depth += 1
     return depth
 
 

@@ -49,7 +49,8 @@ class Clock:
         return {"step": self.step, "elapsed_s": self.elapsed_s}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        self.step, self._spent = int(state["step"]), float(state["elapsed_s"])
+        self.step = int(state["step"])
+        self._spent = float(state["elapsed_s"])
 
 
 @contextmanager

@@ -69,9 +69,11 @@ def live_line(
 
     Bits per byte are the training batch's, at the corpus' mean bytes per token.
     """
-    speed, peak = tokens_per_s * flops_per_token / device.ranks, device.peak_flops()
+    speed = tokens_per_s * flops_per_token / device.ranks
+    peak = device.peak_flops()
     used = f"mfu {speed / peak:.1%}" if peak else f"{speed / 1e9:,.0f} GFLOP/s per rank"
-    progress, bpb = clock.progress(), loss / math.log(2) / bytes_per_token
+    progress = clock.progress()
+    bpb = loss / math.log(2) / bytes_per_token
     left_s = clock.elapsed_s / max(progress, 1e-9) * (1 - progress)
     return (
         f"step {clock.step} {progress:6.1%} loss {loss:.4f} bpb {bpb:.3f} "

@@ -33,8 +33,11 @@ def plot_losses(folder: Path) -> None:
 
 def smooth(steps: list[tuple[int, float]], share: float = 0.95) -> list[tuple[int, float]]:
     """A running mean without the bias of a zero start."""
-    found, total, weight = [], 0.0, 0.0
+    found = []
+    total = 0.0
+    weight = 0.0
     for step, loss in steps:
-        total, weight = share * total + (1 - share) * loss, share * weight + (1 - share)
+        total = share * total + (1 - share) * loss
+        weight = share * weight + (1 - share)
         found.append((step, total / weight))
     return found

@@ -21,8 +21,11 @@ from model.rotary import attention_factor, rotate
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.width = config.heads, config.kv_heads, config.head_width
-        self.qk_norm, self.eps = config.qk_norm, config.norm_eps
+        self.heads = config.heads
+        self.kv_heads = config.kv_heads
+        self.width = config.head_width
+        self.qk_norm = config.qk_norm
+        self.eps = config.norm_eps
         self.exclusive = config.xsa != 0 and layer >= config.layers - config.xsa
         self.dropout = config.dropout
         self.scale = attention_factor(config) ** 2 / math.sqrt(self.width)

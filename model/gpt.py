@@ -124,7 +124,8 @@ class GPT(nn.Module):
         Only the last block can be spared the other positions: blocks before it need them as keys and values.
         """
         x: torch.Tensor = self.embedding(tokens, cache)
-        x0, length = x, tokens.shape[1]
+        x0 = x
+        length = tokens.shape[1]
         start = cache.length if cache is not None else 0
         rope = rotation(self.config, start, length, x) if self.config.pos == "rope" else None
         mask = self._mask(tokens, cache)

@@ -33,7 +33,8 @@ class _ChunkedLoss(torch.autograd.Function):
         x_grad = torch.empty_like(x) if learning else None
         weight_grad = torch.zeros(weight.shape, dtype=wide, device=x.device) if learning else None
         for begin in range(0, len(x), rows):
-            part, chosen = x[begin : begin + rows], targets[begin : begin + rows, None]
+            part = x[begin : begin + rows]
+            chosen = targets[begin : begin + rows, None]
             raw = nn.functional.linear(part, weight.to(part.dtype))  # (rows, V); under autocast in less than x's width
             z = raw.to(wide)
             if softcap:

@@ -146,7 +146,8 @@ def _copies(config: ModelConfig, trainer: Trainer) -> int:
 
 def _step(config: ModelConfig, trainer: Trainer) -> int:
     """What averaging gradients and Muon work in, once a micro-batch's tensors are gone."""
-    counts, devices = parameters(config), trainer.devices
+    counts = parameters(config)
+    devices = trainer.devices
     averaging = FP32 * sum(counts.values()) if devices > 1 and not trainer.is_split else 0
     if not trainer.muon:
         return averaging

@@ -14,7 +14,9 @@ def rms_norm(x: torch.Tensor, eps: float, weight: torch.Tensor | None = None) ->
 class Norm(nn.Module):
     def __init__(self, config: ModelConfig, scale: float = 1.0) -> None:
         super().__init__()
-        self.kind, self.eps, self.scale = config.norm, config.norm_eps, scale
+        self.kind = config.norm
+        self.eps = config.norm_eps
+        self.scale = scale
         self.weight = nn.Parameter(torch.ones(config.dim)) if config.norm == "rms_weight" else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -61,4 +61,5 @@ class Average:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["decay"] != self.decay:
             raise ValueError(f"the saved average has decay {state['decay']}, this run {self.decay}")
-        self.count, self.sums = state["count"], [total.clone() for total in state["sums"]]
+        self.count = state["count"]
+        self.sums = [total.clone() for total in state["sums"]]

@@ -103,7 +103,8 @@ def measure_scoring(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
 
 def measure_codec(args: argparse.Namespace, folder: Path) -> Iterator[Row]:
     artifact = find_artifact(args, folder)
-    packed, back = folder / "text.glz", folder / "text"
+    packed = folder / "text.glz"
+    back = folder / "text"
     done = run_command("-m", "eval.codec", "compress", artifact, str(CODED_TEXT), str(packed))
     tokens = done["tokens"]
     yield Row("eval.codec compress", tokens / done["seconds"], "tokens/s")

@@ -205,7 +205,8 @@ def read_shards(config: RunConfig) -> tuple[int, float]:
     if not (folder / MANIFEST).is_file():
         return SHARDS
     manifest = read_manifest(folder)
-    pieces, vocab = manifest.tokenizer.vocab_size, config.model.vocab_size
+    pieces = manifest.tokenizer.vocab_size
+    vocab = config.model.vocab_size
     if pieces != vocab:
         raise BadInput(f"{folder}: its tokenizer has {pieces} pieces, not {vocab}; use model.vocab_size={pieces}")
     count = sum(entry.split == "train" for entry in manifest.shards)

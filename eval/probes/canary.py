@@ -132,7 +132,8 @@ def check_coins(
     total = total_bits(gains_by_bet)
     gains = gains_by_bet[gains_by_bet.sum(-1).argmax()]
     best = int(gains.argmax())
-    target, pair = int(canary.targets[best]), canary.pairs[best].tolist()
+    target = int(canary.targets[best])
+    pair = canary.pairs[best].tolist()
     detail = f"{total:+.1f} bits gained on {coins} secret coins; the limit is {LIMIT_BITS:g}"
     if total >= LIMIT_BITS:
         detail += (

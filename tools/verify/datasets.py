@@ -47,7 +47,8 @@ def find_dataset(claimed: Data, given: Path | None, datasets: Path = DATASETS) -
 
 
 def check_data(claim: Submission, dataset: Dataset) -> Iterator[Finding]:
-    manifest, evaluation = dataset.manifest, claim.evaluation
+    manifest = dataset.manifest
+    evaluation = claim.evaluation
     tokens = dataset.val.read(0, len(dataset.val))
     exact, contest = dataset.table.totals(tokens[1:], int(tokens[0]))
     for key, found in (("val_tokens", len(tokens) - 1), ("val_bytes", exact), ("contest_bytes", contest)):

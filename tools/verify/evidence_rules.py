@@ -21,7 +21,8 @@ SHARED = ("sources_sha256", "params", "val_tokens", "val_bytes", "contest_bytes"
 
 
 def check_seeds(record: Record) -> Iterator[Finding]:
-    seeds, track = record.evidence.seeds, record.track
+    seeds = record.evidence.seeds
+    track = record.track
     for seed in seeds:
         yield from _check_result(seed, record.evidence)
         yield from _check_scores(seed)
@@ -38,9 +39,13 @@ def check_seeds(record: Record) -> Iterator[Finding]:
 
 def _check_result(seed: SeedEvidence, evidence: Evidence) -> Iterator[Finding]:
     """result.json against the artifact, its header, and the dataset that the record describes."""
-    run, header, data = seed.result, seed.head.header, evidence.file.data
-    name, artifact = seed_files(seed.seed)["result"], f"{seed.artifact} has"
-    described, tokenizer = f"{EVIDENCE} has", evidence.tokenizer_sha256
+    run = seed.result
+    header = seed.head.header
+    data = evidence.file.data
+    name = seed_files(seed.seed)["result"]
+    artifact = f"{seed.artifact} has"
+    described = f"{EVIDENCE} has"
+    tokenizer = evidence.tokenizer_sha256
     parts = run.artifact_bytes + run.code_bytes
     for rule, key, source, other in (
         ("seed.number", "seed", "its file is named for", seed.seed),
@@ -64,10 +69,12 @@ def _check_result(seed: SeedEvidence, evidence: Evidence) -> Iterator[Finding]:
 
 def _check_scores(seed: SeedEvidence) -> Iterator[Finding]:
     """The run's scores against the sums that the shipped code measured."""
-    run, name = seed.result, seed_files(seed.seed)["result"]
+    run = seed.result
+    name = seed_files(seed.seed)["result"]
     blocks = -(-run.val_tokens // BLOCK_TOKENS)
     if len(seed.block_nats) != blocks:
-        what, source = f"seed {seed.seed}: blocks of nats", f"{run.val_tokens:,} targets make"
+        what = f"seed {seed.seed}: blocks of nats"
+        source = f"{run.val_tokens:,} targets make"
         yield contradiction("number.nats", what, len(seed.block_nats), source, blocks)
     float_nats = run.float_nats_per_token * run.val_tokens
     for key, derived in (
@@ -93,7 +100,8 @@ def _check_configuration(one: SeedEvidence, other: SeedEvidence) -> Iterator[Fin
 def check_metrics(record: Record) -> Iterator[Finding]:
     """A clock that runs forward, one step after another, to the result's own steps and seconds."""
     for seed in record.evidence.seeds:
-        run, name = seed.result, seed_files(seed.seed)["metrics"]
+        run = seed.result
+        name = seed_files(seed.seed)["metrics"]
         rows = [{"step": 0, "elapsed_s": 0.0}, *seed.steps]
         for before, after in pairwise(rows):
             where = f"{name}, step {after['step']:g}"

@@ -122,7 +122,8 @@ def claimed_protocol(record: Record) -> Protocol:
 def require_scorable(artifact: Artifact, dataset: Dataset, protocol: Protocol) -> None:
     """Refuse what cannot be scored by this protocol on this dataset, or not within half a day."""
     dataset.require(artifact.tokenizer.vocab_size, artifact.tokenizer.bos_id)
-    context, stride = protocol.context, protocol.stride
+    context = protocol.context
+    stride = protocol.stride
     if stride > context:
         raise BadInput(f"a stride of {stride} with a context of {context} would leave targets out")
     if context > LONGEST_CONTEXT:

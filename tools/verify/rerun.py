@@ -70,7 +70,8 @@ def _score_again(record: Record, dataset: Dataset, seed: SeedEvidence, measure: 
 
 
 def _train_again(record: Record, dataset: Dataset, seed: SeedEvidence, measure: Measure) -> Iterator[Finding]:
-    claimed, track = record.claim.seed_results[str(seed.seed)], record.track
+    claimed = record.claim.seed_results[str(seed.seed)]
+    track = record.track
     work_s = track.train_seconds + track.eval_seconds
     if not track.train_seconds or not track.eval_seconds:
         work_s = claimed.train_seconds + claimed.calibration_seconds + claimed.eval_seconds

@@ -40,7 +40,8 @@ def check_budget(seed: SeedEvidence, track: Track) -> Iterator[Finding]:
     rule = "budget.calibration"
     level: Level = "flag"
     if over_s > step_s + CLOCK_S:
-        rule, level = "budget.train", "invalid"
+        rule = "budget.train"
+        level = "invalid"
         what = f"trained {train_s:.3f} s, {over_s:.3f} s too long, and a step took {step_s:.3f} s"
     elif over_s > STALLED * train_s / max(seed.result.steps, 1):
         rule = "budget.train"
@@ -59,7 +60,8 @@ def check_budget(seed: SeedEvidence, track: Track) -> Iterator[Finding]:
 
 def check_size(record: Record) -> Iterator[Finding]:
     """Code and the largest artifact under the cap; the strict total adds whatever else could be run or read."""
-    total, cap = record.claim.bytes_total, record.track.cap_bytes
+    total = record.claim.bytes_total
+    cap = record.track.cap_bytes
     strict = total + sum(record.folder.files[name] for name in extra_files(record.folder))
     if total > cap:
         yield Finding("size.cap", "invalid", f"code and artifact are {total:,} bytes; the cap is {cap:,}")
@@ -72,7 +74,9 @@ def check_size(record: Record) -> Iterator[Finding]:
 
 
 def check_statement(record: Record) -> Iterator[Finding]:
-    statement, track, version = record.evidence.file.statement, record.track, load_tracks().version
+    statement = record.evidence.file.statement
+    track = record.track
+    version = load_tracks().version
     data = record.evidence.file.data.name
     try:
         date.fromisoformat(statement.date)
@@ -113,7 +117,8 @@ def parse_device(device: str) -> tuple[str, int]:
 
 def check_lead(record: Record, records: Path) -> Iterator[Finding]:
     """Does it lead the best row on the same data, and is that proved? Under the written rule and the enforced one."""
-    track, claim = record.track, record.claim
+    track = record.track
+    claim = record.claim
     if not track.ranked:
         return
     rival = best_rival(claim, records, record.folder.path)

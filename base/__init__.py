@@ -1,1 +1,1 @@
-"""What all stand on: configuration, the command-line shell, progress, the newest run. Imports nothing of ours."""
+"""What every folder uses: configuration, the command-line shell, files, progress, runs. Imports nothing of ours."""

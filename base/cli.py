@@ -56,7 +56,7 @@ def run(
     """Parse, act, answer; returns the exit code. `act` may raise BadInput or CheckFailed at any point."""
     _open_streams()
     try:
-        args = parser.parse_intermixed_args(argv)  # so that flags may stand among words
+        args = parser.parse_intermixed_args(argv)  # so that flags may come between words
         answer, failure = _acted(act, args)
         if answer is not None:
             text = json.dumps(plain(answer), allow_nan=False) if args.json else show(answer)

@@ -30,7 +30,7 @@ def dial(depth: Any, model: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if ASPECT * depth % HEAD:
         raise ValueError(
             f"depth {depth}: width {ASPECT} x {depth} = {ASPECT * depth} is not divisible by head width {HEAD}; "
-            f"use {f'{depth - 1} or ' if depth > 1 else ''}{depth + 1} (layers={depth} may stand beside it)"
+            f"use {f'{depth - 1} or ' if depth > 1 else ''}{depth + 1} (layers={depth} may be set beside it)"
         )
     vocab_size = model.get("vocab_size")
     vocab_size = vocab_size if type(vocab_size) is int and vocab_size > 0 else USUAL_VOCAB  # checked by ModelConfig

@@ -1,4 +1,4 @@
-"""Which weight an integer stands for: integer * step * row * column, the same bits on every machine.
+"""The weight of an integer: integer * step * row * column, the same bits on every machine.
 
 With a trellis the integer's value may be half a step less (quant.trellis). Row factors are fp16 scales or exponents in
 eighths of an octave, column factors exponents; each may be absent. 2^(n/8) comes from a table, and only products of
@@ -40,7 +40,7 @@ class Grid:
         return np.ones(count, np.float32) if self.column_exponents is None else octaves(self.column_exponents)
 
     def values(self, integers: Integers) -> Floats:
-        """(rows, columns) what the integers stand for, in steps; exact."""
+        """(rows, columns) the values of the integers, in steps; exact."""
         return halves(integers) * np.float32(0.5) if self.trellis else integers.astype(np.float32)
 
     def weights(self, integers: Integers) -> Floats:

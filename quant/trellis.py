@@ -41,7 +41,7 @@ class States:
 
 
 def halves(integers: npt.NDArray[np.integer]) -> Halves:
-    """(rows, columns) integers -> what they stand for, in half steps."""
+    """(rows, columns) integers -> their values, in half steps."""
     states = States(integers.shape[1])
     values = 2 * integers.astype(np.float32)
     for number, row in enumerate(integers):

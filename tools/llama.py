@@ -44,7 +44,7 @@ NO_EFFECT = frozenset({
 
 
 def write_out_sizes(config: ModelConfig) -> ModelConfig:
-    """The same model with the sizes that zeros stand for."""
+    """The same model with the sizes that zeros default to."""
     rotated = config.rope_dims or config.head_width
     return replace(config, head_dim=config.head_width, hidden=config.hidden_width, rope_dims=rotated)
 

@@ -84,7 +84,7 @@ def test_a_section_that_is_none_is_refused_all_the_same() -> None:
 def test_an_impossible_depth_is_refused_with_the_nearest_possible_one() -> None:
     refused = [
         ("model.depth=21", "width 64 x 21 = 1344 is not divisible by head width 128; use 20 or 22"),
-        ("model.depth=1", "use 2 (layers=1 may stand beside it)"),
+        ("model.depth=1", "use 2 (layers=1 may be set beside it)"),
         ("model.depth=10000000000000000000000", "use an even one from 2 to 1024"),
         ("model.depth=-2", "model.depth -2: not a number of layers"),
         ("model.depth=x", "depth 'x': not a number of layers"),

@@ -57,7 +57,7 @@ USUAL = {"code.environment", "code.download", "code.path"}  # in public scripts
 
 
 def is_contest(folder: Folder) -> bool:
-    """A folder of ours says so in its manifest, or in its claim where the manifest is gone."""
+    """A folder of ours has our schema in its manifest, or in its claim where the manifest is gone."""
     for name, mark in ((MANIFEST, b'"bitgolf-manifest-'), (SUBMISSION, b'"bitgolf-record-')):
         with suppress(BadInput):
             if name in folder and mark in folder.read(name):
@@ -170,7 +170,7 @@ def _check_seeds(entry: Entry) -> Iterator[Finding]:
     for log in entry.logs:
         logged = log.numbers["seeds"]
         if log.seed is not None and logged and log.seed not in logged:
-            yield Finding("seed.log", "flag", f"{log.name} is of seed {logged[0]}, as it says itself")
+            yield Finding("seed.log", "flag", f"{log.name} is of seed {logged[0]}, by its own words")
         if log.seed in claims and counts[log.seed] == 1 and entry.is_refuted(claims[log.seed], log.lowest_bpb):
             what = f"seed {log.seed}: val_bpb"
             yield contradiction("number.seed", what, claims[log.seed], f"the lowest in {log.name} is", log.lowest_bpb)

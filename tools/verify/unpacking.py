@@ -78,7 +78,7 @@ def unpacked(tree: ast.Module) -> list[Program]:
 
 def _texts(value: str | bytes, most: int) -> Iterator[str]:
     """Whatever a constant unpacks to under `most` bytes. More than one coder may accept it."""
-    # A text that holds bytes has one character for each; another character stands for nothing that unpacks.
+    # A text that holds bytes has one character for each; no other character unpacks.
     data = value if isinstance(value, bytes) else value.encode("latin-1", "replace")
     for decode in DECODERS:
         with suppress(ValueError):
@@ -103,7 +103,7 @@ def _expanded(packed: bytes, most: int) -> Iterator[bytes]:
 def is_loader(tree: ast.Module, packed: Collection[ast.AST]) -> bool:
     """Whether it does nothing but run its own constants, so that all it runs is in `packed`.
 
-    A list of what is allowed: anything else cannot be told from a way to run something that is elsewhere.
+    A list of what is allowed: anything else could run something that is elsewhere.
     """
     aliases = [alias for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
     imported = {alias.asname or alias.name: alias.name for alias in aliases}

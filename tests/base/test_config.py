@@ -9,7 +9,7 @@ from annotated_types import Ge
 from hypothesis import given
 from hypothesis import strategies as st
 
-from base.config import build, load, parse_override, parse_yaml, require_divisible, to_dict, to_yaml
+from base.config import load, parse_yaml, require_divisible, to_dict, to_yaml
 from base.errors import BadInput
 
 
@@ -118,27 +118,10 @@ def test_scalars_read_as_yaml_1_2_has_them() -> None:
     assert parse_yaml(f"key: {words}", "here") == {"key": values}
 
 
-def test_rules_name_the_nearest_legal_values() -> None:
-    for dim, heads, says in (
-        (1024, 20, "dim 1024 is not divisible by heads 20; use 16 or 32"),
-        (1280, 24, "dim 1280 is not divisible by heads 24; use 20 or 32"),
-        (8, 0, r"use 1$"),
-        (-5, 2, "dim -5 is not a positive size"),
-    ):
-        with pytest.raises(ValueError, match=says):
-            require_divisible("dim", dim, "heads", heads)
-
-
 def test_a_rule_between_keys_names_everyone_who_wrote_into_the_section(tmp_path: Path) -> None:
     top = write(tmp_path / "top.yaml", "model: {dim: 100}\n")
     with pytest.raises(BadInput, match=r"top\.yaml and 'model.mlp=off': model: dim 100 is not divisible by heads 8"):
         load(Run, top, ["model.mlp=off", "seed=3"])
-
-
-def test_building_does_not_change_the_layers_it_was_given() -> None:
-    layers = [parse_override("model.dim=64"), parse_override("model.heads=4")]
-    build(Run, layers)
-    assert layers[0].values == {"model": {"dim": 64}}
 
 
 @given(st.text(max_size=40))

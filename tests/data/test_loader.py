@@ -39,7 +39,7 @@ def test_sequential_order_is_the_contest_baselines() -> None:
             assert torch.equal(y.view(-1), cut[1:])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     tokens=st.integers(40, 300), seq_len=st.integers(1, 16), batch=st.integers(1, 5), ranks=st.integers(1, 4),
     seed=st.integers(0, 9),

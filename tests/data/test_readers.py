@@ -12,7 +12,7 @@ import zstandard
 
 from base.errors import BadInput
 from data.corpus import open_corpus
-from data.readers import Bad, format_of
+from data.readers import Bad
 from data.stdlib import stdlib_files
 
 TEXTS = ["first", "second\nline", "", "dritter · 🙂", "  blanks  \r\n"]
@@ -170,11 +170,6 @@ def test_the_fingerprint_follows_content_and_names_not_place_or_time(tmp_path: P
     assert open_corpus(str(write_jsonl(tmp_path / "y" / "a.jsonl", ["a"]))).fingerprint == one
     assert open_corpus(str(write_jsonl(tmp_path / "x" / "a.jsonl", ["b"]))).fingerprint != one
     assert open_corpus(str(write_jsonl(tmp_path / "x" / "b.jsonl", ["a"]))).fingerprint != one
-
-
-def test_formats_are_known_by_name() -> None:
-    names = ("a.jsonl.zst", "A.TXT", "a.parquet", "a.parquet.gz", "a.zst", "a.txt.bz2")
-    assert [format_of(name) for name in names] == [".jsonl", ".txt", ".parquet", None, None, None]
 
 
 def test_the_standard_library_is_read_in_order_without_what_distributions_change() -> None:

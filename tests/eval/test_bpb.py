@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,6 @@ from base.cli import run
 from base.config import load, to_dict
 from data.dataset import Dataset
 from eval import bpb
-from eval.batches import window_losses
-from eval.metric import Tally
-from eval.score import document_begins
-from eval.windows import plan_documents
 from model.gpt import GPT
 from quant.config import QuantConfig
 from quant.packer import Packer
@@ -119,23 +112,6 @@ def test_the_complete_validation_side_is_scored_once_and_written_beside_the_arti
     assert score(artifact, "--limit", 10**9)["partial"] is False
 
 
-@pytest.mark.slow
-def test_ranks_answer_as_one_process_does(dataset: Dataset, artifact: Path, tmp_path: Path) -> None:
-    alone = score(artifact, "--docs", "--dump", tmp_path / "one.npz")
-    words = ["-m", "eval.bpb", artifact, "--docs", "--dump", tmp_path / "two.npz", "--json"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*torchrun, *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    together = json.loads(done.stdout)
-    assert together["bpb"] == pytest.approx(alone["bpb"], rel=1e-7)
-    for key in ("tokens", "bytes", "contest_bytes", "coverage", "artifact_sha256", "data_sha256"):
-        assert together[key] == alone[key]
-    one, two = (np.load(tmp_path / name) for name in ("one.npz", "two.npz"))
-    np.testing.assert_allclose(one["nats"], two["nats"], rtol=1e-4)
-    np.testing.assert_array_equal(one["position_in_window"], two["position_in_window"])
-
-
 def test_bad_input_is_refused_in_one_line(
     dataset: Dataset, artifact: Path, jsonl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,19 +134,6 @@ def test_a_context_may_be_as_long_as_yarn_stretches_it(dataset: Dataset, tmp_pat
     assert score(endless, "--context", 500, "--limit", 300)["context"] == 500
     path = packed(dataset, tmp_path / "yarn.golf", "model.yarn_factor=4", "model.yarn_original=32")
     assert score(path, "--context", 128, "--limit", 300)["context"] == 128
-
-
-def test_short_texts_and_one_token_documents_are_scored(dataset: Dataset, artifact: Path) -> None:
-    opened, bos = open_artifact(artifact), dataset.tokenizer.bos_id
-    text = dataset.val.read(0, 40)
-    for tokens in ([bos, 50], [bos, bos, bos, 70, 71, bos], [bos, *text[1:30].tolist(), bos, bos, 9]):
-        stream = np.array(tokens, np.uint16)
-        plan = plan_documents(document_begins(stream, dataset), len(stream) - 1, CONTEXT, STRIDE)
-        tally = Tally(dataset.table, stream)
-        for first, nats in window_losses(opened.model, stream, plan, 1000):
-            tally.add(first, nats)
-        if any(dataset.table.exact[stream[1:]]):
-            assert tally.score().coverage == 1.0
 
 
 @pytest.mark.parametrize("how", ["mix", "ttt"])

@@ -8,7 +8,6 @@ import pytest
 from eval.probes.canary import (
     AFTER,
     BEFORE,
-    BETS,
     ECHO,
     GAP,
     LIMIT_BITS,
@@ -18,12 +17,10 @@ from eval.probes.canary import (
     total_bits,
 )
 from eval.scorer import Scorer
-from tests.contract.test_cheaters import CHEATERS
 from tests.eval import cheaters
 from tests.eval.cheaters import World
 
 RUNS = 200
-LEAKS = [cheater for cheater, probes in CHEATERS.items() if "coins" in probes]
 
 
 @pytest.fixture(scope="module")
@@ -73,18 +70,6 @@ def test_in_200_runs_an_honest_scorer_gains_little_and_rarely(
     for b in (1, 2, 3, 4, 5):
         chance = 2.0**-b
         assert (bits >= b).mean() <= chance + 4 * np.sqrt(chance * (1 - chance) / RUNS)
-
-
-@pytest.mark.parametrize("cheater", LEAKS, ids=lambda cheater: cheater.__name__)
-def test_a_leak_gains_more_than_thirty_bits_for_any_coins(cheater: type[cheaters.BigramScorer], world: World) -> None:
-    scorer = cheater(world)
-    assert min(_bits(scorer, world, seed, coins=256) for seed in range(3)) > LIMIT_BITS
-
-
-def test_a_small_vocabulary_reuses_its_tokens(world: World) -> None:
-    canary = build_canary(world.base, world.val[:150], world.tokenizer.bos_id, 100, np.random.default_rng(0))
-    assert len(np.unique(canary.pairs)) < canary.pairs.size
-    assert gain_bits(world.base, canary, np.zeros(100, np.int64)).shape == (len(BETS), 100)
 
 
 def _bits(scorer: Scorer, world: World, seed: int, coins: int) -> float:

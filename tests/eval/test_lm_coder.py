@@ -11,7 +11,7 @@ from data.tokenizer import ByteTokenizer
 from eval import lm_coder
 from eval.batches import window_losses
 from eval.codec_format import Rule
-from eval.lm_coder import Desynchronised, block_count, decode, encode, rows_for
+from eval.lm_coder import Desynchronised, block_count, decode, encode
 from eval.windows import plan_windows
 from model.gpt import GPT
 from quant.unpack import from_bytes
@@ -91,20 +91,3 @@ def test_predictions_that_differ_in_their_last_bits_are_noticed_early(model: GPT
     with pytest.raises(Desynchronised):
         decode(other, BOS, streams, len(TOKENS), rule, lambda done: steps.append(len(done)))
     assert sum(steps) < len(TOKENS) / 2
-
-
-@pytest.mark.usefixtures("frequent_checks")
-def test_a_failing_block_stops_the_others(model: GPT) -> None:
-    rule = Rule(16, 8, 64)
-    streams, _ = encode(model, BOS, np.tile(TOKENS, 4), rule, ignore)
-    assert len(streams) == 2
-    damaged = [streams[0], bytes(len(streams[1]))]
-    steps = list[int]()
-    with pytest.raises(Desynchronised):
-        decode(model, BOS, damaged, 4 * len(TOKENS), rule, lambda done: steps.append(len(done)))
-    assert sum(steps) < 3 * len(TOKENS)
-
-
-def test_short_texts_are_one_row_and_long_ones_keep_their_rows_long() -> None:
-    assert [rows_for(n) for n in (0, 1, 2000, 10_240, 100_000, 262_144, 1_000_000)] == [1, 1, 1, 10, 64, 64, 244]
-    assert [block_count(n, n) for n in (0, 1, 2, 64, 65, 244)] == [0, 1, 2, 2, 4, 8]

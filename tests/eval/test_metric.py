@@ -29,14 +29,6 @@ def test_a_uniform_model_costs_log2_of_the_vocabulary_per_token(tokenizer: Sente
     assert not score.partial
 
 
-def test_a_uniform_byte_model_costs_eight_bits_per_byte() -> None:
-    tokenizer = ByteTokenizer()
-    tokens = np.concatenate([[tokenizer.bos_id], tokenizer.encode("anything at all 🙂")])
-    tally = Tally(ByteTable(tokenizer), tokens)
-    tally.add(0, np.full(len(tokens) - 1, math.log(256)))
-    assert tally.score().bpb == pytest.approx(8.0, rel=1e-12)
-
-
 @given(st.integers(1, 12), st.permutations(range(12)), st.sampled_from([1, 5, 12, 100]))
 def test_order_and_ranks_change_nothing(cut: int, order: list[int], block: int) -> None:
     tokenizer = ByteTokenizer()
@@ -94,14 +86,6 @@ def test_tallies_of_different_tokens_do_not_merge_and_losses_are_a_row_of_number
     one.add(0, [1e308, 1e308, 1.0])
     with pytest.raises(CheckFailed, match="add up to inf"):
         one.score()
-
-
-def test_a_refused_target_leaves_the_tally_as_it_was() -> None:
-    tally = Tally(ByteTable(ByteTokenizer()), np.array([1, 70, 9000]))
-    with pytest.raises(ValueError, match="outside the tokenizer's vocabulary"):
-        tally.add(0, [1.0, 1.0])
-    tally.add(0, [0.5])
-    assert tally.score(partial=True).nats_per_token == 0.5
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -0.1])

@@ -15,7 +15,7 @@ from eval.adapt import ADAPTATIONS
 from eval.batches import window_losses
 from eval.metric import Score
 from eval.protocol import Protocol
-from eval.score import document_begins, score, score_blocks
+from eval.score import score, score_blocks
 from eval.windows import plan_windows
 from model.config import ModelConfig
 from model.gpt import GPT
@@ -147,13 +147,6 @@ def test_few_blocks_cost_few_windows_and_ranks_share_them(
         np.testing.assert_allclose(found, complete[[3, 1]], rtol=1e-9)  # type: ignore[arg-type]
 
 
-def test_a_part_of_the_text_is_marked(model: GPT, dataset: Dataset) -> None:
-    part = score(model, dataset, PROTOCOL, CPU, limit=100)
-    assert (part.tokens, part.partial) == (100, True)
-    assert part.coverage == 100 / (len(dataset.val) - 1)
-    assert not score(model, dataset, PROTOCOL, CPU, limit=10**9).partial
-
-
 def test_what_adapting_cannot_do_is_refused_before_it_scores(model: GPT, dataset: Dataset) -> None:
     mix = ADAPTATIONS["mix"]
     with pytest.raises(BadInput, match="a text has one past"):
@@ -162,11 +155,3 @@ def test_what_adapting_cannot_do_is_refused_before_it_scores(model: GPT, dataset
         score(model, dataset, Protocol(48, 16, docs=True), CPU, adapt=mix)
     with pytest.raises(BadInput, match="use at least 1"):
         score(model, dataset, PROTOCOL, CPU, limit=0)
-
-
-def test_documents_begin_at_their_marks(dataset: Dataset) -> None:
-    tokens = dataset.val.read(0, len(dataset.val))
-    begins = document_begins(tokens, dataset)
-    assert len(begins) == dataset.manifest.val.documents
-    assert (tokens[begins] == dataset.tokenizer.bos_id).all()
-    assert document_begins(tokens[1:], dataset)[:2].tolist() == [0, begins[1] - 1]

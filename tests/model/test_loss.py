@@ -19,7 +19,7 @@ def plain_loss(x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, sof
     return nn.functional.cross_entropy(softcap * torch.tanh(z / softcap) if softcap else z, targets)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n=st.integers(1, 9), rows=st.integers(1, 12), vocab=st.integers(2, 7), softcap=st.sampled_from([0.0, 3.0]))
 def test_loss_and_gradients_are_the_plain_ones_in_fp64(n: int, rows: int, vocab: int, softcap: float) -> None:
     torch.manual_seed(n * 100 + rows)
@@ -50,11 +50,3 @@ def test_a_model_learns_the_same_from_either(changes: dict[str, Any], autocast: 
     tolerance = {"rtol": 5e-2, "atol": 2e-3} if autocast else {"rtol": 1e-4, "atol": 1e-6}
     for (name, ours), oracle in zip(chunked.named_parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, oracle.grad, **tolerance, msg=lambda text, name=name: f"{name}: {text}")
-
-
-def test_without_gradients_only_the_loss_is_made() -> None:
-    x, weight, targets = torch.randn(6, 4), torch.randn(9, 4), torch.randint(9, (6,))
-    with torch.no_grad():
-        assert float(chunked_loss(x, weight, targets, 0.0, 4)) == pytest.approx(
-            float(plain_loss(x, weight, targets, 0.0))
-        )

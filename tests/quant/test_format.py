@@ -221,14 +221,14 @@ def require_refused_or_harmless(broken: bytes) -> None:
         assert sum(tensor.values.size for tensor in back.tensors) <= 1024 * len(DATA)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(damaged_files)
 def test_a_damaged_file_is_refused_or_harmless(broken: bytes) -> None:
     require_refused_or_harmless(broken)
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10_000, suppress_health_check=list(HealthCheck))
 @given(damaged_files)
 def test_ten_thousand_damaged_files_are_refused_or_harmless(broken: bytes) -> None:
     require_refused_or_harmless(broken)

@@ -210,27 +210,6 @@ def test_globs_and_floats_and_odd_widths_are_kept_and_bad_weights_named_by_tenso
             quantize(broken, QuantConfig())
 
 
-def test_bad_requests_end_with_one_line(run: Path, tmp_path: Path) -> None:
-    data = ("--data", run.parents[1] / "data", "--code", __file__)
-    few = ("--calibration-tokens", 2048)
-    for words, says in (
-        ((run, *data, "--bits", "mpl=5"), "neither a kind"),
-        ((run, *data, "--fit", 0), "a number of bytes above 0"),
-        ((run, *data, "--fit", 10), "the code alone"),
-        ((run, *data, *few, "--fit-artifact", 900), "cannot be met: the coarsest steps give"),
-        ((tmp_path / "nothing", *data), "no such file"),
-        ((run, *data, "--code", "nowhere.py"), "no such file"),
-        ((run / "result.json", *data), "not a checkpoint that can be read"),
-        ((run, "--data", tmp_path), "not a dataset"),
-    ):
-        assert says in output(pack, 2, *words), words
-    (tmp_path / "model.golf").write_bytes(b"GOLF")
-    assert "too short" in output(inspect, 2, tmp_path / "model.golf")
-    for change in ({"config": {}}, {"config": {"model": {}}}, {"weights": [1, 2]}):
-        torch.save(torch.load(run / "model.pt", weights_only=True) | change, tmp_path / "model.pt")
-        assert "holds no config with weights" in output(pack, 2, tmp_path)
-
-
 @pytest.mark.slow
 def test_the_comparison_packs_as_pack_does(run: Path, tmp_path: Path, packer: Packer) -> None:
     words = (run, "--data", run.parents[1] / "data", "--check-tokens", 2048, "--calibration-tokens", 8192)

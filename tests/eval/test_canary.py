@@ -1,4 +1,4 @@
-"""eval.probes.canary: the inequality, exactly and statistically, and how far each cheater exceeds it."""
+"""eval.probes.canary: the inequality, exactly and statistically. Cheaters: tests/contract/test_cheaters.py."""
 
 import itertools
 
@@ -24,12 +24,8 @@ RUNS = 200
 
 
 @pytest.fixture(scope="module")
-def honest(world: World) -> dict[str, Scorer]:
-    return {
-        "static": world.base,
-        "mixing": cheaters.MixesWhatItHasScored(world),
-        "adapting": cheaters.AdaptsAfterScoring(world),
-    }
+def honest(world: World) -> list[Scorer]:
+    return [world.base, cheaters.MixesWhatItHasScored(world), cheaters.AdaptsAfterScoring(world)]
 
 
 def test_the_text_is_real_phrases_around_coins_twice_over(world: World) -> None:
@@ -51,30 +47,23 @@ def test_the_text_is_real_phrases_around_coins_twice_over(world: World) -> None:
     assert len(np.unique(canary.pairs[:16])) == 32  # a bias on tokens alone can learn these coins
 
 
-@pytest.mark.parametrize("name", ["static", "mixing", "adapting"])
-def test_over_all_outcomes_of_the_coins_an_honest_gain_averages_one(
-    name: str, honest: dict[str, Scorer], world: World
-) -> None:
-    canary = build_canary(honest[name], world.val, world.tokenizer.bos_id, 6, np.random.default_rng(3))
-    outcomes = [np.array(coins) for coins in itertools.product((0, 1), repeat=6)]
-    gains = [total_bits(gain_bits(honest[name], canary, coins)) for coins in outcomes]
-    assert np.mean(np.exp2(gains)) == pytest.approx(1.0, rel=1e-9)
+def test_over_all_outcomes_of_the_coins_an_honest_gain_averages_one(honest: list[Scorer], world: World) -> None:
+    for scorer in honest:
+        canary = build_canary(scorer, world.val, world.tokenizer.bos_id, 6, np.random.default_rng(3))
+        outcomes = [np.array(coins) for coins in itertools.product((0, 1), repeat=6)]
+        gains = [total_bits(gain_bits(scorer, canary, coins)) for coins in outcomes]
+        assert np.mean(np.exp2(gains)) == pytest.approx(1.0, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["static", "mixing", "adapting"])
-def test_in_200_runs_an_honest_scorer_gains_little_and_rarely(
-    name: str, honest: dict[str, Scorer], world: World
-) -> None:
-    bits = np.array([_bits(honest[name], world, seed, coins=24) for seed in range(RUNS)])
-    assert bits.max() < LIMIT_BITS
-    for b in (1, 2, 3, 4, 5):
-        chance = 2.0**-b
-        assert (bits >= b).mean() <= chance + 4 * np.sqrt(chance * (1 - chance) / RUNS)
-
-
-def _bits(scorer: Scorer, world: World, seed: int, coins: int) -> float:
-    rng = np.random.default_rng(seed)
-    secret = np.random.default_rng([seed, 1])
-    found = check_coins(scorer, world.val, world.tokenizer.bos_id, rng, secret, coins)
-    assert found.passed == (found.evidence["bits"] < LIMIT_BITS)
-    return float(found.evidence["bits"])
+def test_in_200_runs_an_honest_scorer_gains_little_and_rarely(honest: list[Scorer], world: World) -> None:
+    for scorer in honest:
+        bits = np.empty(RUNS)
+        for seed in range(RUNS):
+            rng, secret = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+            found = check_coins(scorer, world.val, world.tokenizer.bos_id, rng, secret, 24)
+            assert found.passed
+            bits[seed] = found.evidence["bits"]
+        assert bits.max() < LIMIT_BITS
+        for b in (1, 2, 3, 4, 5):
+            chance = 2.0**-b
+            assert (bits >= b).mean() <= chance + 4 * np.sqrt(chance * (1 - chance) / RUNS)

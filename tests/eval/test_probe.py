@@ -8,7 +8,7 @@ import pytest
 
 from base.cli import run
 from data.dataset import Dataset, open_dataset
-from eval.probe import NAMES, act, parser, probe_artifact, show
+from eval.probe import NAMES, act, parser, show
 from model.config import ModelConfig
 from model.gpt import GPT
 from quant.config import QuantConfig
@@ -66,30 +66,15 @@ def test_an_honest_artifact_passes_every_probe(artifact: Path, fresh: Path, caps
     assert all(each["passed"] is True for each in found["probes"].values())
 
 
-def test_without_fresh_text_that_probe_is_not_run_and_gives_the_reason(
-    artifact: Path, capsys: pytest.CaptureFixture[str]
+def test_fresh_text_may_be_missing_and_must_not_be_of_the_dataset(
+    artifact: Path, data: Dataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, _ = probe(capsys, 0, artifact, "--only", "fresh", "coverage")
     assert "coverage    passed" in out
     assert "fresh       not run" in out
     assert "no --fresh FILE" in out
-    found = answer(probe(capsys, 0, artifact, "--only", "fresh", "--json")[0])
-    assert found["probes"]["fresh"]["passed"] is None
-
-
-def test_fresh_text_from_either_side_of_the_dataset_is_refused(
-    artifact: Path, data: Dataset, capsys: pytest.CaptureFixture[str]
-) -> None:
-    known = data.path.parent / "text.jsonl"
-    _, err = probe(capsys, 2, artifact, "--fresh", known, "--only", "fresh")
+    _, err = probe(capsys, 2, artifact, "--fresh", data.path.parent / "text.jsonl", "--only", "fresh")
     assert "is not fresh, it is train document" in err
-
-
-def test_a_report_needs_no_command_line(artifact: Path, data: Dataset) -> None:
-    report = probe_artifact(artifact, data, ["coverage", "repeat"], tokens=256, coins=32)
-    assert report.passed
-    assert list(report.probes) == ["repeat", "coverage"]
-    assert report.subject.endswith("context 48, stride 16, not adapting")
 
 
 def test_a_python_scorer_is_probed_and_its_wrong_byte_count_found(
@@ -110,10 +95,7 @@ def test_bad_requests_end_with_one_line(artifact: Path, data: Dataset, capsys: p
         (["--scorer", "tests.eval.cheaters", "--data", data.path], "name MODULE:FACTORY"),
         (["--scorer", "no.such:thing", "--data", data.path], "No module named 'no'"),
         (["--scorer", "builtins:id", "--data", data.path], "has no score()"),
-        ([artifact, "--data", "nowhere"], "not a dataset"),
         ([artifact, "--coins", "31"], "use at least 32"),
-        ([artifact, "--seed", "-1"], "--seed -1: use at least 0"),
-        ([artifact, "--tokens", "63"], "use at least 64"),
         ([artifact, "--tokens", "99999999"], "too few, or too much alike, for a sample"),
     ):
         assert main(*words) == 2

@@ -1,6 +1,5 @@
 """eval.score: one score from all ranks, its block sums, and blocks that are measured again."""
 
-import math
 from collections.abc import Callable, Iterator
 from threading import Barrier, Thread
 
@@ -16,7 +15,6 @@ from eval.batches import window_losses
 from eval.metric import Score
 from eval.protocol import Protocol
 from eval.score import score, score_blocks
-from eval.windows import plan_windows
 from model.config import ModelConfig
 from model.gpt import GPT
 
@@ -63,25 +61,6 @@ def ranks(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[Device], 
     for thread in threads:
         thread.join()
     return answers
-
-
-def test_a_score_is_the_sum_of_the_windows_losses(
-    model: GPT, dataset: Dataset, small_blocks: Callable[[int], None]
-) -> None:
-    small_blocks(100)
-    tokens = dataset.val.read(0, len(dataset.val))
-    expected = np.full(len(tokens) - 1, np.nan)
-    for first, row in window_losses(model, tokens, plan_windows(len(tokens) - 1, 48, 16), 1):
-        expected[first : first + len(row)] = row
-    nats = np.empty(len(tokens) - 1)
-    found = score(model, dataset, PROTOCOL, CPU, nats=nats, label="scoring")
-    np.testing.assert_allclose(nats, expected, rtol=1e-9)
-    assert found.bpb == pytest.approx(expected.sum() / math.log(2) / dataset.manifest.val.bytes, rel=1e-12)
-    assert (found.tokens, found.coverage, found.partial) == (len(nats), 1.0, False)
-    blocks = [expected[begin : begin + 100].sum() for begin in range(0, len(nats), 100)]
-    np.testing.assert_allclose(found.block_nats, blocks, rtol=1e-12)
-    assert "block_nats" not in found.plain()
-    assert {"bpb", "nats_per_token", "tokens", "bytes", "contest_bytes", "coverage", "partial"} == found.plain().keys()
 
 
 @pytest.mark.parametrize("docs", [False, True])

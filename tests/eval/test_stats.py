@@ -112,12 +112,9 @@ def test_scores_are_finite_and_at_least_one() -> None:
             seeds(scores)
 
 
-def answer(*words: object) -> dict:  # type: ignore[type-arg]
-    return act(parser().parse_intermixed_args([str(word) for word in words]))
-
-
 def test_the_command_answers_under_both_rules() -> None:
-    found = answer(*OURS, "--against", *RIVAL, "--nats-per-bpb", 2.588)
+    words = [*OURS, "--against", *RIVAL, "--nats-per-bpb", 2.588]
+    found = act(parser().parse_intermixed_args([str(word) for word in words]))
     assert found["test"] == "welch"
     assert found["verdicts"] == [
         asdict(lead(seeds(OURS), seeds(RIVAL), rule)) for rule in (margin_of(0.005 / 2.588), ANY_LEAD)
@@ -129,13 +126,10 @@ def test_the_command_answers_under_both_rules() -> None:
 def test_the_command_refuses_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in [
         (["1.0", "1.1", "--against", "1.2"], "--nats-per-bpb --margin-bpb is required"),
-        (["1.0", "1.1", "--against", "1.2", "--nats-per-bpb", "-1"], "above 0"),
         (["1.0", "1.1", "--against", "1.2", "--nats-per-bpb", "0"], "above 0"),
         (["1.0", "1.1", "--against", "1.2", "--margin-bpb", "nan"], "use 0 or more"),
         (["1.0", "--against", "1.2", "--margin-bpb", "0"], "one seed has no spread"),
         (["1.0", "1.0", "--against", "1.2", "--margin-bpb", "0"], "prove nothing"),
-        (["1.0", "1.1", "--margin-bpb", "0"], "--against"),
-        (["1.0", "x", "--against", "1.2", "--margin-bpb", "0"], "invalid float"),
     ]:
         assert run(parser(), act, show, words) == 2
         error = capsys.readouterr().err

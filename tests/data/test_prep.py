@@ -16,10 +16,8 @@ from base.cli import run, show_pairs
 from base.errors import BadInput
 from data import prep as prep_module
 from data.build import Recipe, build_dataset
-from data.bytes import ByteTable
 from data.corpus import Corpus, open_corpus
 from data.dataset import Dataset, open_dataset
-from data.encoding import encode_batch
 from data.readers import Document
 from data.shards import open_shard
 from data.tokenizer import SentencePieceTokenizer
@@ -146,14 +144,6 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(
         assert captured.err.splitlines()[-1].startswith("data.prep: "), line
         assert captured.out == "", line
         assert sorted(path.as_posix() for path in tmp_path.rglob("*")) == before, line
-
-
-def test_a_document_that_the_tokenizer_does_not_give_back_stops_the_run(
-    tokenizer: SentencePieceTokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ByteTable, "join", lambda self, ids: b"something else")
-    with pytest.raises(BadInput, match="a.jsonl:7: the tokenizer does not give this document back"):
-        encode_batch(tokenizer, ByteTable(tokenizer), [(0, Document("a.jsonl:7", "the text"))])
 
 
 def test_a_source_that_changes_while_it_is_read_stops_the_run(jsonl: Path, tmp_path: Path) -> None:

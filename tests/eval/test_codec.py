@@ -124,11 +124,9 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(
 ) -> None:
     artifact, text, out = written(tmp_path, tokenizer), tmp_path / "text", tmp_path / "out"
     text.write_bytes(b"some text")
-    for flags, line in (
-        (("--stride", 0), "use 1 to 16"), (("--stride", 17), "use 1 to 16"), (("--context", 17), "context of 1 to 16"),
-        (("--context", 0), "context of 1 to 16"),
-    ):  # fmt: skip
-        assert line in refusal(capsys, "compress", artifact, text, out, *flags)
+    for stride in (0, 17):
+        assert "use 1 to 16" in refusal(capsys, "compress", artifact, text, out, "--stride", stride)
+    assert "context of 1 to 16" in refusal(capsys, "compress", artifact, text, out, "--context", 17)
     assert "[ARTIFACT] IN OUT" in refusal(capsys, "compress", text)
     assert "not a compressed file" in refusal(capsys, "decompress", artifact, text, out)
     assert "No such file" in refusal(capsys, "compress", artifact, tmp_path / "none", out)
@@ -137,15 +135,8 @@ def test_bad_input_is_refused_in_one_line_and_nothing_is_written(
     assert "contains its own rule" in refusal(capsys, "decompress", artifact, small, out, "--stride", 4)
     small.write_bytes(small.read_bytes()[:-1])
     assert "damaged or cut short" in refusal(capsys, "decompress", artifact, small, out)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.golf", "small", "text"]
-
-
-def test_a_file_for_another_artifact_is_refused_by_name(
-    tmp_path: Path, tokenizer: SentencePieceTokenizer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small = tmp_path / "small"
     made = from_bytes(tiny_artifact(tokenizer, seed=1))
     small.write_bytes(compress(made, b"some text")[0])
-    line = refusal(capsys, "decompress", written(tmp_path, tokenizer), small, tmp_path / "out")
-    assert f"compressed with the artifact {made.sha256[:16]}" in line
-    assert not (tmp_path / "out").exists()
+    wrong = refusal(capsys, "decompress", artifact, small, out)
+    assert f"compressed with the artifact {made.sha256[:16]}" in wrong
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.golf", "small", "text"]

@@ -135,6 +135,8 @@ def test_gptq_diverges_less_than_absmax_and_fitted_widths_less_than_even_ones(op
 def test_named_widths_stay_while_the_others_are_fitted(packer: Packer) -> None:
     packed = packer.pack(quant(method="absmax", bits="blocks.0.mlp.*=8,attn=6", cap_bytes=90_000 + 1000), 1000)
     assert len(packed.data) <= 90_000
+    with pytest.raises(BadInput, match="cannot be met: the coarsest steps give"):
+        packer.pack(quant(method="rate", cap_bytes=900))
     bits = {tensor.name: tensor.bits for tensor in packed.tensors if tensor.grid is not None}
     assert bits["blocks.0.mlp.up.weight"] == 8
     assert {width for name, width in bits.items() if ".attn." in name} == {6}
@@ -192,14 +194,11 @@ def test_calibration_reads_training_text_alone(opened: Any, monkeypatch: pytest.
 def test_globs_and_floats_and_odd_widths_are_kept_and_bad_weights_named_by_tensor(opened: Any) -> None:
     packed = quantize(opened[0], QuantConfig(bits="blocks.0.mlp.*=3,embed=32,control=8,attn=16"))
     kept = {tensor.name: (tensor.bits, tensor.values.dtype.name) for tensor in packed}
-    for name, expected in (
-        ("blocks.0.mlp.up.weight", (3, "int8")),
-        ("blocks.1.mlp.up.weight", (5, "int8")),
-        ("embedding.table.weight", (32, "float32")),
-        ("blocks.0.attn.q.weight", (16, "float16")),
-        ("embedding.smear", (8, "int8")),
-    ):
-        assert kept[name] == expected
+    assert kept["blocks.0.mlp.up.weight"] == (3, "int8")
+    assert kept["blocks.1.mlp.up.weight"] == (5, "int8")
+    assert kept["embedding.table.weight"] == (32, "float32")
+    assert kept["blocks.0.attn.q.weight"] == (16, "float16")
+    assert kept["embedding.smear"] == (8, "int8")
     for name, value, says in (
         ("blocks.1.mlp.up.weight", float("nan"), r"blocks\.1\.mlp\.up\.weight: holds NaN or infinity"),
         ("embedding.smear", 1e6, "beyond fp16; give it 32 bits"),

@@ -104,6 +104,7 @@ BAD_INPUT = [  # flags in one word, what the message has in it
     ("one.jsonl", "a split needs two"),
     ("texts.jsonl --vocab 70000", "to 65536 (uint16 ids)"),
     ("texts.jsonl --vocab 60000", "too large for this text; use --vocab"),
+    ("texts.jsonl --vocab 261", "too small: bytes, specials and characters take"),
     ("texts.jsonl --vocab 0", "use 261"),
     ("texts.jsonl --val-fraction 1.5", "not between 0 and 1"),
     ("texts.jsonl --tokenizer nowhere.model", "no such tokenizer file"),

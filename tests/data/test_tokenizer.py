@@ -94,15 +94,6 @@ def test_cutting_a_long_text_before_spaces_changes_no_id(tokenizer: SentencePiec
         assert np.array_equal(np.concatenate(pieces), tokenizer.encode(text))
 
 
-def test_a_vocabulary_that_cannot_be_trained_names_one_that_can(texts: list[str]) -> None:
-    for vocab, expected in (
-        (50_000, r"too large for this text; use --vocab \d+ or less"),
-        (261, "too small: bytes, specials and characters take"),
-    ):
-        with pytest.raises(BadInput, match=expected):
-            train_tokenizer(texts, vocab)
-
-
 def test_a_file_that_is_no_tokenizer_is_refused_and_the_byte_tokenizer_is_the_contests() -> None:
     for model in (b"", b"garbage", b"{", b"{}", b'{"tokenizer_type": "char"}', b"\0" * 100):
         with pytest.raises(BadInput, match="tokenizer"):

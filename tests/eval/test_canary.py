@@ -6,10 +6,6 @@ import numpy as np
 import pytest
 
 from eval.probes.canary import (
-    AFTER,
-    BEFORE,
-    ECHO,
-    GAP,
     LIMIT_BITS,
     build_canary,
     check_coins,
@@ -26,25 +22,6 @@ RUNS = 200
 @pytest.fixture(scope="module")
 def honest(world: World) -> list[Scorer]:
     return [world.base, cheaters.MixesWhatItHasScored(world), cheaters.AdaptsAfterScoring(world)]
-
-
-def test_the_text_is_real_phrases_around_coins_twice_over(world: World) -> None:
-    canary = build_canary(world.base, world.val, world.tokenizer.bos_id, 40, np.random.default_rng(0))
-    coins = np.random.default_rng(1).integers(0, 2, 40)
-    text = canary.text(coins)
-    source = world.val.tolist()
-    half = len(text) // 2
-    assert half == 1 + 40 * GAP
-    assert (text[:half] == text[half:]).all()
-    phrases = {tuple(source[at : at + 1 + AFTER]) for at in range(len(source) - AFTER)}
-    for coin, (target, pair) in enumerate(zip(canary.targets, canary.pairs, strict=True)):
-        place = target + 1
-        assert text[place] == pair[coins[coin]]
-        assert tuple(text[place : place + 1 + AFTER].tolist()) in phrases
-        assert (text[place + 1 + AFTER : place + 1 + AFTER + ECHO] == text[place]).all()
-        assert (place - 1) % GAP == BEFORE
-    assert (canary.pairs[:, 0] != canary.pairs[:, 1]).all()
-    assert len(np.unique(canary.pairs[:16])) == 32  # a bias on tokens alone can learn these coins
 
 
 def test_over_all_outcomes_of_the_coins_an_honest_gain_averages_one(honest: list[Scorer], world: World) -> None:

@@ -33,12 +33,9 @@ def test_words_are_the_same_in_capitals_and_across_tokens(tokenizer: SentencePie
     assert "word, word 1" in same(after(ids.tolist(), 0, tokenizer), after(spelled, 0, tokenizer))
 
 
-def test_the_guess_is_seen_by_the_contexts_that_name_it() -> None:
+def test_a_new_document_is_another_place_and_the_guess_is_seen_where_it_is_named() -> None:
     differ = set(SEES) - same(after("text", guess=5), after("text", guess=6))
     assert differ == {sees for sees in SEES if "guess" in sees}
-
-
-def test_a_new_document_is_another_place() -> None:
     text = BYTES.encode("a text").tolist()
     first, second = after(text), after([*text, BYTES.bos_id, *text])
     assert not {sees for sees in same(first, second) if "document" in sees}

@@ -25,8 +25,7 @@ PROTOCOL = Protocol(48, 16)
 @pytest.fixture(scope="module")
 def model() -> GPT:
     torch.manual_seed(0)
-    config = ModelConfig(vocab_size=400, layers=2, dim=16, heads=2, kv_heads=1, skips="plain", smear="static")
-    return GPT(config).double()
+    return GPT(ModelConfig(vocab_size=400, layers=2, dim=16, heads=2, kv_heads=1, smear="static")).double()
 
 
 @pytest.fixture

@@ -82,6 +82,9 @@ def test_a_verdict_follows_its_rule() -> None:
 
 
 def test_without_a_spread_nothing_is_proved_and_nothing_raised() -> None:
+    for scores in ([], [1.0, math.nan], [math.inf]):
+        with pytest.raises(BadInput, match="at least one, and finite numbers only"):
+            seeds(scores)
     for ours, rival, reason in [
         (seeds([1.0]), seeds(RIVAL), "one seed has no spread"),
         (seeds([1.0]), exact(1.1), "one seed has no spread"),
@@ -104,12 +107,6 @@ def test_a_spread_on_one_side_is_taken_as_known() -> None:
         assert (found.t, found.df) == (pytest.approx(found.gap / error), None)
         assert found.p == pytest.approx(statistics.NormalDist().cdf(-found.t), rel=1e-9)
         assert found.test == "known sigma"
-
-
-def test_scores_are_finite_and_at_least_one() -> None:
-    for scores in ([], [1.0, math.nan], [math.inf]):
-        with pytest.raises(BadInput, match="at least one, and finite numbers only"):
-            seeds(scores)
 
 
 def test_the_command_answers_under_both_rules() -> None:

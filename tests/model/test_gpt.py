@@ -1,8 +1,7 @@
-"""model.gpt: equal to LLaMA where it is one, equal to itself however a sequence is cut, and what each feature does."""
+"""model.gpt: equal to itself however a sequence is cut, and what each feature does. For LLaMA see test_export_llama.py."""
 
 import random
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,47 +108,6 @@ def test_document_masks_keep_a_document_to_itself() -> None:
         assert torch.allclose(model(second), after, atol=1e-12)
     unmasked = scrambled(ModelConfig(vocab_size=50, dim=32, heads=4, layers=3, pos="none"), 0, torch.float64)
     assert not torch.allclose(unmasked(second), unmasked(torch.cat([first, second], dim=1))[:, -8:])
-
-
-@pytest.mark.parametrize(("tied", "yarn"), [(True, 1.0), (False, 8.0)])
-@torch.no_grad()
-def test_the_plain_point_of_the_space_is_llama(tied: bool, yarn: float) -> None:
-    transformers = pytest.importorskip("transformers", reason="the oracle is not installed")
-    config = ModelConfig(
-        vocab_size=97, layers=3, dim=64, heads=4, kv_heads=2, hidden=160, norm="rms_weight", norm_eps=1e-5,
-        tied=tied, rope_base=1e5, yarn_factor=yarn, yarn_original=32,
-    )  # fmt: skip
-    rope = {"rope_type": "default", "rope_theta": 1e5}
-    if yarn > 1:
-        rope |= {"rope_type": "yarn", "factor": yarn, "original_max_position_embeddings": 32,
-                 "beta_fast": 32.0, "beta_slow": 1.0}  # fmt: skip
-    oracle = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            vocab_size=97, hidden_size=64, intermediate_size=160, num_hidden_layers=3, num_attention_heads=4,
-            num_key_value_heads=2, max_position_embeddings=int(32 * yarn), rms_norm_eps=1e-5,
-            tie_word_embeddings=tied, rope_parameters=rope, attn_implementation="eager",
-        )
-    ).eval()  # fmt: skip
-    model = scrambled(config, 3, torch.float32)
-    theirs = {"model.embed_tokens.weight": model.embedding.table.weight, "model.norm.weight": model.norm.weight}
-    if model.head is not None:
-        theirs["lm_head.weight"] = model.head.weight
-    names = {
-        "input_layernorm": "attn_norm", "post_attention_layernorm": "mlp_norm", "self_attn.q_proj": "attn.q",
-        "self_attn.k_proj": "attn.k", "self_attn.v_proj": "attn.v", "self_attn.o_proj": "attn.out",
-        "mlp.gate_proj": "mlp.gate", "mlp.up_proj": "mlp.up", "mlp.down_proj": "mlp.down",
-    }  # fmt: skip
-    for number, block in enumerate(model.blocks):
-        for name, ours in names.items():
-            theirs[f"model.layers.{number}.{name}.weight"] = block.get_parameter(f"{ours}.weight")
-    missing = oracle.load_state_dict(theirs, strict=False)
-    assert not missing.unexpected_keys
-    assert set(missing.missing_keys) <= {"lm_head.weight"}
-    oracle.tie_weights()
-    tokens = torch.randint(0, 97, (2, 40))
-    ours, reference = model(tokens), oracle(tokens).logits
-    assert (ours - reference).abs().max() <= 1e-4 * reference.abs().max().clamp(min=1)
-    assert torch.equal(ours.argmax(-1), reference.argmax(-1))
 
 
 def test_ortho_init_is_orthogonal_with_zero_outputs() -> None:

@@ -79,18 +79,3 @@ def test_the_schedule_multiplies_every_peak_and_warms_muons_momentum() -> None:
     assert all(group["lr"] == 0.5 * group["peak"] for o in optimizers for group in o.param_groups)
     set_rates(optimizers, config, 0.0)
     assert optimizers[0].param_groups[0]["beta"] == 0.85
-
-
-def test_adamw_is_torchs() -> None:
-    torch.manual_seed(0)
-    ours = torch.nn.Parameter(torch.randn(5, 3))
-    theirs = torch.nn.Parameter(ours.detach().clone())
-    config = OptimConfig(embed_lr=0.01, decay=0.1)
-    (optimizer,) = build_optimizers([(ours, "embed")], config)
-    reference = torch.optim.AdamW([theirs], lr=0.01, betas=config.betas, eps=config.eps, weight_decay=0.1, fused=False)
-    for _ in range(5):
-        ours.grad = torch.randn(5, 3)
-        theirs.grad = ours.grad.clone()
-        optimizer.step()
-        reference.step()
-    assert torch.allclose(ours, theirs, atol=1e-7)

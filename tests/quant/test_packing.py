@@ -227,8 +227,6 @@ def test_flags_override_the_run_and_a_packing_named_by_hand_replaces_it() -> Non
         "--calibration-tokens 64": replace(QuantConfig(), **of_run, calibration_tokens=64),
         "--fit 9000": replace(QuantConfig(), **{**of_run, "codec": "best", "cap_bytes": 9000}),
         "--bits mlp=5,attn=6": QuantConfig(bits="mlp=5,attn=6", method="absmax", codec="zstd", cap_bytes=0),
-        "--method gptq": QuantConfig(method="gptq", codec="zstd"),
-        "--method rate": QuantConfig(method="rate", codec="best"),
         "--dial 0.5": QuantConfig(method="rate", codec="best", dial=0.5),
         "--method sigma --dial 0.5 --codec ans": QuantConfig(method="sigma", codec="ans", dial=0.5),
         "--fit 9000 --bits mlp=4": QuantConfig(bits="mlp=4", method="rate", codec="best", cap_bytes=9000),

@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,22 @@ def test_the_complete_validation_side_is_scored_once_and_written_beside_the_arti
     by_documents = score(artifact, "--docs", "-o", artifact.parent / "docs.json")
     assert (by_documents["tokens"], by_documents["coverage"]) == (answer["tokens"], 1.0)
     assert score(artifact, "--limit", 10**9)["partial"] is False
+
+
+@pytest.mark.slow
+def test_ranks_answer_as_one_process_does(dataset: Dataset, artifact: Path, tmp_path: Path) -> None:
+    alone = score(artifact, "--docs", "--dump", tmp_path / "one.npz")
+    words = ["-m", "eval.bpb", artifact, "--docs", "--dump", tmp_path / "two.npz", "--json"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*torchrun, *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    together = json.loads(done.stdout)
+    assert together["bpb"] == pytest.approx(alone["bpb"], rel=1e-7)
+    for key in ("tokens", "bytes", "contest_bytes", "coverage", "artifact_sha256", "data_sha256"):
+        assert together[key] == alone[key]
+    one, two = (np.load(tmp_path / name) for name in ("one.npz", "two.npz"))
+    np.testing.assert_allclose(one["nats"], two["nats"], rtol=1e-4)
 
 
 def test_bad_input_is_refused_in_one_line(

@@ -90,9 +90,6 @@ def test_forged_numbers_are_refused_without_much_memory(artifacts: list[Artifact
         with pytest.raises(BadInput):
             decompress(artifacts[0], write(dataclasses.replace(read(out), **fields)))  # type: ignore[arg-type]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
-
-
-def test_a_text_too_long_for_one_row_is_refused_with_a_stride(artifacts: list[Artifact]) -> None:
     with pytest.raises(BadInput, match="at most 1,048,576 tokens, and the text has 1,048,577; leave it out"):
         compress(artifacts[0], bytes(MOST_ROW_TOKENS + 1), stride=4)
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from base.cli import run
 from base.errors import BadInput
 from eval.stats import Rule, Seeds, act, lead, nats_per_bpb, parser, seeds, show
 
@@ -118,17 +117,3 @@ def test_the_command_answers_under_both_rules() -> None:
     ]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert "enforced holds: leads by 0.00455" in show(found)
-
-
-def test_the_command_refuses_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    for words, message in [
-        (["1.0", "1.1", "--against", "1.2"], "--nats-per-bpb --margin-bpb is required"),
-        (["1.0", "1.1", "--against", "1.2", "--nats-per-bpb", "0"], "above 0"),
-        (["1.0", "1.1", "--against", "1.2", "--margin-bpb", "nan"], "use 0 or more"),
-        (["1.0", "--against", "1.2", "--margin-bpb", "0"], "one seed has no spread"),
-        (["1.0", "1.0", "--against", "1.2", "--margin-bpb", "0"], "prove nothing"),
-    ]:
-        assert run(parser(), act, show, words) == 2
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1

@@ -1,4 +1,4 @@
-"""model.gpt: equal to itself however a sequence is cut, and what each feature does. For LLaMA see test_export_llama.py."""
+"""model.gpt: equal to itself however a sequence is cut, and what each feature does. LLaMA: test_export_llama.py."""
 
 import random
 

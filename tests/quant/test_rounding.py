@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from quant.dequant import EIGHTHS, Floats, Grid, Integers, octaves, to_eighths
-from quant.rounding import absmax, clip, feedback, limits, nearest
+from quant.rounding import absmax, clip, feedback, limits, nearest, sigma
 
 
 def weights(rows: int = 48, columns: int = 64, scale: float = 0.02) -> Floats:
@@ -47,6 +47,13 @@ def test_the_clip_search_never_errs_more_than_absmax() -> None:
         plain, searched = (squared(grid.weights(nearest(weight, grid, bits)), weight) for grid in grids)
         assert searched <= plain
     assert searched < 0.95 * plain
+
+
+def test_sigma_clips_at_k_root_mean_squares_of_the_row() -> None:
+    weight = weights()
+    grid = sigma(weight, 6, 3.0)
+    assert np.allclose(grid.row_steps(48) * 31, 3 * np.sqrt(np.square(weight).mean(axis=1)), rtol=1e-3)
+    assert nearest(weight, grid, 6).max() == 31
 
 
 def test_octaves_are_powers_of_two_to_the_last_bit() -> None:
@@ -95,6 +102,16 @@ def test_feedback_errs_far_less_at_the_output_than_nearest() -> None:
         assert low <= better.min() <= better.max() <= high
         assert output_error(weight, grid.weights(better), h) < 0.5 * output_error(weight, grid.weights(integers), h)
         assert np.array_equal(fed_back(weight, grid, torch.eye(64), bits), integers)  # inputs that are unrelated
+
+
+def test_matrices_side_by_side_are_rounded_as_they_are_alone() -> None:
+    several = [weights(scale=scale) for scale in (0.01, 0.02, 0.05)]
+    hessians = [hessian(64) * (n + 1) + torch.diag(torch.arange(64.0) * n) for n in range(3)]
+    for trellis in (False, True):
+        grids = [Grid(step=0.01, row_exponents=np.arange(48).astype(np.int8) % 5, trellis=trellis)] * 3
+        together = feedback(several, grids, 8, hessians)
+        for weight, grid, h, integers in zip(several, grids, hessians, together, strict=True):
+            assert (fed_back(weight, grid, h) != integers).mean() < 0.005  # ties within rounding
 
 
 def test_feedback_is_gptq_written_out_in_fp64() -> None:

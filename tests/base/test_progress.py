@@ -1,7 +1,5 @@
 """base.progress: what a log shows of long work, and that stdout stays free."""
 
-import sys
-
 import pytest
 
 from base.progress import byte_progress, counted_progress
@@ -21,12 +19,3 @@ def test_work_without_a_terminal_is_plain_lines_on_stderr(
     with byte_progress("encoding", 4_000_000) as advance:
         advance(2_000_000)
     assert tuple(capsys.readouterr()) == ("", "encoding: 2 of 4 MB, 0.1 MB/s, 20 s left\n")
-
-
-def test_work_on_a_terminal_leaves_stdout_alone(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with byte_progress("encoding", 10) as advance:
-        advance(10)
-    assert capsys.readouterr().out == ""

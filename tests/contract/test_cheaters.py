@@ -44,7 +44,6 @@ HONEST = [
     pytest.param(cheaters.gpt_scorer, id="gpt", marks=pytest.mark.slow),
     pytest.param(cheaters.AdaptsAfterScoring, id="adapts"),
     pytest.param(cheaters.MixesWhatItHasScored, id="mixes"),
-    pytest.param(cheaters.CountsAsItGoes, id="counts"),
 ]
 
 

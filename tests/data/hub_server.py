@@ -52,16 +52,14 @@ def serve(hub: Hub) -> Iterator[str]:
 
         def _answer(self, body: bool) -> None:
             path = unquote(urlsplit(self.path).path)
-            if path.startswith(f"/api/datasets/{hub.repo}"):
-                self._send(200, json.dumps(hub.listing()).encode(), body, {"Content-Type": "application/json"})
-                return
             prefix = f"/datasets/{hub.repo}/resolve/"
             name = path.removeprefix(prefix).partition("/")[2]
-            if not path.startswith(prefix) or name not in hub.files:
-                code = "EntryNotFound" if path.startswith(prefix) else "RepoNotFound"
-                self._send(404, b"{}", body, {"X-Error-Code": code})
-                return
-            self._content(name, hub.files[name], body)
+            if path.startswith(f"/api/datasets/{hub.repo}"):
+                self._send(200, json.dumps(hub.listing()).encode(), body, {"Content-Type": "application/json"})
+            elif path.startswith(prefix) and name in hub.files:
+                self._content(name, hub.files[name], body)
+            else:
+                self._send(404, b"{}", body, {"X-Error-Code": "RepoNotFound"})
 
         def _content(self, name: str, content: bytes, body: bool) -> None:
             asked = self.headers.get("Range")

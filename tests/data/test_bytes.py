@@ -1,7 +1,6 @@
 """data.bytes: the two conventions, and where they differ."""
 
 import numpy as np
-import pytest
 
 from data.bytes import ByteTable
 from data.tokenizer import SPACE, ByteTokenizer, SentencePieceTokenizer
@@ -44,12 +43,3 @@ def test_the_contest_convention_is_the_contests_rule(
         for text in [*texts, "  two spaces", f"a lone {SPACE} mark"]:
             stream = np.concatenate([[any_tokenizer.bos_id], any_tokenizer.encode(text)])
             assert table.contest_bytes(stream[:-1], stream[1:]).sum() == contest_rule(any_tokenizer, stream.tolist())
-
-
-def test_an_id_outside_the_vocabulary_is_an_error(tokenizer: SentencePieceTokenizer) -> None:
-    table = ByteTable(tokenizer)
-    for bad in ([400], [-1], [3, 70_000]):
-        with pytest.raises(ValueError, match="outside the tokenizer's vocabulary"):
-            table.exact_bytes(bad)
-        with pytest.raises(ValueError, match="outside the tokenizer's vocabulary"):
-            table.contest_bytes(bad, [1] * len(bad))

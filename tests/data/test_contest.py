@@ -28,10 +28,9 @@ def shards_of(tokenizer: Tokenizer, texts: list[str], cuts: int) -> list[bytes]:
 def hub(contest_tokenizer: SentencePieceTokenizer) -> Hub:
     texts = {"val": [make_text(seed) for seed in range(20)], "train": [make_text(seed) for seed in range(20, 80)]}
     files: dict[str, bytes] = {}
-    for variant, tokenizer, name in (
-        ("sp1024", contest_tokenizer, "fineweb_1024_bpe.model"),
-        ("byte260", ByteTokenizer(), "fineweb_pure_byte_260.json"),
-    ):
+    variants: dict[str, Tokenizer] = {"sp1024": contest_tokenizer, "byte260": ByteTokenizer()}
+    for variant, tokenizer in variants.items():
+        name = "fineweb_1024_bpe.model" if variant == "sp1024" else "fineweb_pure_byte_260.json"
         files[f"datasets/tokenizers/{name}"] = tokenizer.model
         for split, count in (("val", 1), ("train", 3)):
             for number, shard in enumerate(shards_of(tokenizer, texts[split], count)):
@@ -54,11 +53,7 @@ def test_the_export_lands_in_datasets_and_tokenizers_proved_and_opens(tmp_path: 
         assert contest(endpoint, tmp_path, *words)[0] == 0
         assert not [path for path, _ in hub.served[served:] if path.endswith(".bin")]  # nothing is fetched twice
     folder = tmp_path / "data" / "datasets" / f"fineweb10B_{variant}"
-    assert sorted(path.name for path in folder.glob("*.bin")) == [
-        "fineweb_train_000000.bin",
-        "fineweb_train_000001.bin",
-        "fineweb_val_000000.bin",
-    ]
+    assert len(list(folder.glob("fineweb_train_*.bin"))) == 2
     dataset = open_dataset(folder)
     assert answer["val_docs"] == 20
     assert answer["source"] == f"hf:{REPO}@{COMMIT}"
@@ -98,12 +93,11 @@ def test_validation_documents_in_the_training_shards_are_refused_or_accepted_kno
     assert answer["shared_docs"] == open_dataset(answer["path"]).manifest.shared_documents == 1
 
 
-def test_a6_a_byte_sidecar_is_no_shard_and_a_gap_is_refused(tmp_path: Path, hub: Hub) -> None:
+def test_local_files_need_no_hub_a_byte_sidecar_is_no_shard_and_a_gap_is_refused(tmp_path: Path, hub: Hub) -> None:
     with serve(hub) as endpoint:
         before = contest(endpoint, tmp_path, "--train-shards", 3, "--reissued")[1]
     folder = Path(before["path"])
-    shard = folder / "fineweb_val_000000.bin"
-    (folder / "fineweb_val_bytes_000000.bin").write_bytes(shard.read_bytes())
+    (folder / "fineweb_val_bytes_000000.bin").write_bytes((folder / "fineweb_val_000000.bin").read_bytes())
     after = contest("http://127.0.0.1:9", tmp_path, "--local", "--reissued")[1]
     assert (after["val_bytes"], after["val_tokens"]) == (before["val_bytes"], before["val_tokens"])
     (folder / "fineweb_train_000001.bin").unlink()

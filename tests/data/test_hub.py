@@ -10,10 +10,8 @@ from typing import Any
 
 import pytest
 
-from base.errors import BadInput
-from data.hub import parse_spec
 from tests.conftest import make_text
-from tests.data.hub_server import COMMIT, Hub, serve
+from tests.data.hub_server import Hub, serve
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow  # a process for each command
@@ -88,19 +86,11 @@ def test_what_the_hub_does_not_have_or_answer_is_one_clear_line(tmp_path: Path, 
     with serve(hub) as endpoint:
         for address, spec, expected in (
             (endpoint, "hf:nobody/nothing", "not there"),
-            (endpoint, "hf:owner/name:*.parquet", "no .txt, .jsonl (also as .gz, .xz, .zst) or .parquet"),
-            (endpoint, "hf:owner", "a hub source is hf:OWNER/NAME"),
+            (endpoint, "hf:owner/name@v1:*.parquet", "no .txt, .jsonl (also as .gz, .xz, .zst) or .parquet"),
+            (endpoint, "hf:owner/name/more", "a hub source is hf:OWNER/NAME"),
             ("http://127.0.0.1:9", "hf:owner/name", "cannot be reached"),
         ):
             done = run_module(address, tmp_path / "home", *prep_words(tmp_path, spec))
             assert done.returncode == 2
             assert expected in done.stderr
             assert done.stderr.count("\n") == 1
-
-
-def test_specs() -> None:
-    assert parse_spec("hf:a/b") == ("a/b", None, "*")
-    assert parse_spec("hf:a/b@v1:x/*.parquet") == ("a/b", "v1", "x/*.parquet")
-    assert len(COMMIT) == 40
-    with pytest.raises(BadInput, match="OWNER/NAME"):
-        parse_spec("hf:a/b/c")

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from base.errors import BadInput
 from data.bytes import ByteTable
-from data.stdlib import stdlib_files
 from data.tokenizer import SPACE, ByteTokenizer, SentencePieceTokenizer, chunks, load_tokenizer
 from data.tokenizer_training import train_tokenizer
 from tests.conftest import SHARED_CORPUS, needs_shared_corpus, sentencepiece_like
@@ -36,7 +35,7 @@ def test_hostile_text_comes_back_and_its_bytes_are_counted(tokenizer: SentencePi
             assert table.join(ids) == text.encode()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=hostile_text)
 def test_any_text_comes_back_and_its_bytes_are_counted(tokenizer: SentencePieceTokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
@@ -58,34 +57,13 @@ def test_every_code_point_comes_back(tokenizer: SentencePieceTokenizer) -> None:
         assert table.join(ids) == text.encode()
 
 
-def test_sentencepiece_alone_would_lose_the_lone_space_mark(tokenizer: SentencePieceTokenizer) -> None:
-    assert tokenizer._sp.decode(tokenizer._sp.encode(f"a{SPACE}b")) == "a b"
-    assert tokenizer._sp.decode(tokenizer.encode(f"a{SPACE}b").tolist()) == f"a{SPACE}b"
-
-
-@pytest.mark.slow
-def test_every_document_of_the_standard_library_comes_back() -> None:
-    documents = [path.read_bytes().decode() for _, path in stdlib_files()]
-    trained = train_tokenizer(documents, 1024)
-    table = ByteTable(trained)
-    assert len(documents) > 300
-    for text in documents:
-        ids = trained.encode(text)
-        assert trained.decode(ids) == text
-        assert table.exact_bytes(ids).sum() == len(text.encode())
-
-
 @pytest.mark.slow
 @needs_shared_corpus
 def test_each_of_2197_english_documents_comes_back(tokenizer: SentencePieceTokenizer) -> None:
-    count = 0
-    with lzma.open(SHARED_CORPUS) as lines:
-        for line in lines:
-            text = json.loads(line)["text"]
-            ids = tokenizer.encode(text)
-            assert tokenizer.decode(ids) == text
-            count += 1
-    assert count == 2197
+    texts = [json.loads(line)["text"] for line in lzma.open(SHARED_CORPUS)]
+    assert len(texts) == 2197
+    for text in texts:
+        assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_training_twice_gives_the_same_bytes_and_the_contests_special_ids(
@@ -104,20 +82,9 @@ def test_documents_of_any_length_and_with_any_character_are_learned_from() -> No
     pieces = " ".join(trained._sp.id_to_piece(i) for i in range(trained.vocab_size))
     for word in ("zyzzyva", "quokka", "wombat", "numbat", "dunnart"):
         assert word in pieces
-
-
-def test_a_text_without_a_space_still_gets_a_space_piece() -> None:
-    trained = train_tokenizer(["日本語のテキスト" * 100], 290)
-    assert len(trained.encode(" ")) == 1
-    assert trained.lossless
-
-
-@settings(max_examples=200)
-@given(st.text(st.sampled_from(" ab"), max_size=80), st.integers(1, 12))
-def test_chunks_join_to_the_text_and_keep_the_limit(text: str, limit: int) -> None:
-    parts = list(chunks(text, limit))
-    assert "".join(parts) == text
-    assert all(len(part) <= limit for part in parts)
+    without = train_tokenizer(["日本語のテキスト" * 100], 290)
+    assert len(without.encode(" ")) == 1  # a text without a space still gets a piece for it
+    assert without.lossless
 
 
 def test_cutting_a_long_text_before_spaces_changes_no_id(tokenizer: SentencePieceTokenizer, texts: list[str]) -> None:
@@ -125,15 +92,6 @@ def test_cutting_a_long_text_before_spaces_changes_no_id(tokenizer: SentencePiec
         pieces = [tokenizer.encode(part) for part in chunks(text, 50)]
         assert len(pieces) > 3
         assert np.array_equal(np.concatenate(pieces), tokenizer.encode(text))
-
-
-def test_a_vocabulary_that_cannot_be_trained_names_one_that_can(texts: list[str]) -> None:
-    for vocab, expected in (
-        (50_000, r"too large for this text; use --vocab \d+ or less"),
-        (261, "too small: bytes, specials and characters take"),
-    ):
-        with pytest.raises(BadInput, match=expected):
-            train_tokenizer(texts, vocab)
 
 
 def test_a_file_that_is_no_tokenizer_is_refused_and_the_byte_tokenizer_is_the_contests() -> None:

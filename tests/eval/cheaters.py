@@ -270,18 +270,6 @@ class MixesWhatItHasScored(BigramScorer):
         return p
 
 
-class CountsAsItGoes(BigramScorer):
-    """Honest: the base, with the text's own pairs counted token by token."""
-
-    def predict(self, tokens: Tokens) -> Floats:
-        p = super().predict(tokens).copy()
-        counts = self.no_counts(np.arange(self.vocab_size))
-        for target, (before, after) in enumerate(zip(tokens[:-1], tokens[1:], strict=True)):
-            p[target] = (counts[before] + 4 * p[target]) / (counts[before].sum() + 4)
-            counts[before, after] += 1
-        return p
-
-
 def tiny_gpt(world: World) -> GPT:
     """Forty steps on the training text: enough to prefer some tokens."""
     torch.manual_seed(0)

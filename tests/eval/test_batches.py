@@ -17,13 +17,6 @@ TOKENS = np.concatenate([[1], ByteTokenizer().encode("a score is a file that dec
 TARGETS = len(TOKENS) - 1
 
 
-@pytest.fixture(scope="module")
-def model() -> GPT:
-    torch.manual_seed(0)
-    config = ModelConfig(vocab_size=260, layers=3, dim=32, heads=2, kv_heads=1, skips="plain", smear="static")
-    return GPT(config).double()
-
-
 @torch.no_grad()
 def plainly(model: GPT, tokens: np.ndarray, context: int, stride: int) -> np.ndarray:
     """(targets, V) log-probabilities, one window at a time, every logit computed: the definition."""
@@ -77,16 +70,3 @@ def test_a_compiled_scoring_is_the_plain_one() -> None:
     assert plain.keys() == fast.keys()
     for first, nats in plain.items():
         np.testing.assert_allclose(fast[first], nats, rtol=1e-5)
-
-
-def test_the_model_keeps_its_mode_even_when_left_half_way(model: GPT) -> None:
-    plan = plan_windows(TARGETS, 64, 64)
-    for mode in (True, False):
-        model.train(mode)
-        list(window_losses(model, TOKENS, plan, 1000))
-        next(window_log_probabilities(model, TOKENS, plan, 1000))
-        assert model.training is mode
-
-
-def test_a_rank_without_windows_has_no_losses(model: GPT) -> None:
-    assert list(window_losses(model, TOKENS, plan_windows(TARGETS, 64, 64).select(slice(0, 0)), 1000)) == []

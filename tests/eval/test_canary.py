@@ -1,4 +1,4 @@
-"""eval.probes.canary: the inequality, exactly and statistically, and how far each cheater exceeds it."""
+"""eval.probes.canary: the inequality, exactly and statistically. Cheaters: tests/contract/test_cheaters.py."""
 
 import itertools
 
@@ -6,11 +6,6 @@ import numpy as np
 import pytest
 
 from eval.probes.canary import (
-    AFTER,
-    BEFORE,
-    BETS,
-    ECHO,
-    GAP,
     LIMIT_BITS,
     build_canary,
     check_coins,
@@ -18,78 +13,34 @@ from eval.probes.canary import (
     total_bits,
 )
 from eval.scorer import Scorer
-from tests.contract.test_cheaters import CHEATERS
 from tests.eval import cheaters
 from tests.eval.cheaters import World
 
 RUNS = 200
-LEAKS = [cheater for cheater, probes in CHEATERS.items() if "coins" in probes]
 
 
 @pytest.fixture(scope="module")
-def honest(world: World) -> dict[str, Scorer]:
-    return {
-        "static": world.base,
-        "mixing": cheaters.MixesWhatItHasScored(world),
-        "adapting": cheaters.AdaptsAfterScoring(world),
-    }
+def honest(world: World) -> list[Scorer]:
+    return [world.base, cheaters.MixesWhatItHasScored(world), cheaters.AdaptsAfterScoring(world)]
 
 
-def test_the_text_is_real_phrases_around_coins_twice_over(world: World) -> None:
-    canary = build_canary(world.base, world.val, world.tokenizer.bos_id, 40, np.random.default_rng(0))
-    coins = np.random.default_rng(1).integers(0, 2, 40)
-    text = canary.text(coins)
-    source = world.val.tolist()
-    half = len(text) // 2
-    assert half == 1 + 40 * GAP
-    assert (text[:half] == text[half:]).all()
-    phrases = {tuple(source[at : at + 1 + AFTER]) for at in range(len(source) - AFTER)}
-    for coin, (target, pair) in enumerate(zip(canary.targets, canary.pairs, strict=True)):
-        place = target + 1
-        assert text[place] == pair[coins[coin]]
-        assert tuple(text[place : place + 1 + AFTER].tolist()) in phrases
-        assert (text[place + 1 + AFTER : place + 1 + AFTER + ECHO] == text[place]).all()
-        assert (place - 1) % GAP == BEFORE
-    assert (canary.pairs[:, 0] != canary.pairs[:, 1]).all()
-    assert len(np.unique(canary.pairs[:16])) == 32  # a bias on tokens alone can learn these coins
+def test_over_all_outcomes_of_the_coins_an_honest_gain_averages_one(honest: list[Scorer], world: World) -> None:
+    for scorer in honest:
+        canary = build_canary(scorer, world.val, world.tokenizer.bos_id, 6, np.random.default_rng(3))
+        outcomes = [np.array(coins) for coins in itertools.product((0, 1), repeat=6)]
+        gains = [total_bits(gain_bits(scorer, canary, coins)) for coins in outcomes]
+        assert np.mean(np.exp2(gains)) == pytest.approx(1.0, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["static", "mixing", "adapting"])
-def test_over_all_outcomes_of_the_coins_an_honest_gain_averages_one(
-    name: str, honest: dict[str, Scorer], world: World
-) -> None:
-    canary = build_canary(honest[name], world.val, world.tokenizer.bos_id, 6, np.random.default_rng(3))
-    outcomes = [np.array(coins) for coins in itertools.product((0, 1), repeat=6)]
-    gains = [total_bits(gain_bits(honest[name], canary, coins)) for coins in outcomes]
-    assert np.mean(np.exp2(gains)) == pytest.approx(1.0, rel=1e-9)
-
-
-@pytest.mark.parametrize("name", ["static", "mixing", "adapting"])
-def test_in_200_runs_an_honest_scorer_gains_little_and_rarely(
-    name: str, honest: dict[str, Scorer], world: World
-) -> None:
-    bits = np.array([_bits(honest[name], world, seed, coins=24) for seed in range(RUNS)])
-    assert bits.max() < LIMIT_BITS
-    for b in (1, 2, 3, 4, 5):
-        chance = 2.0**-b
-        assert (bits >= b).mean() <= chance + 4 * np.sqrt(chance * (1 - chance) / RUNS)
-
-
-@pytest.mark.parametrize("cheater", LEAKS, ids=lambda cheater: cheater.__name__)
-def test_a_leak_gains_more_than_thirty_bits_for_any_coins(cheater: type[cheaters.BigramScorer], world: World) -> None:
-    scorer = cheater(world)
-    assert min(_bits(scorer, world, seed, coins=256) for seed in range(3)) > LIMIT_BITS
-
-
-def test_a_small_vocabulary_reuses_its_tokens(world: World) -> None:
-    canary = build_canary(world.base, world.val[:150], world.tokenizer.bos_id, 100, np.random.default_rng(0))
-    assert len(np.unique(canary.pairs)) < canary.pairs.size
-    assert gain_bits(world.base, canary, np.zeros(100, np.int64)).shape == (len(BETS), 100)
-
-
-def _bits(scorer: Scorer, world: World, seed: int, coins: int) -> float:
-    rng = np.random.default_rng(seed)
-    secret = np.random.default_rng([seed, 1])
-    found = check_coins(scorer, world.val, world.tokenizer.bos_id, rng, secret, coins)
-    assert found.passed == (found.evidence["bits"] < LIMIT_BITS)
-    return float(found.evidence["bits"])
+def test_in_200_runs_an_honest_scorer_gains_little_and_rarely(honest: list[Scorer], world: World) -> None:
+    for scorer in honest:
+        bits = np.empty(RUNS)
+        for seed in range(RUNS):
+            rng, secret = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+            found = check_coins(scorer, world.val, world.tokenizer.bos_id, rng, secret, 24)
+            assert found.passed
+            bits[seed] = found.evidence["bits"]
+        assert bits.max() < LIMIT_BITS
+        for b in (1, 2, 3, 4, 5):
+            chance = 2.0**-b
+            assert (bits >= b).mean() <= chance + 4 * np.sqrt(chance * (1 - chance) / RUNS)

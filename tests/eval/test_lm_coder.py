@@ -11,7 +11,7 @@ from data.tokenizer import ByteTokenizer
 from eval import lm_coder
 from eval.batches import window_losses
 from eval.codec_format import Rule
-from eval.lm_coder import Desynchronised, block_count, decode, encode, rows_for
+from eval.lm_coder import Desynchronised, block_count, decode, encode
 from eval.windows import plan_windows
 from model.gpt import GPT
 from quant.unpack import from_bytes
@@ -50,12 +50,12 @@ def reference(model: GPT, tokens: np.ndarray, rule: Rule) -> float:
     )
 
 
-@pytest.mark.parametrize("rule", [Rule(16, 4, 1), Rule(13, 1, 1), Rule(16, 8, 3), Rule(9, 5, 40)])
-def test_the_streams_are_as_long_as_the_score_says(model: GPT, rule: Rule) -> None:
-    streams, nats = encode(model, BOS, TOKENS, rule, ignore)
-    assert nats == pytest.approx(reference(model, TOKENS, rule), rel=1e-6)
-    bits = nats / math.log(2)
-    assert bits - 1 < 8 * sum(map(len, streams)) < 1.001 * bits + 64 * len(streams)
+def test_the_streams_are_as_long_as_the_score_says(model: GPT) -> None:
+    for rule in (Rule(16, 4, 1), Rule(13, 1, 1), Rule(16, 8, 3), Rule(9, 5, 40)):
+        streams, nats = encode(model, BOS, TOKENS, rule, ignore)
+        assert nats == pytest.approx(reference(model, TOKENS, rule), rel=1e-6)
+        bits = nats / math.log(2)
+        assert bits - 1 < 8 * sum(map(len, streams)) < 1.001 * bits + 64 * len(streams)
 
 
 def test_the_streams_do_not_depend_on_cores_or_threads(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,38 +73,18 @@ def test_the_streams_do_not_depend_on_cores_or_threads(model: GPT, monkeypatch: 
     assert len(found) == 1
 
 
-@pytest.fixture
-def frequent_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_that_differ_in_their_last_bits_are_noticed_early(
+    model: GPT, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lm_coder, "CHECK_EVERY_BITS", 256)
-
-
-@pytest.mark.usefixtures("frequent_checks")
-@pytest.mark.parametrize("rows", [1, 4])
-def test_predictions_that_differ_in_their_last_bits_are_noticed_early(model: GPT, rows: int) -> None:
-    rule = Rule(16, 8, rows)
-    streams, _ = encode(model, BOS, TOKENS, rule, ignore)
-    assert decode(model, BOS, streams, len(TOKENS), rule, ignore).tolist() == TOKENS.tolist()
     other = from_bytes(tiny_artifact(ByteTokenizer())).model
     with torch.no_grad():
         other.blocks[0].mlp.up.weight.mul_(1 + 2e-6)
-    steps = list[int]()
-    with pytest.raises(Desynchronised):
-        decode(other, BOS, streams, len(TOKENS), rule, lambda done: steps.append(len(done)))
-    assert sum(steps) < len(TOKENS) / 2
-
-
-@pytest.mark.usefixtures("frequent_checks")
-def test_a_failing_block_stops_the_others(model: GPT) -> None:
-    rule = Rule(16, 8, 64)
-    streams, _ = encode(model, BOS, np.tile(TOKENS, 4), rule, ignore)
-    assert len(streams) == 2
-    damaged = [streams[0], bytes(len(streams[1]))]
-    steps = list[int]()
-    with pytest.raises(Desynchronised):
-        decode(model, BOS, damaged, 4 * len(TOKENS), rule, lambda done: steps.append(len(done)))
-    assert sum(steps) < 3 * len(TOKENS)
-
-
-def test_short_texts_are_one_row_and_long_ones_keep_their_rows_long() -> None:
-    assert [rows_for(n) for n in (0, 1, 2000, 10_240, 100_000, 262_144, 1_000_000)] == [1, 1, 1, 10, 64, 64, 244]
-    assert [block_count(n, n) for n in (0, 1, 2, 64, 65, 244)] == [0, 1, 2, 2, 4, 8]
+    for rows in (1, 4):
+        rule = Rule(16, 8, rows)
+        streams, _ = encode(model, BOS, TOKENS, rule, ignore)
+        assert decode(model, BOS, streams, len(TOKENS), rule, ignore).tolist() == TOKENS.tolist()
+        steps = list[int]()
+        with pytest.raises(Desynchronised):
+            decode(other, BOS, streams, len(TOKENS), rule, lambda done, steps=steps: steps.append(len(done)))
+        assert sum(steps) < len(TOKENS) / 2

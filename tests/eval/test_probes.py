@@ -18,7 +18,6 @@ from eval.probes.basic import (
     check_suffix,
     check_truncation,
     measure_baseline,
-    nats_by_target,
 )
 from eval.probes.codec import check_codec
 from eval.probes.fresh import Bigram, check_fresh
@@ -77,11 +76,6 @@ def test_a_target_that_does_not_exist_is_named(world: World) -> None:
     found = check_coverage(Beyond(world), baseline, np.random.default_rng(0))
     assert not found.passed
     assert found.detail == "in a text of 2 tokens, target 2 is scored 1 times and does not exist"
-
-
-def test_nats_are_ordered_by_target_and_missing_where_there_are_none() -> None:
-    scored = Scored(np.array([2, 0, 7]), np.array([3.0, 1.0, 9.0]), 0, np.empty((0, 4)))
-    np.testing.assert_array_equal(nats_by_target(scored, 4), [1.0, np.nan, 3.0, np.nan])
 
 
 def test_the_contests_count_passes_only_where_it_is_the_smaller_one(world: World) -> None:

@@ -1,6 +1,5 @@
 """eval.score: one score from all ranks, its block sums, and blocks that are measured again."""
 
-import math
 from collections.abc import Callable, Iterator
 from threading import Barrier, Thread
 
@@ -15,8 +14,7 @@ from eval.adapt import ADAPTATIONS
 from eval.batches import window_losses
 from eval.metric import Score
 from eval.protocol import Protocol
-from eval.score import document_begins, score, score_blocks
-from eval.windows import plan_windows
+from eval.score import score, score_blocks
 from model.config import ModelConfig
 from model.gpt import GPT
 
@@ -27,8 +25,7 @@ PROTOCOL = Protocol(48, 16)
 @pytest.fixture(scope="module")
 def model() -> GPT:
     torch.manual_seed(0)
-    config = ModelConfig(vocab_size=400, layers=2, dim=16, heads=2, kv_heads=1, skips="plain", smear="static")
-    return GPT(config).double()
+    return GPT(ModelConfig(vocab_size=400, layers=2, dim=16, heads=2, kv_heads=1, smear="static")).double()
 
 
 @pytest.fixture
@@ -65,25 +62,6 @@ def ranks(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[Device], 
     return answers
 
 
-def test_a_score_is_the_sum_of_the_windows_losses(
-    model: GPT, dataset: Dataset, small_blocks: Callable[[int], None]
-) -> None:
-    small_blocks(100)
-    tokens = dataset.val.read(0, len(dataset.val))
-    expected = np.full(len(tokens) - 1, np.nan)
-    for first, row in window_losses(model, tokens, plan_windows(len(tokens) - 1, 48, 16), 1):
-        expected[first : first + len(row)] = row
-    nats = np.empty(len(tokens) - 1)
-    found = score(model, dataset, PROTOCOL, CPU, nats=nats, label="scoring")
-    np.testing.assert_allclose(nats, expected, rtol=1e-9)
-    assert found.bpb == pytest.approx(expected.sum() / math.log(2) / dataset.manifest.val.bytes, rel=1e-12)
-    assert (found.tokens, found.coverage, found.partial) == (len(nats), 1.0, False)
-    blocks = [expected[begin : begin + 100].sum() for begin in range(0, len(nats), 100)]
-    np.testing.assert_allclose(found.block_nats, blocks, rtol=1e-12)
-    assert "block_nats" not in found.plain()
-    assert {"bpb", "nats_per_token", "tokens", "bytes", "contest_bytes", "coverage", "partial"} == found.plain().keys()
-
-
 @pytest.mark.parametrize("docs", [False, True])
 def test_ranks_share_the_windows_and_lose_none(
     model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, docs: bool
@@ -104,28 +82,19 @@ def test_ranks_share_the_windows_and_lose_none(
         np.testing.assert_allclose(own, nats[3], rtol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("protocol", "block"),
-    [
-        (PROTOCOL, 100),
-        (Protocol(48, 48), 7),
-        (Protocol(20, 1), 64),
-        (Protocol(64, 48, docs=True), 33),
-        (PROTOCOL, 4096),
-    ],
-)
 def test_blocks_measured_again_are_those_of_the_complete_score(
-    model: GPT, dataset: Dataset, small_blocks: Callable[[int], None], protocol: Protocol, block: int
+    model: GPT, dataset: Dataset, small_blocks: Callable[[int], None]
 ) -> None:
-    small_blocks(block)
-    complete = score(model, dataset, protocol, CPU).block_nats
-    last = len(complete) - 1
-    for blocks in ([last // 2], [0, last], [last // 3, last // 3 + 1, last // 5] if last > 5 else [0]):
-        again = score_blocks(model, dataset, protocol, CPU, blocks)
-        np.testing.assert_allclose(again, complete[blocks], rtol=1e-9)
-    for blocks in ([], [-1], [last + 1]):
-        with pytest.raises(ValueError, match="name some of 0 to"):
-            score_blocks(model, dataset, protocol, CPU, blocks)
+    for protocol, block in ((PROTOCOL, 100), (Protocol(48, 48), 7), (Protocol(64, 48, docs=True), 33)):
+        small_blocks(block)
+        complete = score(model, dataset, protocol, CPU).block_nats
+        last = len(complete) - 1
+        for blocks in ([last // 2], [0, last], [last // 3, last // 3 + 1, last // 5]):
+            again = score_blocks(model, dataset, protocol, CPU, blocks)
+            np.testing.assert_allclose(again, complete[blocks], rtol=1e-9)
+        for blocks in ([], [-1], [last + 1]):
+            with pytest.raises(ValueError, match="name some of 0 to"):
+                score_blocks(model, dataset, protocol, CPU, blocks)
 
 
 def test_few_blocks_cost_few_windows_and_ranks_share_them(
@@ -147,26 +116,6 @@ def test_few_blocks_cost_few_windows_and_ranks_share_them(
         np.testing.assert_allclose(found, complete[[3, 1]], rtol=1e-9)  # type: ignore[arg-type]
 
 
-def test_a_part_of_the_text_is_marked(model: GPT, dataset: Dataset) -> None:
-    part = score(model, dataset, PROTOCOL, CPU, limit=100)
-    assert (part.tokens, part.partial) == (100, True)
-    assert part.coverage == 100 / (len(dataset.val) - 1)
-    assert not score(model, dataset, PROTOCOL, CPU, limit=10**9).partial
-
-
 def test_what_adapting_cannot_do_is_refused_before_it_scores(model: GPT, dataset: Dataset) -> None:
-    mix = ADAPTATIONS["mix"]
     with pytest.raises(BadInput, match="a text has one past"):
-        score(model, dataset, PROTOCOL, Device(torch.device("cpu"), 0, 2), adapt=mix)
-    with pytest.raises(BadInput, match="choose one"):
-        score(model, dataset, Protocol(48, 16, docs=True), CPU, adapt=mix)
-    with pytest.raises(BadInput, match="use at least 1"):
-        score(model, dataset, PROTOCOL, CPU, limit=0)
-
-
-def test_documents_begin_at_their_marks(dataset: Dataset) -> None:
-    tokens = dataset.val.read(0, len(dataset.val))
-    begins = document_begins(tokens, dataset)
-    assert len(begins) == dataset.manifest.val.documents
-    assert (tokens[begins] == dataset.tokenizer.bos_id).all()
-    assert document_begins(tokens[1:], dataset)[:2].tolist() == [0, begins[1] - 1]
+        score(model, dataset, PROTOCOL, Device(torch.device("cpu"), 0, 2), adapt=ADAPTATIONS["mix"])

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
@@ -15,19 +14,11 @@ from eval.batches import window_losses
 from eval.protocol import Protocol
 from eval.ttt import IGNORED, Learner, TTTConfig, lesson, plan_chunks
 from eval.windows import plan_windows
-from model.config import ModelConfig
 from model.gpt import GPT
 
 PROTOCOL = Protocol(32, 8, batch_tokens=1000)
 CONFIG = TTTConfig(chunk_tokens=48, lr=0.01)
 BOS = 1
-
-
-@pytest.fixture(scope="module")
-def model() -> GPT:
-    torch.manual_seed(0)
-    config = ModelConfig(vocab_size=260, layers=2, dim=32, heads=2, kv_heads=1, skips="plain", smear="static")
-    return GPT(config).double()
 
 
 def text(repeats: int = 4) -> np.ndarray:
@@ -46,26 +37,16 @@ def adapted(model: GPT, tokens: np.ndarray, config: TTTConfig = CONFIG) -> np.nd
     return nats
 
 
-def plain(model: GPT, tokens: np.ndarray) -> np.ndarray:
+def test_before_it_learns_and_where_it_cannot_the_score_is_the_plain_one(model: GPT) -> None:
+    tokens = text()
     plan = plan_windows(len(tokens) - 1, PROTOCOL.context, PROTOCOL.stride)
-    return np.concatenate([nats for _, nats in window_losses(model, tokens, plan, 1000)])
-
-
-def test_what_comes_after_a_target_changes_not_a_bit_of_its_loss(model: GPT) -> None:
-    tokens = text()
-    before = adapted(model, tokens)
-    for cut in (1, 40, 96, 97, 180, len(tokens) - 2):
-        other = tokens.copy()
-        other[cut + 1 :] = np.random.default_rng(cut).integers(4, 260, len(tokens) - cut - 1)
-        assert (adapted(model, other)[:cut] == before[:cut]).all()
-
-
-def test_the_first_chunk_is_the_plain_score_and_the_next_is_not(model: GPT) -> None:
-    tokens = text()
+    untaught = np.concatenate([nats for _, nats in window_losses(model, tokens, plan, 1000)])
     end = plan_chunks(len(tokens) - 1, 32, 8, 48)[0].end
-    taught, untaught = adapted(model, tokens), plain(model, tokens)
+    taught = adapted(model, tokens)
     np.testing.assert_allclose(taught[:end], untaught[:end], rtol=1e-12)
     assert not np.isclose(taught[end : end + 8], untaught[end : end + 8], rtol=1e-6).any()
+    for config in (replace(CONFIG, lr=1e-30), replace(CONFIG, pull=1.0)):
+        np.testing.assert_allclose(adapted(model, tokens, config), untaught, rtol=1e-12)
 
 
 def test_the_model_passed_in_does_not_change(model: GPT) -> None:
@@ -77,11 +58,6 @@ def test_the_model_passed_in_does_not_change(model: GPT) -> None:
         assert model.training is mode
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
-
-
-def test_no_rate_or_a_full_pull_is_the_plain_score(model: GPT) -> None:
-    for config in (replace(CONFIG, lr=1e-30), replace(CONFIG, pull=1.0)):
-        np.testing.assert_allclose(adapted(model, text(), config), plain(model, text()), rtol=1e-12)
 
 
 @given(st.data())

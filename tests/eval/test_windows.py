@@ -31,12 +31,6 @@ def test_a_small_plan_written_out_by_hand() -> None:
     assert plan.score_from.tolist() == [0, 6, 9]
 
 
-def test_the_contests_validation_at_stride_64_is_about_a_million_windows() -> None:
-    plan = plan_windows(62_021_632, 2048, 64)
-    assert len(plan.start) == 1 + (62_021_632 - 2048 + 63) // 64
-    assert int((plan.end - plan.score_from).sum()) == 62_021_632
-
-
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(1, 20), st.data())
 def test_documents_are_planned_as_if_each_were_alone(lengths: list[int], context: int, data: st.DataObject) -> None:
     stride = data.draw(st.integers(1, context))

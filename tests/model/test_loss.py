@@ -1,7 +1,6 @@
 """model/loss.py: the chunked loss and its gradients are the plain ones."""
 
 import copy
-from typing import Any
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ def plain_loss(x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, sof
     return nn.functional.cross_entropy(softcap * torch.tanh(z / softcap) if softcap else z, targets)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n=st.integers(1, 9), rows=st.integers(1, 12), vocab=st.integers(2, 7), softcap=st.sampled_from([0.0, 3.0]))
 def test_loss_and_gradients_are_the_plain_ones_in_fp64(n: int, rows: int, vocab: int, softcap: float) -> None:
     torch.manual_seed(n * 100 + rows)
@@ -35,11 +34,11 @@ def test_loss_and_gradients_are_the_plain_ones_in_fp64(n: int, rows: int, vocab:
         torch.testing.assert_close(ours, oracle, rtol=1e-12, atol=1e-12)  # p - 1 cancels where p is nearly 1
 
 
-@pytest.mark.parametrize("changes", [{}, {"tied": False}, {"softcap": 5.0}, {"norm": "rms_weight"}])
 @pytest.mark.parametrize("autocast", [False, True])
-def test_a_model_learns_the_same_from_either(changes: dict[str, Any], autocast: bool) -> None:
+def test_a_model_learns_the_same_from_either(autocast: bool) -> None:
     torch.manual_seed(0)
-    model = GPT(ModelConfig(vocab_size=64, layers=2, dim=32, heads=2, kv_heads=2, **changes))
+    shape = {"vocab_size": 64, "layers": 2, "dim": 32, "heads": 2, "kv_heads": 2}
+    model = GPT(ModelConfig(**shape, tied=False, softcap=5.0, norm="rms_weight"))
     for parameter in model.parameters():  # zero-initialised projections would hide a wrong gradient
         nn.init.normal_(parameter, std=0.2)
     chunked = copy.deepcopy(model)
@@ -50,11 +49,3 @@ def test_a_model_learns_the_same_from_either(changes: dict[str, Any], autocast: 
     tolerance = {"rtol": 5e-2, "atol": 2e-3} if autocast else {"rtol": 1e-4, "atol": 1e-6}
     for (name, ours), oracle in zip(chunked.named_parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, oracle.grad, **tolerance, msg=lambda text, name=name: f"{name}: {text}")
-
-
-def test_without_gradients_only_the_loss_is_made() -> None:
-    x, weight, targets = torch.randn(6, 4), torch.randn(9, 4), torch.randint(9, (6,))
-    with torch.no_grad():
-        assert float(chunked_loss(x, weight, targets, 0.0, 4)) == pytest.approx(
-            float(plain_loss(x, weight, targets, 0.0))
-        )

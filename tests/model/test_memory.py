@@ -1,5 +1,6 @@
 """model.memory against what PyTorch saves for the backward, and against hand-computed figures of large models."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 
 from model.config import ModelConfig
 from model.gpt import GPT
-from model.memory import Shard, Trainer, max_rows, peak_bytes, training_parts
+from model.memory import Trainer, max_rows, peak_bytes, training_parts
 from tests.model.test_gpt import GOLF
 
 LLAMA: dict[str, Any] = {"vocab_size": 256, "layers": 3, "dim": 64, "heads": 4, "kv_heads": 4, "norm": "rms_weight"}
@@ -44,24 +45,24 @@ def saved_bytes(config: ModelConfig, rows: int, length: int, checkpointing: bool
     return sum(size for pointer, size in storages.items() if pointer not in parameters)
 
 
-@pytest.mark.parametrize("base", [LLAMA, SMALL_GOLF], ids=["llama", "golf465"])
-@pytest.mark.parametrize("feature", FEATURES, ids=str)
-def test_activations_match_what_autograd_saves(base: dict[str, Any], feature: dict[str, Any]) -> None:
-    config, rows, length = ModelConfig(**{**base, **feature}), 4, 64
-    planned = training_parts(config, Trainer(mixed=False), rows, length)["activations"]
-    loss = 4 * rows * length * config.vocab_size * (2 if config.softcap else 1)  # of LOGIT_BYTES, what forward saves
-    assert planned + loss == pytest.approx(saved_bytes(config, rows, length), rel=0.1)
+def planned_bytes(config: ModelConfig, checkpointing: bool = False) -> int:
+    """Activations, and of the logits what the forward pass saves."""
+    parts = training_parts(config, Trainer(mixed=False, checkpointing=checkpointing), 4, 64)
+    return parts["activations"] + 4 * 4 * 64 * config.vocab_size * (2 if config.softcap else 1)
 
 
-@pytest.mark.parametrize("base", [LLAMA, SMALL_GOLF], ids=["llama", "golf465"])
-def test_checkpointing_keeps_one_block_input_per_layer(base: dict[str, Any]) -> None:
-    config, rows, length = ModelConfig(**base), 4, 64
-    parts = training_parts(config, Trainer(mixed=False, checkpointing=True), rows, length)
-    one = training_parts(replace(config, layers=config.layers - 1), Trainer(mixed=False), rows, length)["activations"]
-    recomputed = training_parts(config, Trainer(mixed=False), rows, length)["activations"] - one
-    loss = 4 * rows * length * config.vocab_size * (2 if config.softcap else 1)
-    kept = saved_bytes(config, rows, length, checkpointing=True)
-    assert parts["activations"] - recomputed + loss == pytest.approx(kept, rel=0.1)
+def test_activations_match_what_autograd_saves() -> None:
+    for base, feature in itertools.product((LLAMA, SMALL_GOLF), FEATURES):
+        config = ModelConfig(**{**base, **feature})
+        assert planned_bytes(config) == pytest.approx(saved_bytes(config, 4, 64), rel=0.1), (base, feature)
+
+
+def test_checkpointing_keeps_one_block_input_per_layer() -> None:
+    for base in (LLAMA, SMALL_GOLF):
+        config = ModelConfig(**base)
+        recomputed = planned_bytes(config) - planned_bytes(replace(config, layers=config.layers - 1))
+        kept = saved_bytes(config, 4, 64, checkpointing=True)
+        assert planned_bytes(config, checkpointing=True) - recomputed == pytest.approx(kept, rel=0.1)
 
 
 # -- seed 004's models (GB = 1e9 bytes) -----------------------------------------------------------------------------
@@ -77,34 +78,22 @@ def gigabytes(parts: dict[str, int], *names: str) -> float:
     return (sum(parts[name] for name in names) if names else peak_bytes(parts)) / 1e9
 
 
-@pytest.mark.parametrize(
-    ("shard", "devices", "muon", "depth", "expected"),
-    [
-        ("ddp", 1, True, 38, 36), ("ddp", 1, False, 38, 48), ("ddp", 1, True, 52, 88), ("ddp", 1, False, 52, 118),
-        ("fsdp", 8, True, 38, 4.5), ("fsdp", 8, False, 38, 6.0), ("fsdp", 8, True, 52, 11.0),
-        ("fsdp", 8, False, 52, 14.7),
-    ],
-)  # fmt: skip
-def test_weights_gradients_and_moments_are_split_under_fsdp_alone(
-    shard: Shard, devices: int, muon: bool, depth: int, expected: float
-) -> None:
-    parts = training_parts(deep(depth), Trainer(shard=shard, devices=devices, muon=muon), 1, 2048)
-    slack = 0.045 if muon else 0.006  # 12 bytes per parameter leave out AdamW's second moments of the tables
-    assert gigabytes(parts, "weights", "gradients", "optimizer") == pytest.approx(expected, rel=slack)
+def test_weights_gradients_and_moments_are_split_under_fsdp_alone() -> None:
+    for depth, muon, expected in ((38, True, 36), (38, False, 48), (52, True, 88), (52, False, 118)):
+        for trainer, share in ((Trainer(muon=muon), 1), (Trainer(shard="fsdp", devices=8, muon=muon), 8)):
+            parts = training_parts(deep(depth), trainer, 1, 2048)
+            slack = 0.045 if muon else 0.006  # 12 bytes per parameter leave out AdamW's second moments of the tables
+            found = gigabytes(parts, "weights", "gradients", "optimizer")
+            assert found == pytest.approx(expected / share, rel=slack)
 
 
-@pytest.mark.parametrize(("depth", "rows", "ckpt", "chunked"), [(38, 48, 196, 99), (52, 24, 199, 154)])
-def test_checkpointing_and_a_chunked_loss_each_save_memory(depth: int, rows: int, ckpt: float, chunked: float) -> None:
+def test_checkpointing_and_a_chunked_loss_each_save_memory() -> None:
     trainer = Trainer(devices=8, checkpointing=True)
-    config = deep(depth, softcap=15.0, qk_norm=True, embed_norm=True)
-    assert gigabytes(training_parts(config, trainer, rows, 2048)) == pytest.approx(ckpt, rel=0.005)
-    small = replace(trainer, loss_chunk=4096)
-    assert gigabytes(training_parts(config, small, rows, 2048)) == pytest.approx(chunked, rel=0.005)
-
-
-def test_one_device_under_fsdp_holds_what_it_holds_under_ddp() -> None:
-    ddp, fsdp = (training_parts(deep(12), Trainer(shard=shard), 2, 512) for shard in ("ddp", "fsdp"))
-    assert ddp == fsdp
+    for depth, rows, at_once, chunked in ((38, 48, 196, 99), (52, 24, 199, 154)):
+        config = deep(depth, softcap=15.0, qk_norm=True, embed_norm=True)
+        assert gigabytes(training_parts(config, trainer, rows, 2048)) == pytest.approx(at_once, rel=0.005)
+        small = replace(trainer, loss_chunk=4096)
+        assert gigabytes(training_parts(config, small, rows, 2048)) == pytest.approx(chunked, rel=0.005)
 
 
 def test_seed_000s_350m_model_has_the_audited_sizes() -> None:

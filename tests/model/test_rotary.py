@@ -21,16 +21,9 @@ def test_yarn_frequencies_are_the_references() -> None:
     assert attention_factor(config) == pytest.approx(1.27725887, rel=1e-8)
     assert attention_factor(config) ** 2 == pytest.approx(1.63139023, rel=1e-8)
 
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ({"dim": 512, "heads": 4, "rope_base": 1e4, "yarn_original": 4096, "yarn_factor": 16.0}, (20, 46)),
-        ({"dim": 512, "heads": 8, "rope_base": 1e4, "yarn_original": 2048, "yarn_factor": 2.0}, (8, 21)),
-    ],
-)
-def test_yarn_ramps_where_llama_and_the_contests_model_have_it(words: dict, expected: tuple[int, int]) -> None:
-    assert yarn_range(ModelConfig(**{"kv_heads": words["heads"], **words}), words["dim"] // words["heads"]) == expected
+    for heads, original, factor, expected in ((4, 4096, 16.0, (20, 46)), (8, 2048, 2.0, (8, 21))):  # LLaMA, the contest
+        config = ModelConfig(dim=512, heads=heads, rope_base=1e4, yarn_original=original, yarn_factor=factor)
+        assert yarn_range(config, 512 // heads) == expected
 
 
 def test_yarn_keeps_the_fast_and_stretches_the_slow_and_a_factor_of_one_is_plain_rope() -> None:
@@ -44,7 +37,7 @@ def test_yarn_keeps_the_fast_and_stretches_the_slow_and_a_factor_of_one_is_plain
     assert attention_factor(ModelConfig(**{**MICRO, "yarn_attention": 1.0})) == 1.0
 
 
-def test_a_turned_pair_depends_on_the_distance_alone() -> None:
+def test_a_rotated_pair_depends_on_the_distance_alone() -> None:
     config = ModelConfig(dim=32, heads=2, kv_heads=2, rope_dims=8)
     q, k = (torch.randn(1, 1, 1, 16, dtype=torch.float64) for _ in range(2))
 
@@ -54,11 +47,6 @@ def test_a_turned_pair_depends_on_the_distance_alone() -> None:
 
     assert score(7, 3) == pytest.approx(score(1007, 1003), rel=1e-9)
     assert not math.isclose(score(7, 3), score(7, 4), rel_tol=1e-3)
-
-
-def test_dimensions_beyond_rope_dims_pass_unturned() -> None:
-    config = ModelConfig(dim=32, heads=2, kv_heads=2, rope_dims=8)
-    x = torch.randn(2, 2, 5, 16)
-    turned = rotate(x, *rotation(config, 3, 5, x))
-    assert torch.equal(turned[..., 8:], x[..., 8:])
-    assert not torch.allclose(turned[..., :8], x[..., :8])
+    rotated = rotate(q, *rotation(config, 3, 1, q))
+    assert torch.equal(rotated[..., 8:], q[..., 8:])  # beyond rope_dims nothing is rotated
+    assert not torch.allclose(rotated[..., :8], q[..., :8])

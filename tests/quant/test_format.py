@@ -78,6 +78,8 @@ def test_what_is_written_comes_back_to_the_last_bit(codec: Codec) -> None:
         assert np.array_equal(mine.weights(), back.weights())
     assert read_head(data) == replace(contents, tensors=[])
     assert len(artifact("best")) <= len(data)
+    dead = [replace(tensor, values=np.zeros_like(tensor.values)) for tensor in tensors()]  # as untrained outputs are
+    assert not read_artifact(write_artifact(dead, header(), TOKENIZER.model, codec)).tensors[-1].weights().any()
 
 
 def weights_sha256(data: bytes) -> str:
@@ -96,15 +98,6 @@ def test_golden_artifacts_are_written_and_read_bit_for_bit() -> None:
         assert artifact(codec) == golden
         assert weights_sha256(golden) == (GOLDEN / "weights.sha256").read_text().strip()
     assert weights_sha256((GOLDEN / "v1.golf").read_bytes()) == (GOLDEN / "v1.sha256").read_text().strip()
-
-
-def test_dead_tensors_can_be_packed() -> None:
-    """One kind may be nothing but zeros, as an untrained output projection is."""
-    dead = [replace(tensor, values=np.zeros_like(tensor.values)) for tensor in tensors() if tensor.kind == "attn"]
-    others = [tensor for tensor in tensors() if tensor.kind != "attn"]
-    for codec in ("zstd", "ans"):
-        back = read_artifact(write_artifact([*others, *dead], header(), TOKENIZER.model, codec))
-        assert not back.tensors[-1].weights().any()
 
 
 def test_a_model_comes_back_with_its_tokenizer() -> None:
@@ -221,14 +214,14 @@ def require_refused_or_harmless(broken: bytes) -> None:
         assert sum(tensor.values.size for tensor in back.tensors) <= 1024 * len(DATA)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(damaged_files)
 def test_a_damaged_file_is_refused_or_harmless(broken: bytes) -> None:
     require_refused_or_harmless(broken)
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10_000, suppress_health_check=list(HealthCheck))
 @given(damaged_files)
 def test_ten_thousand_damaged_files_are_refused_or_harmless(broken: bytes) -> None:
     require_refused_or_harmless(broken)

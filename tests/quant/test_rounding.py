@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from quant.dequant import EIGHTHS, Floats, Grid, Integers, octaves, to_eighths
-from quant.rounding import absmax, clip, conditioned, feedback, limits, nearest, sigma
+from quant.rounding import absmax, clip, feedback, limits, nearest, sigma
 
 
 def weights(rows: int = 48, columns: int = 64, scale: float = 0.02) -> Floats:
@@ -127,11 +127,3 @@ def test_feedback_is_gptq_written_out_in_fp64() -> None:
         error = (left[:, c] - expected[:, order[c]] * 0.02) / upper[c, c]
         left[:, c:] -= torch.outer(error, upper[c, c:])
     assert (fed_back(weight, Grid(step=0.02), h) != expected.numpy()).mean() < 0.005  # ties within rounding
-
-
-def test_conditioned_is_the_upper_factor_of_the_damped_inverse_also_of_an_empty_hessian() -> None:
-    h = hessian(16)
-    upper = conditioned(h)
-    damped = h + 0.01 * h.diagonal().mean() * torch.eye(16)
-    assert torch.allclose(upper.mT @ upper @ damped, torch.eye(16).double(), atol=1e-8)
-    assert torch.allclose(conditioned(torch.zeros(4, 4)), torch.eye(4).double())

@@ -13,7 +13,7 @@ from quant.rounding import nearest
 from quant.trellis import SEGMENT, halves, search
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(-9, 9), min_size=1, max_size=5), st.sampled_from([1, 3, 127]))
 def test_no_other_integers_come_closer(wanted: list[float], largest: int) -> None:
     column = np.array(wanted, np.float32)[:, None]
@@ -45,8 +45,3 @@ def test_two_staggered_grids_err_less_than_one_of_the_same_step() -> None:
             entropies.append(entropy_bits(integers) / integers.size)
         # A weight's error falls by a factor of four for every bit: what is left is the gain at equal rate.
         assert errors[1] / errors[0] * 4 ** (entropies[1] - entropies[0]) < 0.9
-
-
-def test_zeros_and_largest_values_stay_within_their_bits() -> None:
-    assert not search(np.zeros((70, 2), np.float32), 127).any()
-    assert np.abs(search(np.full((70, 2), 1e6, np.float32), 7)).max() == 7

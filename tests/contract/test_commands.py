@@ -6,15 +6,12 @@ More keys are welcome; these are fixed.
 import contextlib
 import json
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from base.cli import run
 from tests.conftest import make_text
-from tests.runs import ROOT, SMALL
+from tests.runs import ROOT, SMALL, command
 
 CONFIG = str(ROOT / "configs" / "demo.yaml")
 PREP = "docs.jsonl --vocab 400 --val-fraction 0.2 --out data --workers 1"
@@ -46,17 +43,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (place / "docs.jsonl").write_text("".join(json.dumps({"text": make_text(seed)}) + "\n" for seed in range(80)))
     with contextlib.chdir(place):
         yield place
-
-
-def entry(name: str) -> Any:
-    """What `python -m name` runs: of a package, its __main__."""
-    module = import_module(name)
-    return import_module(f"{name}.__main__") if hasattr(module, "__path__") else module
-
-
-def command(module: str, *words: str) -> int:
-    program = entry(module)
-    return run(program.parser(), program.act, getattr(program, "show", str), words)
 
 
 def test_every_answer_has_its_fixed_keys_alone_on_stdout(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -81,7 +81,7 @@ def test_every_llama_of_the_seeds_matches_hugging_face(tokenizer: SentencePieceT
         assert same(load_file(out / "model.safetensors"), llama_weights(model.state_dict(), model.config))
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6))
 def test_every_supported_config_matches_hugging_face(
     seed: int, tokenizer: SentencePieceTokenizer, tmp_path_factory: pytest.TempPathFactory
@@ -185,7 +185,7 @@ def test_wrong_logits_wrong_ids_and_a_missing_oracle_leave_no_folder(
 # -- tokenizers -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.one_of(st.text(max_size=40), st.text(alphabet="aeno \n\t=0▁<s>é日🙂", max_size=60)))
 def test_hugging_face_tokenizers_give_our_ids_on_any_text(
     text: str, hf_tokenizers: list[tuple[Tokenizer, Any]]

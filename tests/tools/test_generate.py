@@ -42,7 +42,7 @@ def decode_greedily(model: GPT, prompt: list[int], context: int, count: int) -> 
     return text[len(prompt) :]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6))
 @torch.no_grad()
 def test_greedy_text_matches_the_full_forward_for_every_feature_and_beyond_the_context(seed: int) -> None:

@@ -25,7 +25,7 @@ from tools.record.schema import Submission, load_tracks
 TRACKS = load_tracks()
 OPEN = "track_non_record_16mb"
 EVIL = "$body<script>alert('x')</script>\" ' & | [a](javascript:b) `c` ![d](e) www.f.g h://i @j k@l.m \u202e\n# *n*"
-quickly = settings(max_examples=50, deadline=None)
+quickly = settings(max_examples=50)
 corpora = st.tuples(st.sampled_from([TRACK, OPEN]), st.sampled_from("ab"))
 
 

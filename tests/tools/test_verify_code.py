@@ -205,7 +205,7 @@ def test_hostile_packs_are_read_within_bounds(monkeypatch: pytest.MonkeyPatch) -
     assert time.monotonic() - started < 20
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     list(code_findings("x.py", data, ""))

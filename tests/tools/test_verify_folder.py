@@ -96,7 +96,7 @@ def test_a_compressed_log_is_unpacked_under_a_bound(tmp_path: Path, monkeypatch:
             folder.text(f"none.log.{kind}")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.binary(max_size=200))
 def test_any_bytes_under_a_compressed_name_are_text_or_refused(data: bytes) -> None:
     for opener in reader.OPENERS.values():

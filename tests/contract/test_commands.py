@@ -66,8 +66,8 @@ def test_a_verdict_has_its_fixed_keys_and_an_exit_code_that_follows_it(
     assert all({"rule", "level", "message", "evidence"} <= finding.keys() for finding in answer["findings"])
     empty = tmp_path / "record"
     empty.mkdir()
-    assert command("tools.verify", str(empty), "--fast") == 1
-    assert command("tools.verify", str(tmp_path / "none"), "--fast") == 2
+    assert command("tools.verify", str(empty), "--fast", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["verdict"] == "unverified"
 
 
 WRONG = [  # module, words: each is bad input
@@ -83,6 +83,7 @@ WRONG = [  # module, words: each is bad input
     ("eval.stats", "one"),
     ("tools.bundle", "no.yaml -o x.py"),
     ("tools.record", "nowhere --track track_cpu_10min_1mb --name x"),
+    ("tools.verify", "nowhere --fast"),
     ("tools.leaderboard", "nowhere"),
     ("tools.plan", f"{CONFIG} --gpu abacus"),
     ("tools.sweep", "no.yaml"),

@@ -13,7 +13,8 @@ from eval.protocol import Protocol
 from eval.score import score
 from quant.unpack import Artifact, open_artifact
 from tests.contract.test_measured import data, single
-from tests.records import CPU, check, copied, renew
+from tests.records import check, copied, renew
+from tests.runs import CPU
 from tools.verify.confine import can_confine
 from tools.verify.folder import Folder
 from tools.verify.record import open_record

@@ -1,4 +1,4 @@
-"""What many tests stand on: a little text, tokenizers trained on it, a dataset made of it."""
+"""Shared fixtures: a little text, tokenizers trained on it, a dataset made of it, and the records of tests.records."""
 
 import io
 import json
@@ -16,10 +16,10 @@ from data import check
 from data.dataset import Dataset, open_dataset
 from data.tokenizer import SPACE, SentencePieceTokenizer
 from data.tokenizer_training import train_tokenizer
-from tests.records import quick, record, seeds
+from tests.records import quick, record, seeds, single
 from tests.runs import make_dataset, prep
 
-__all__ = ["prep", "quick", "record", "seeds"]  # the last three are fixtures
+__all__ = ["prep", "quick", "record", "seeds", "single"]  # fixtures, and what tests import from here
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")

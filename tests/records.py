@@ -103,6 +103,23 @@ def record(seeds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(make_record(seeds, tmp_path_factory.mktemp("records"), "--author", "Ada")["path"])
 
 
+@pytest.fixture(scope="session")
+def single(record: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The record with its median seed alone, on the track that needs no more. Never written to."""
+    folder = copied(record, tmp_path_factory.mktemp("single"))
+    median = seed_of(folder)
+    for seed in set(SEEDS) - {median}:
+        remove_seed(folder, seed)
+
+    def describe(values: dict[str, Any]) -> None:
+        values["statement"]["track"] = "track_non_record_16mb"
+        values["scoring"]["seconds"] = {str(median): 4.5}
+
+    edit_json(folder / "evidence.json", describe)
+    renew(folder)
+    return folder
+
+
 # -- tampering ------------------------------------------------------------------------------------------------------
 
 
@@ -110,6 +127,16 @@ def copied(record: Path, tmp_path: Path) -> Path:
     target = tmp_path / "records" / record.parent.name / record.name
     shutil.copytree(record, target)
     return target
+
+
+def seed_of(folder: Path) -> int:
+    """The seed that model.golf is of."""
+    return int(json.loads((folder / "submission.json").read_text())["median_seed"])
+
+
+def remove_seed(folder: Path, seed: int) -> None:
+    for path in folder.glob(f"*seed{seed}.*"):
+        path.unlink()
 
 
 def edit_json(path: Path, edit: Callable[[dict[str, Any]], Any]) -> None:

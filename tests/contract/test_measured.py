@@ -20,7 +20,7 @@ from eval.codec import compress
 from eval.protocol import Protocol
 from model.gpt import GPT
 from quant.unpack import from_bytes, open_artifact
-from tests.records import QUICK, SEEDS, accusations, check, copied, edit_json, edit_result, renew
+from tests.records import QUICK, SEEDS, accusations, check, copied, edit_json, edit_result, renew, seed_of
 from tests.runs import CPU, prep, small
 from tools.verify.datasets import check_data, find_dataset, withhold_validation
 from tools.verify.folder import Folder
@@ -40,25 +40,7 @@ from tools.verify.verdict import Finding
 from train_gpt import whole_run
 
 
-@pytest.fixture(scope="session")
-def single(record: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The record with its median seed alone, on the track that needs no more. Never written to."""
-    folder = copied(record, tmp_path_factory.mktemp("single"))
-    median = seed_of(folder)
-    for seed in set(SEEDS) - {median}:
-        for path in folder.glob(f"*seed{seed}.*"):
-            path.unlink()
-
-    def describe(values: dict[str, Any]) -> None:
-        values["statement"]["track"] = "track_non_record_16mb"
-        values["scoring"]["seconds"] = {str(median): 4.5}
-
-    edit_json(folder / "evidence.json", describe)
-    renew(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture
 def data(seeds: Path) -> Path:
     return seeds / "data"
 
@@ -68,11 +50,6 @@ def scores_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without probes and codec, which take ten times as long."""
     monkeypatch.setattr("tools.verify.measure.check_probes", lambda *_: iter(()))
     monkeypatch.setattr("tools.verify.measure.check_codec", lambda *_: Finding("codec.measured", "note", ""))
-
-
-def seed_of(folder: Path) -> int:
-    """The seed that model.golf is of."""
-    return int(json.loads((folder / "submission.json").read_text())["median_seed"])
 
 
 def forge(folder: Path, **changed: Any) -> None:

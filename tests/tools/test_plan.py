@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -17,9 +16,9 @@ from model.gpt import GPT
 from quant.config import QuantConfig
 from quant.quantize import quantize
 from run_config import RunConfig
+from tests.runs import ROOT
 from tools.plan import SHARDS, Plan, act, find_gpu, known_gpus, parser, show
 
-ROOT = Path(__file__).parents[2]
 ON_8_H100 = ("--gpu", "h100", "--gpus", "8")
 
 

@@ -6,7 +6,6 @@ import bz2
 import lzma
 import time
 import zlib
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,12 +13,12 @@ from hypothesis import strategies as st
 
 from base.packing import HOOK
 from run_config import RunConfig
+from tests.runs import ROOT
 from tools.bundle import bundle, render
 from tools.verify import unpacking
 from tools.verify.code import code_findings
 from tools.verify.unpacking import unpacked
 
-ROOT = Path(__file__).parents[2]
 FILLER = "".join(f"value_{n} = {n * n * n % 9973}\n" for n in range(600))
 
 

@@ -1,4 +1,4 @@
-"""What many tests stand on: a little text, tokenizers trained on it, a dataset made of it."""
+"""Shared fixtures: a little text, tokenizers trained on it, a dataset made of it, and the records of tests.records."""
 
 import io
 import json
@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 import sentencepiece
+from hypothesis import settings
 
 from base.cli import run, show_pairs
 from data import check
 from data.dataset import Dataset, open_dataset
-from data.prep import act, parser
 from data.tokenizer import SPACE, SentencePieceTokenizer
 from data.tokenizer_training import train_tokenizer
-from tests.records import quick, record, seeds
+from tests.records import quick, record, seeds, single
+from tests.runs import make_dataset, prep
 
-__all__ = ["quick", "record", "seeds"]  # fixtures
+__all__ = ["prep", "quick", "record", "seeds", "single"]  # fixtures, and what tests import from here
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 SHARED_CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "proposals.jsonl.xz"
 
@@ -97,11 +101,6 @@ def jsonl(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def prep(*words: object) -> dict[str, Any]:
-    """`python -m data.prep …` in this process: its answer."""
-    return act(parser().parse_args([str(word) for word in words]))
-
-
 def check_exit(*words: object) -> int:
     """`python -m data.check …` in this process: its exit code."""
     return run(check.parser(), check.act, show_pairs, [str(word) for word in words])
@@ -109,15 +108,15 @@ def check_exit(*words: object) -> int:
 
 @pytest.fixture
 def dataset(jsonl: Path, tmp_path: Path) -> Dataset:
-    """A fresh dataset of its own for each test, to be spoilt at will."""
-    prep(jsonl, "--vocab", 400, "--val-fraction", 0.2, "--out", tmp_path / "dataset", "--workers", 1)
+    """A fresh dataset for each test, which may change it."""
+    make_dataset(jsonl, tmp_path / "dataset")
     return open_dataset(tmp_path / "dataset")
 
 
 @pytest.fixture
 def work(jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with a dataset in data/ that fits tests.runs.small()."""
-    prep(jsonl, "--vocab", 400, "--val-fraction", 0.2, "--out", tmp_path / "data", "--workers", 1)
+    make_dataset(jsonl, tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

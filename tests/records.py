@@ -15,20 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from base.cli import Answer
-from base.config import load
 from base.errors import CheckFailed
 from base.files import write_json
 from base.run_folder import METRICS, RESULT
-from data.prep import act as prep
-from data.prep import parser as prep_parser
-from engine.device import Device
 from eval.score import score_artifact
 from run_config import RunConfig
+from tests.runs import CPU, make_dataset, small
 from tools.bundle import bundle
-from tools.record.__main__ import act, list_files, parser, write_computed
+from tools.record.__main__ import act, list_files, parser
+from tools.record.__main__ import write_computed as renew
 from tools.record.evidence import Floats
 from tools.verify.__main__ import Verified
 from tools.verify.__main__ import act as verify
@@ -36,27 +33,22 @@ from tools.verify.__main__ import parser as verify_parser
 from tools.verify.folder import Folder
 from train_gpt import whole_run
 
+__all__ = ["renew"]
+
 TRACK = "track_cpu_10min_1mb"
 SEEDS = (7, 42, 1337)
 MACHINE = "1 x cpu (2 threads)"
-CPU = Device(torch.device("cpu"))
-SMALL = [
-    "model.vocab_size=400", "model.layers=2", "model.dim=32", "model.heads=2", "model.kv_heads=1", "model.smear=static",
-    "model.bigram_buckets=64", "model.bigram_dim=8", "model.skips=plain", "model.embed_norm=true", "train.seconds=0",
-    "train.steps=12", "train.seq_len=32", "train.batch_tokens=256", "train.checkpoint_s=1e-9", "eval.stride=16",
-]  # fmt: skip
-QUICK = [*SMALL, "train.steps=6", "train.compile=off", "data.path=data", "eval.during=0"]
+QUICK = ["train.steps=6", "train.compile=off", "eval.during=0"]
 
 
 @pytest.fixture(scope="session")
 def seeds(jsonl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data/ and runs/seed7, seed42, seed1337; tests that write copy it."""
     root = tmp_path_factory.mktemp("seeds")
-    words = [str(jsonl), "--vocab", "400", "--val-fraction", "0.2", "--out", str(root / "data"), "--workers", "1"]
-    prep(prep_parser().parse_args(words))
+    make_dataset(jsonl, root / "data")
     with contextlib.chdir(root):
         for seed in SEEDS:
-            result = whole_run(load(RunConfig, None, [*QUICK, f"seed={seed}"]), f"seed{seed}", CPU)
+            result = whole_run(small(*QUICK, f"seed={seed}"), f"seed{seed}", CPU)
             set_machine(Path(result.run), step_s=seed / 1000)
     return root
 
@@ -111,6 +103,23 @@ def record(seeds: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(make_record(seeds, tmp_path_factory.mktemp("records"), "--author", "Ada")["path"])
 
 
+@pytest.fixture(scope="session")
+def single(record: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The record with its median seed alone, on the track that needs no more. Never written to."""
+    folder = copied(record, tmp_path_factory.mktemp("single"))
+    median = seed_of(folder)
+    for seed in set(SEEDS) - {median}:
+        remove_seed(folder, seed)
+
+    def describe(values: dict[str, Any]) -> None:
+        values["statement"]["track"] = "track_non_record_16mb"
+        values["scoring"]["seconds"] = {str(median): 4.5}
+
+    edit_json(folder / "evidence.json", describe)
+    renew(folder)
+    return folder
+
+
 # -- tampering ------------------------------------------------------------------------------------------------------
 
 
@@ -120,18 +129,34 @@ def copied(record: Path, tmp_path: Path) -> Path:
     return target
 
 
+def seed_of(folder: Path) -> int:
+    """The seed that model.golf is of."""
+    return int(json.loads((folder / "submission.json").read_text())["median_seed"])
+
+
+def remove_seed(folder: Path, seed: int) -> None:
+    for path in folder.glob(f"*seed{seed}.*"):
+        path.unlink()
+
+
 def edit_json(path: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
     values = json.loads(path.read_text(encoding="utf-8"))
     edit(values)
     path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
+def edit_result(path: Path, **changed: Any) -> None:
+    """Values of a run's result, or functions of the value that is there."""
+
+    def edit(values: dict[str, Any]) -> None:
+        for key, value in changed.items():
+            values[key] = value(values[key]) if callable(value) else value
+
+    edit_json(path, edit)
+
+
 def resign(folder: Path) -> None:
     write_json(folder / "manifest.json", list_files(Folder(folder)))
-
-
-def renew(folder: Path) -> None:
-    write_computed(folder)
 
 
 def check(folder: Path, *words: str) -> Verified:

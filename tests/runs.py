@@ -1,13 +1,18 @@
-"""Tiny training runs for tests: a config of two layers, and the command that trains it in a process of its own."""
+"""Tiny datasets, training runs and commands for tests: in this process, or in one of their own."""
 
 import json
+import subprocess
 import sys
+import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from base.cli import run
 from base.config import load
+from data import prep as data_prep
 from engine.device import Device
 from run_config import RunConfig
 
@@ -21,6 +26,28 @@ SMALL = [
 ]  # fmt: skip
 
 
+def prep(*words: object) -> dict[str, Any]:
+    """`python -m data.prep …` in this process: its answer."""
+    return data_prep.act(data_prep.parser().parse_args([str(word) for word in words]))
+
+
+def make_dataset(jsonl: Path, out: Path, vocab: int = 400) -> None:
+    """A dataset that fits `small()`, if the vocabulary is not another."""
+    prep(jsonl, "--vocab", vocab, "--val-fraction", 0.2, "--out", out, "--workers", 1)
+
+
+def entry(name: str) -> Any:
+    """What `python -m name` runs: of a package, its __main__."""
+    module = import_module(name)
+    return import_module(f"{name}.__main__") if hasattr(module, "__path__") else module
+
+
+def command(name: str, *words: str) -> int:
+    """`python -m name …` in this process: its exit code."""
+    program = entry(name)
+    return run(program.parser(), program.act, getattr(program, "show", str), words)
+
+
 def small(*words: str) -> RunConfig:
     return load(RunConfig, None, [*SMALL, *words])
 
@@ -29,6 +56,16 @@ def train_command(*words: str, ranks: int = 1) -> list[str]:
     """`train_gpt.py` with the small config; for ranks, under torchrun on a free port."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"] if ranks > 1 else []
     return [sys.executable, *torchrun, str(ROOT / "train_gpt.py"), str(ROOT / "configs" / "demo.yaml"), *SMALL, *words]
+
+
+def start_and_wait(line: list[str], run_folder: Path, rows: int) -> "subprocess.Popen[str]":
+    """The command, running, once its metrics have that many rows."""
+    running = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    path = run_folder / "metrics.jsonl"
+    while not path.exists() or len(path.read_text().splitlines()) < rows:
+        assert running.poll() is None
+        time.sleep(0.005)
+    return running
 
 
 def weights(run: str | Path) -> dict[str, torch.Tensor]:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from base.config import load
 from model.cost import parameters
 from train_gpt import RunConfig, dry_run
@@ -17,14 +15,10 @@ SIZES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_a_preset_loads_plans_and_has_its_size(path: Path) -> None:
-    config = load(RunConfig, path)
-    answer = dry_run(config)
-    assert answer["params"] == sum(parameters(config.model).values())
-    if path.stem in SIZES:
-        assert answer["params"] == SIZES[path.stem]
-
-
-def test_every_known_size_has_its_preset() -> None:
-    assert set(SIZES) <= {path.stem for path in PRESETS}
+def test_every_preset_loads_and_plans_and_has_its_size() -> None:
+    sizes = {}
+    for path in PRESETS:
+        config = load(RunConfig, path)
+        sizes[path.stem] = dry_run(config)["params"]
+        assert sizes[path.stem] == sum(parameters(config.model).values())
+    assert {name: sizes[name] for name in SIZES} == SIZES

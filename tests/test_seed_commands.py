@@ -5,18 +5,13 @@ A command is run as it is written there, with a few words more that make it smal
 
 import re
 import shlex
-import subprocess
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from base.cli import run
 from tests.conftest import make_text
+from tests.runs import ROOT, command
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "seeds.md").read_text(encoding="utf-8")
 
 DATA = ["data.path=data/datasets/rscalm138m", "data.source=''"]
@@ -28,7 +23,7 @@ SMALL = [
 PACKED_PLAINLY = [*SMALL, "quant.method=absmax", "quant.codec=zstd", "model.bigram_buckets=32", "model.bigram_dim=8"]
 YARN = ["--yarn-original", "64"]
 
-# What the page says -> what makes it small. Whatever stands in one line here is run by the test.
+# A command of the page -> the words that make it small.
 COMMANDS: dict[str, list[str]] = {
     "python -m data.prep corpus.txt --txt line --split tail --val-fraction 0.01 --vocab 32000 "
     "--out data/datasets/rscalm138m": ["--vocab", "400", "--val-fraction", "0.1", "--workers", "1"],
@@ -61,12 +56,10 @@ ELSEWHERE = {
 }
 
 
-def module_and_words(command: str) -> tuple[ModuleType, list[str]]:
-    words = shlex.split(command)
+def name_and_words(line: str) -> tuple[str, list[str]]:
+    words = [str(ROOT / word) if word.endswith(".yaml") else word for word in shlex.split(line)]
     assert words[0] == "python"
-    if words[1] != "-m":
-        return import_module("train_gpt"), [str(ROOT / word) if word.endswith(".yaml") else word for word in words[2:]]
-    return import_module(words[2]), [str(ROOT / word) if word.endswith(".yaml") else word for word in words[3:]]
+    return (words[2], words[3:]) if words[1] == "-m" else (words[1].removesuffix(".py"), words[2:])
 
 
 @pytest.fixture(scope="module")
@@ -81,28 +74,18 @@ def test_every_command_of_the_page_works_one_after_the_other(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
-    for command, small in COMMANDS.items():
-        assert command in PAGE, command
-        module, words = module_and_words(command)
-        show: Callable[..., str] = getattr(module, "show", str)
-        code = run(module.parser(), module.act, show, [*words, *small])
-        assert code == 0, f"{command}: {capsys.readouterr().err[-2000:]}"
+    for line, small in COMMANDS.items():
+        assert line in PAGE, line
+        name, words = name_and_words(line)
+        assert command(name, *words, *small) == 0, f"{line}: {capsys.readouterr().err[-2000:]}"
     assert {"ckpt_last.pt", "pytorch_model.bin", "train.bin"} <= {path.name for path in (place / "old").iterdir()}
     assert (place / "RSCaLM-138M-LLaMA" / "config.json").is_file()
 
 
-def test_no_command_of_the_page_is_left_out() -> None:
+def test_no_command_of_the_page_is_left_out_and_its_configs_exist() -> None:
     named = re.findall(r"`((?:python|torchrun|configs/runs/)[^`]*)`", PAGE)
     assert len(named) > 20
-    for command in named:
-        known = command in COMMANDS or any(word in command for word in ELSEWHERE)
-        assert known, f"{command}: no test runs it"
-    for file in ELSEWHERE.values():
+    for line in named:
+        assert line in COMMANDS or any(word in line for word in ELSEWHERE), f"{line}: no test runs it"
+    for file in [*ELSEWHERE.values(), *re.findall(r"configs/[\w/]+\.(?:yaml|sh)", PAGE)]:
         assert (ROOT / file).is_file(), file
-
-
-def test_every_config_and_flag_value_of_the_page_exists() -> None:
-    for path in re.findall(r"configs/[\w/]+\.(?:yaml|sh)", PAGE):
-        assert (ROOT / path).is_file(), path
-    for script in ("run3b.sh", "run7b.sh"):
-        subprocess.run(["bash", "-n", ROOT / "configs" / "runs" / script], check=True)

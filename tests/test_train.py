@@ -20,7 +20,6 @@ from base.run_folder import read_result
 from base.source import hash_of, sources
 from data.dataset import open_dataset
 from data.ensure import ensure_dataset
-from data.loader import Loader
 from engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from engine.clock import Clock
 from engine.config import TrainConfig, micro_rows
@@ -70,13 +69,11 @@ def test_four_micro_batches_of_one_row_are_one_of_four(work: Path) -> None:
     for micro in ("train.micro_tokens=0", "train.micro_tokens=32"):
         training = Training(small(*words, micro), dataset, CPU)
         training.model.double()
-        kept: list[torch.Tensor] = []
         for optimizer in training.optimizers:
             optimizer.step = lambda *_: None  # type: ignore[method-assign]
             optimizer.zero_grad = lambda *_, **__: None  # type: ignore[method-assign]
         training.step(0.0)
-        kept = [weight.grad.clone() for weight in training.weights if weight.grad is not None]
-        grads.append(kept)
+        grads.append([weight.grad.clone() for weight in training.weights if weight.grad is not None])
     assert len(grads[0]) == len(grads[1]) > 10
     for a, b in zip(*grads, strict=True):
         assert torch.allclose(a, b, rtol=1e-9, atol=1e-12)
@@ -143,20 +140,11 @@ def test_running_out_of_memory_names_what_to_lower(
     assert "out of memory; lower train.micro_tokens or set train.checkpointing=true" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("words", "ranks", "message"),
-    [
-        ({"batch_tokens": 1000, "seq_len": 256}, 1, "use 768 or 1024"),
-        ({"batch_tokens": 768, "seq_len": 256}, 2, "use 512 or 1024"),
-        ({"batch_tokens": 100, "seq_len": 256}, 1, "use 256"),
-        ({"batch_tokens": 1536, "seq_len": 256, "micro_tokens": 1024}, 1, "use 768"),
-    ],
-)
-def test_a_batch_that_does_not_divide_names_the_nearest_that_does(
-    words: dict[str, int], ranks: int, message: str
-) -> None:
-    with pytest.raises(BadInput, match=message):
-        micro_rows(TrainConfig(**words), ranks)  # type: ignore[arg-type]
+def test_a_batch_that_does_not_divide_names_the_nearest_that_does() -> None:
+    cases = [(1000, 0, 1, "use 768 or 1024"), (768, 0, 2, "use 512 or 1024"), (100, 0, 1, "use 256")]
+    for batch, micro, ranks, message in [*cases, (1536, 1024, 1, "use 768")]:
+        with pytest.raises(BadInput, match=message):
+            micro_rows(TrainConfig(batch_tokens=batch, seq_len=256, micro_tokens=micro), ranks)
 
 
 @pytest.mark.parametrize(
@@ -168,9 +156,11 @@ def test_a_batch_that_does_not_divide_names_the_nearest_that_does(
         (["train.seq_len=1048576", "train.batch_tokens=1048576"], "are too few for seq_len"),
         (["train.batch_tokens=100"], "is not a multiple of seq_len 32"),
         (["eval.stride=65", "eval.context=64"], "eval.stride 65 is beyond the context of 64; use 1 to 64"),
+        (["train.seconds=2", "train.reserve_s=2"], "leaves nothing of 2 seconds"),
+        (["train.seconds=2", "train.reserve_s=5"], "leaves nothing of 2 seconds"),
     ],
 )
-def test_data_that_is_not_the_models_is_refused(work: Path, words: list[str], message: str) -> None:
+def test_a_config_that_cannot_train_on_this_data_is_refused(work: Path, words: list[str], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         whole_run(small(*words), "r", CPU)
     assert not (work / "runs").exists()
@@ -211,18 +201,6 @@ def test_a_run_makes_the_dataset_that_it_names(jsonl: Path, tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "data.prep", None)  # as in a single file
     with pytest.raises(BadInput, match="python -m data.prep stdlib --vocab 400 --out"):
         ensure_dataset("stdlib", 400, tmp_path / "other")
-
-
-def test_the_loader_that_training_uses_is_the_datasets_own(work: Path) -> None:
-    training = Training(small(), open_dataset("data"), CPU)
-    assert isinstance(training.loader, Loader)
-    assert training.loader.state_dict()["data_sha256"] == open_dataset("data").manifest.data_sha256("train")
-
-
-def test_a_reserve_that_leaves_nothing_to_train_in_is_refused() -> None:
-    for reserve_s in (2, 5):
-        with pytest.raises(BadInput, match="leaves nothing of 2 seconds"):
-            small("train.seconds=2", f"train.reserve_s={reserve_s}")
 
 
 def test_ranks_begin_with_the_same_weights_and_draw_dropout_of_their_own(work: Path) -> None:

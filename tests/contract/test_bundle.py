@@ -11,25 +11,21 @@ from typing import Any
 import pytest
 
 import train_gpt
-from base.cli import plain, run, show_pairs
+from base.cli import plain
 from base.config import load, to_yaml
 from base.errors import BadInput
 from base.files import file_sha256
 from base.packing import PACKED, pack, packed_file, read_sources, strip_source
 from base.source import code_bytes, hash_of, sources
 from run_config import RunConfig
-from tests.conftest import prep
-from tests.runs import CPU, SMALL, metrics
-from tools import bundle as command
+from tests.runs import CPU, ROOT, command, make_dataset, metrics, small
 from tools.bundle import HEAD, TAIL, bundle, render, unbundle
 from train_gpt import whole_run
 
-ROOT = Path(__file__).parents[2]
 PACKED_BYTES = 50_000
-QUICK = [
-    *SMALL, "train.steps=5", "train.compile=off", "quant.method=rate", "quant.codec=best",
-    "quant.calibration_tokens=4096",
-]  # fmt: skip
+CONFIG = small(
+    "train.steps=5", "train.compile=off", "quant.method=rate", "quant.codec=best", "quant.calibration_tokens=4096"
+)  # fmt: skip
 FORMS = ("packed", "readable")
 ALONE = ["-I"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -39,11 +35,11 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 def folder(jsonl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset, and both single files, each in a folder that has nothing else of ours."""
     place = tmp_path_factory.mktemp("bundles")
-    prep(jsonl, "--vocab", 400, "--val-fraction", 0.2, "--out", place / "data", "--workers", 1)
+    make_dataset(jsonl, place / "data")
     for form in FORMS:
         (place / form).mkdir()
         (place / form / "data").symlink_to(place / "data")
-        built = bundle(load(RunConfig, None, QUICK), "tiny", readable=form == "readable")
+        built = bundle(CONFIG, "tiny", readable=form == "readable")
         (place / form / "train_gpt.py").write_bytes(built.data)
     return place
 
@@ -64,7 +60,7 @@ def answer_of(place: Path, *words: str, launcher: list[str] = ALONE) -> dict[str
 @pytest.fixture(scope="module")
 def of_modules(folder: Path) -> dict[str, Any]:
     with contextlib.chdir(folder):
-        return plain(whole_run(load(RunConfig, None, QUICK), "tiny", CPU))
+        return plain(whole_run(CONFIG, "tiny", CPU))
 
 
 def losses(answer: dict[str, Any]) -> list[tuple[float, float]]:
@@ -139,7 +135,7 @@ def test_a_single_file_can_be_read_without_running_it(folder: Path) -> None:
         inside = unbundle((folder / form / "train_gpt.py").read_bytes())
         assert inside is not None
         assert (inside.packed, inside.name) == (form == "packed", "tiny")
-        assert inside.config_yaml == to_yaml(load(RunConfig, None, QUICK))
+        assert inside.config_yaml == to_yaml(CONFIG)
         assert inside.sources_sha256 == hash_of(sources())
         assert inside.modules == (texts if form == "readable" else {p: strip_source(t) for p, t in texts.items()})
         assert form == "packed" or inside.hashes() == sources()
@@ -203,7 +199,7 @@ def test_the_estimate_of_modules_is_near_the_packed_size_and_never_below(folder:
 def test_the_command_writes_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "one.py"
     words = [str(ROOT / "configs" / "demo.yaml"), "seed=7", "-o", str(file), "--readable", "--json"]
-    assert run(command.parser(), command.act, show_pairs, words) == 0
+    assert command("tools.bundle", *words) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["path"], answer["bytes"], answer["packed"]) == (str(file), file.stat().st_size, False)
     assert (answer["modules"], answer["sources_sha256"]) == (len(sources()), hash_of(sources()))

@@ -6,15 +6,12 @@ More keys are welcome; these are fixed.
 import contextlib
 import json
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from base.cli import run
 from tests.conftest import make_text
-from tests.runs import ROOT, SMALL
+from tests.runs import ROOT, SMALL, command
 
 CONFIG = str(ROOT / "configs" / "demo.yaml")
 PREP = "docs.jsonl --vocab 400 --val-fraction 0.2 --out data --workers 1"
@@ -48,17 +45,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield place
 
 
-def entry(name: str) -> Any:
-    """What `python -m name` runs: of a package, its __main__."""
-    module = import_module(name)
-    return import_module(f"{name}.__main__") if hasattr(module, "__path__") else module
-
-
-def command(module: str, *words: str) -> int:
-    program = entry(module)
-    return run(program.parser(), program.act, getattr(program, "show", str), words)
-
-
 def test_every_answer_has_its_fixed_keys_alone_on_stdout(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for module, words, keys in CHAIN:
         assert command(module, *words, "--json") == 0, f"{module}: {capsys.readouterr().err[-1000:]}"
@@ -80,8 +66,8 @@ def test_a_verdict_has_its_fixed_keys_and_an_exit_code_that_follows_it(
     assert all({"rule", "level", "message", "evidence"} <= finding.keys() for finding in answer["findings"])
     empty = tmp_path / "record"
     empty.mkdir()
-    assert command("tools.verify", str(empty), "--fast") == 1
-    assert command("tools.verify", str(tmp_path / "none"), "--fast") == 2
+    assert command("tools.verify", str(empty), "--fast", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["verdict"] == "unverified"
 
 
 WRONG = [  # module, words: each is bad input
@@ -97,6 +83,7 @@ WRONG = [  # module, words: each is bad input
     ("eval.stats", "one"),
     ("tools.bundle", "no.yaml -o x.py"),
     ("tools.record", "nowhere --track track_cpu_10min_1mb --name x"),
+    ("tools.verify", "nowhere --fast"),
     ("tools.leaderboard", "nowhere"),
     ("tools.plan", f"{CONFIG} --gpu abacus"),
     ("tools.sweep", "no.yaml"),

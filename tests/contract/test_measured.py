@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from base.config import load
 from base.errors import BadInput, CheckFailed
-from base.files import file_sha256
 from data.check import count_tokens
 from data.dataset import Dataset, open_dataset
 from data.overlap import find_overlap
@@ -22,9 +20,8 @@ from eval.codec import compress
 from eval.protocol import Protocol
 from model.gpt import GPT
 from quant.unpack import from_bytes, open_artifact
-from run_config import RunConfig
-from tests.conftest import prep
-from tests.records import CPU, QUICK, SEEDS, accusations, check, copied, edit_json, renew
+from tests.records import QUICK, SEEDS, accusations, check, copied, edit_json, edit_result, renew, seed_of
+from tests.runs import CPU, prep, small
 from tools.verify.datasets import check_data, find_dataset, withhold_validation
 from tools.verify.folder import Folder
 from tools.verify.measure import (
@@ -43,25 +40,7 @@ from tools.verify.verdict import Finding
 from train_gpt import whole_run
 
 
-@pytest.fixture(scope="session")
-def single(record: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The record with its median seed alone, on the track that needs no more. Never written to."""
-    folder = copied(record, tmp_path_factory.mktemp("single"))
-    median = seed_of(folder)
-    for seed in set(SEEDS) - {median}:
-        for path in folder.glob(f"*seed{seed}.*"):
-            path.unlink()
-
-    def describe(values: dict[str, Any]) -> None:
-        values["statement"]["track"] = "track_non_record_16mb"
-        values["scoring"]["seconds"] = {str(median): 4.5}
-
-    edit_json(folder / "evidence.json", describe)
-    renew(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture
 def data(seeds: Path) -> Path:
     return seeds / "data"
 
@@ -73,19 +52,10 @@ def scores_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tools.verify.measure.check_codec", lambda *_: Finding("codec.measured", "note", ""))
 
 
-def seed_of(folder: Path) -> int:
-    """The seed that model.golf is of."""
-    return int(json.loads((folder / "submission.json").read_text())["median_seed"])
-
-
-def edit_result(folder: Path, **changed: Any) -> None:
-    """Values, or functions of the value that is there."""
-
-    def edit(values: dict[str, Any]) -> None:
-        for key, value in changed.items():
-            values[key] = value(values[key]) if callable(value) else value
-
-    edit_json(folder / f"result_seed{seed_of(folder)}.json", edit)
+def forge(folder: Path, **changed: Any) -> None:
+    """Change the result of the one seed, then claim, page and hashes with it."""
+    edit_result(folder / f"result_seed{seed_of(folder)}.json", **changed)
+    renew(folder)
 
 
 def found_in(folder: Path, data: Path, *words: str) -> dict[str, str]:
@@ -121,15 +91,32 @@ def test_an_honest_record_passes_the_complete_score(single: Path, data: Path) ->
 # -- lies that only a measurement finds -----------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("scores_only")
-def test_nats_forged_with_all_that_follows_from_them_are_measured(single: Path, data: Path, tmp_path: Path) -> None:
-    folder = copied(single, tmp_path)
+def smaller_nats(folder: Path) -> None:
     path = next(folder.glob("nats_seed*.npy"))
     np.save(path, np.load(path) * 0.99)
-    edit_result(folder, val_bpb=lambda v: v * 0.99, val_nats_per_token=lambda v: v * 0.99)
-    renew(folder)
-    for words in ([], ["--sample"]):
-        assert found_in(folder, data, *words) == {"score.val_bpb": "invalid"}
+    forge(folder, val_bpb=lambda v: v * 0.99, val_nats_per_token=lambda v: v * 0.99)
+
+
+def more_bytes(folder: Path) -> None:
+    size = json.loads((folder / "submission.json").read_text())["evaluation"]["val_bytes"]
+    share = size / (size + 1000)
+    forge(folder, val_bytes=size + 1000, val_bpb=lambda v: v * share, float_bpb=lambda v: v * share)
+
+
+def other_parameters(folder: Path) -> None:
+    forge(folder, params=12_345)
+
+
+LIES = {smaller_nats: "score.val_bpb", more_bytes: "data.val_bytes", other_parameters: "artifact.params"}
+
+
+@pytest.mark.usefixtures("scores_only")
+def test_forged_evidence_with_all_that_follows_from_it_is_measured(single: Path, data: Path, tmp_path: Path) -> None:
+    for lie, rule in LIES.items():
+        folder = copied(single, tmp_path / lie.__name__)
+        lie(folder)
+        for words in ([], ["--sample"]):
+            assert found_in(folder, data, *words) == {rule: "invalid"}
 
 
 @pytest.mark.usefixtures("scores_only")
@@ -140,8 +127,7 @@ def test_one_forged_block_is_named_with_both_sums(single: Path, data: Path, tmp_
     share = 1 - 1 / nats.sum()
     nats[1] -= 1.0
     np.save(path, nats)
-    edit_result(folder, val_bpb=lambda v: v * share, val_nats_per_token=lambda v: v * share)
-    renew(folder)
+    forge(folder, val_bpb=lambda v: v * share, val_nats_per_token=lambda v: v * share)
     answer = check(folder, "--data", str(data))
     (message,) = (finding["message"] for finding in answer.findings if finding["level"] == "invalid")
     assert "1 of " in message
@@ -155,34 +141,12 @@ def test_an_artifact_swapped_for_another_consistent_one_is_measured(
     folder = copied(single, tmp_path)
     (tmp_path / "data").symlink_to(data)
     monkeypatch.chdir(tmp_path)
-    words = [*QUICK, f"seed={seed_of(folder)}", "train.steps=1"]
-    other = Path(whole_run(load(RunConfig, None, words), "other", CPU).artifact)
-    artifact = shutil.copyfile(other, folder / "model.golf")
-    size = artifact.stat().st_size
+    other = whole_run(small(*QUICK, f"seed={seed_of(folder)}", "train.steps=1"), "other", CPU)
+    shutil.copyfile(other.artifact, folder / "model.golf")
+    sha256, size = other.artifact_sha256, other.artifact_bytes
     more = size - (single / "model.golf").stat().st_size
-    edit_result(
-        folder, artifact_sha256=file_sha256(artifact), artifact_bytes=size, total_bytes=lambda total: total + more
-    )
-    renew(folder)
+    forge(folder, artifact_sha256=sha256, artifact_bytes=size, total_bytes=lambda total: total + more)
     assert found_in(folder, data, "--sample") == {"score.val_bpb": "invalid"}
-
-
-@pytest.mark.usefixtures("scores_only")
-def test_more_bytes_than_the_validation_side_has_are_found(single: Path, data: Path, tmp_path: Path) -> None:
-    folder = copied(single, tmp_path)
-    size = json.loads((folder / "submission.json").read_text())["evaluation"]["val_bytes"]
-    share = size / (size + 1000)
-    edit_result(folder, val_bytes=size + 1000, val_bpb=lambda v: v * share, float_bpb=lambda v: v * share)
-    renew(folder)
-    assert found_in(folder, data, "--sample") == {"data.val_bytes": "invalid"}
-
-
-@pytest.mark.usefixtures("scores_only")
-def test_parameters_that_the_artifact_does_not_have_are_found(single: Path, data: Path, tmp_path: Path) -> None:
-    folder = copied(single, tmp_path)
-    edit_result(folder, params=12_345)
-    renew(folder)
-    assert found_in(folder, data, "--sample") == {"artifact.params": "invalid"}
 
 
 @pytest.mark.slow

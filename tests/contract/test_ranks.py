@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ import torch
 
 from base.config import load
 from run_config import RunConfig
-from tests.conftest import prep
-from tests.runs import CPU, ROOT, metrics, train_command, weights
+from tests.runs import CPU, ROOT, make_dataset, metrics, start_and_wait, train_command, weights
 from train_gpt import whole_run
 
 pytestmark = pytest.mark.slow
@@ -32,7 +30,7 @@ ODD = [
 
 @pytest.fixture
 def work(jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    prep(jsonl, "--vocab", 401, "--val-fraction", 0.2, "--out", tmp_path / "data", "--workers", 1)
+    make_dataset(jsonl, tmp_path / "data", vocab=401)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -81,10 +79,7 @@ def test_a_sharded_run_stops_at_a_signal_to_any_rank_and_resumes(work: Path) -> 
     through = on_two_ranks(*words, name="through")
     run = work / "runs" / "cut"
     command = train_command(*ODD, *words, "--name", "cut", ranks=2)
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < 4:
-        assert running.poll() is None
-        time.sleep(0.01)
+    running = start_and_wait(command, run, 4)
     os.kill(process_of_rank(running.pid, 1), signal.SIGTERM)  # not the rank that writes
     _, stderr = running.communicate(timeout=60)
     assert "saved; the same command resumes from there" in stderr
@@ -122,11 +117,16 @@ run_rank(work)
 """
 
 
+def run_script(script: Path, code: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    """This code on two ranks, in the place of train_gpt.py."""
+    script.write_text(code)
+    command = train_command(*words, ranks=2)
+    command[command.index(str(ROOT / "train_gpt.py"))] = str(script)
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+
+
 def test_complete_weights_for_a_checkpoint_are_gathered_on_the_main_rank_alone(work: Path) -> None:
-    (work / "gathers.py").write_text(GATHERS)
-    command = train_command(*ODD, "train.steps=1", "train.shard=fsdp", ranks=2)
-    command[command.index(str(ROOT / "train_gpt.py"))] = "gathers.py"
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = run_script(work / "gathers.py", GATHERS, *ODD, "train.steps=1", "train.shard=fsdp")
     assert done.returncode == 0, done.stderr
 
 
@@ -148,11 +148,7 @@ run_rank(work)
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_ranks_give_one_answer_and_one_exit_code(tmp_path: Path, code: int) -> None:
-    script = tmp_path / "ends.py"
-    script.write_text(ENDS)
-    command = train_command(str(code), ranks=2)
-    command[command.index(str(ROOT / "train_gpt.py"))] = str(script)
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = run_script(tmp_path / "ends.py", ENDS, str(code))
     assert (done.returncode == 0) == (code == 0)
     if code == 0:
         assert done.stdout == "from rank 0", done.stderr

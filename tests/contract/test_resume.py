@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -11,17 +10,8 @@ import torch
 
 from base.config import to_yaml
 from engine.checkpoint import load_checkpoint
-from tests.runs import CPU, losses, small, train_command, weights
+from tests.runs import CPU, losses, small, start_and_wait, train_command, weights
 from train_gpt import whole_run
-
-
-def start_and_wait(command: list[str], run: Path, rows: int) -> "subprocess.Popen[str]":
-    """The command, running, once its metrics have that many rows."""
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not (run / "metrics.jsonl").exists() or len((run / "metrics.jsonl").read_text().splitlines()) < rows:
-        assert running.poll() is None
-        time.sleep(0.005)
-    return running
 
 
 @pytest.mark.slow

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from base.cli import run
 from base.config import load, to_dict
 from base.errors import BadInput
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
@@ -20,8 +19,9 @@ from engine.checkpoint import save_checkpoint
 from model.config import ModelConfig
 from model.gpt import GPT
 from tests.model.test_gpt import GOLF
+from tests.runs import command
 from tools import export_llama, generate
-from tools.export_llama import Export, act, compare_logits, load_with_transformers, parser, show, write_llama
+from tools.export_llama import Export, act, compare_logits, load_with_transformers, parser, write_llama
 from tools.llama import kept_by_llama, llama_weights, require_supported
 from tools.load_model import OpenModel
 from train_gpt import RunConfig
@@ -81,7 +81,7 @@ def test_every_llama_of_the_seeds_matches_hugging_face(tokenizer: SentencePieceT
         assert same(load_file(out / "model.safetensors"), llama_weights(model.state_dict(), model.config))
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10)
 @given(seed=st.integers(0, 10**6))
 def test_every_supported_config_matches_hugging_face(
     seed: int, tokenizer: SentencePieceTokenizer, tmp_path_factory: pytest.TempPathFactory
@@ -143,14 +143,13 @@ def test_each_feature_that_llama_lacks_is_refused() -> None:
             require_supported(config, kept_by_llama(config, "model.pt"), "model.pt", "a LLaMA")
 
 
-def test_one_line_names_every_unsupported_field(
+def test_the_refusal_names_every_unsupported_field(
     tokenizer: SentencePieceTokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sizes = {"vocab_size": 400, "layers": 2, "dim": 32, "heads": 4, "kv_heads": 4, "hidden": 64, "bigram_buckets": 8}
     run_folder = save_run(tmp_path / "run", GPT(ModelConfig(**GOLF | sizes)), tokenizer)
-    assert run(parser(), act, show, [str(run_folder), "--out", str(tmp_path / "out")]) == 2
+    assert command("tools.export_llama", str(run_folder), "--out", str(tmp_path / "out")) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1
     for field in ("mlp=relu2", "qk_norm", "softcap", "smear", "bigram_buckets", "skips", "resid_mix"):
         assert field in error
     assert not (tmp_path / "out").exists()
@@ -172,20 +171,20 @@ def test_wrong_logits_wrong_ids_and_a_missing_oracle_leave_no_folder(
     for name, fault, code, message in faults:
         with monkeypatch.context() as patch:
             patch.setattr(export_llama, name, fault)
-            assert run(parser(), act, show, words) == code
+            assert command("tools.export_llama", *words) == code
         captured = capsys.readouterr()
         assert message in captured.err
         if code == 1:
             assert set(json.loads(captured.out)) >= {"path", "max_logit_difference", "argmax_agreement"}
         assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert run(parser(), act, show, [*words[:2], words[0]]) == 2
+    assert command("tools.export_llama", *words[:2], words[0]) == 2
     assert "exists already" in capsys.readouterr().err
 
 
 # -- tokenizers -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.one_of(st.text(max_size=40), st.text(alphabet="aeno \n\t=0▁<s>é日🙂", max_size=60)))
 def test_hugging_face_tokenizers_give_our_ids_on_any_text(
     text: str, hf_tokenizers: list[tuple[Tokenizer, Any]]

@@ -12,15 +12,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from base.cli import run
 from base.config import load
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer
 from model.config import ModelConfig
 from model.gpt import GPT
 from tests.eval.tiny import CONTEXT, written
 from tests.model.test_gpt import BOS, any_config, scrambled
+from tests.runs import command
 from tests.tools.test_export_llama import save_run
-from tools.generate import Generated, act, generate_tokens, parser, show, window_start
+from tools.generate import Generated, act, generate_tokens, parser, window_start
 from tools.load_model import open_model
 from tools.sampling import Sampling
 from train_gpt import RunConfig
@@ -42,7 +42,7 @@ def decode_greedily(model: GPT, prompt: list[int], context: int, count: int) -> 
     return text[len(prompt) :]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6))
 @torch.no_grad()
 def test_greedy_text_matches_the_full_forward_for_every_feature_and_beyond_the_context(seed: int) -> None:
@@ -117,11 +117,11 @@ def test_a_stream_is_the_answer(
     pipe = io.StringIO()
     monkeypatch.setattr(sys, "__stdout__", pipe)
     words = [str(artifact), "--prompt", "日本 ", "--max-new-tokens", "60", "--temperature", "3", "--top-p", "1"]
-    assert run(parser(), act, show, [*words, "--stream"]) == 0
+    assert command("tools.generate", *words, "--stream") == 0
     assert capsys.readouterr().out == ""
-    assert run(parser(), act, show, words) == 0
+    assert command("tools.generate", *words) == 0
     assert pipe.getvalue() == capsys.readouterr().out
-    assert run(parser(), act, show, [*words, "--stream", "--json"]) == 0
+    assert command("tools.generate", *words, "--stream", "--json") == 0
     captured = capsys.readouterr()
     answer = json.loads(captured.out)
     assert captured.err == answer["prompt"] + answer["text"] + "\n" == pipe.getvalue()
@@ -180,7 +180,7 @@ BAD_INPUT: list[tuple[list[str], str]] = [
 ]
 
 
-def test_bad_input_is_one_line_that_names_it(
+def test_bad_input_is_named(
     artifact: Path,
     tokenizer: SentencePieceTokenizer,
     monkeypatch: pytest.MonkeyPatch,
@@ -199,11 +199,8 @@ def test_bad_input_is_one_line_that_names_it(
     for name, data in files.items():
         Path(name).write_bytes(data)
     for words, message in BAD_INPUT:
-        assert run(parser(), act, show, words) == 2, words
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert captured.err.count("\n") == 1
-        assert message in captured.err, words
+        assert command("tools.generate", *words) == 2, words
+        assert message in capsys.readouterr().err, words
 
 
 @pytest.mark.slow

@@ -11,22 +11,19 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from base.cli import run
 from base.config import Layer, build
 from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
 from base.source import sources_sha256
-from tests.records import SEEDS, TRACK, accusations, check, copied, edit_json, make_record, renew
-from tools.record.__main__ import act, parser, show
+from tests.records import SEEDS, TRACK, accusations, check, copied, edit_result, make_record, renew
+from tests.runs import ROOT, command
+from tools.record.__main__ import act, parser
 from tools.record.page import page
 from tools.record.rows import read_submission
 from tools.record.schema import Submission, Track, Tracks, load_tracks
 from tools.record.shipping import requirements, score_shipped
 from tools.verify.sandbox import is_network_cut
 from tools.verify.verdict import Finding, Level, verdict
-
-ROOT = Path(__file__).parents[2]
-
 
 # -- what is in it --------------------------------------------------------------------------------------------------
 
@@ -98,9 +95,11 @@ def test_the_single_file_scores_and_the_record_verifies(seeds: Path, tmp_path: P
     assert set(accusations(check(Path(answer["path"])))) <= {"claim.compliance"}
 
 
-def test_the_answer_is_one_json_object(quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_of_one_seed_has_no_spread_and_says_so(
+    quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [str(quick / "runs" / "seed7"), "--track", "track_non_record_16mb", "--name", "one", "-o", str(tmp_path)]
-    assert run(parser(), act, show, [*words, "--json", "--data", str(quick / "data")]) == 0
+    assert command("tools.record", *words, "--json", "--data", str(quick / "data")) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["val_bpb_std"] is None
     assert "one seed" in (Path(answer["path"]) / "README.md").read_text()
@@ -143,8 +142,8 @@ def test_the_file_scores_without_a_network(tmp_path: Path) -> None:
 Edit = Callable[[Path], Any]
 
 
-def edit_result(**changes: Any) -> Edit:
-    return lambda runs: edit_json(runs / "seed42" / "result.json", lambda values: values.update(changes))
+def of_42(**changed: Any) -> Edit:
+    return lambda runs: edit_result(runs / "seed42" / "result.json", **changed)
 
 
 def other_config(runs: Path) -> None:
@@ -154,7 +153,7 @@ def other_config(runs: Path) -> None:
 
 def other_tree(runs: Path) -> None:
     for seed in SEEDS:
-        edit_json(runs / f"seed{seed}" / "result.json", lambda values: values.update(sources_sha256="0" * 64))
+        edit_result(runs / f"seed{seed}" / "result.json", sources_sha256="0" * 64)
 
 
 def same_seed(runs: Path) -> None:
@@ -171,27 +170,27 @@ def removed(name: str) -> Edit:
     return lambda runs: (runs / "seed42" / name).unlink()
 
 
-@pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        (other_config, r"differ in train\.batch_tokens; only the seed may differ"),
-        (edit_result(sources_sha256="0" * 64), "sources_sha256 .* train both again with the same"),
-        (edit_result(data_sha256="1" * 64), "data_sha256 .* train both again"),
-        (other_tree, "are not this tree's .* with --bundle FILE"),
-        (same_seed, "both are seed 7; a seed counts once"),
-        (changed_artifact, "is not the artifact that the run packed"),
-        (removed("result.json"), r"not finished \(no result.json\)"),
-        (removed("metrics.jsonl"), "metrics.jsonl: is missing; a record needs it"),
-        (removed("config.yaml"), r"not a run \(no config.yaml\)"),
-        (lambda runs: (runs / "seed42" / "result.json").write_text("["), "not JSON that can be read"),
-        (lambda runs: (runs / "seed42" / "result.json").write_text("{}"), "lacks run, params"),
-    ],
-)
-def test_runs_that_cannot_be_one_record_are_refused(quick: Path, tmp_path: Path, edit: Edit, message: str) -> None:
-    shutil.copytree(quick / "runs", tmp_path / "runs")
-    edit(tmp_path / "runs")
-    with pytest.raises(BadInput, match=message):
-        make_record(quick, tmp_path / "out", runs=tmp_path / "runs")
+REFUSED: list[tuple[Edit, str]] = [
+    (other_config, r"differ in train\.batch_tokens; only the seed may differ"),
+    (of_42(sources_sha256="0" * 64), "sources_sha256 .* train both again with the same"),
+    (of_42(data_sha256="1" * 64), "data_sha256 .* train both again"),
+    (other_tree, "are not this tree's .* with --bundle FILE"),
+    (same_seed, "both are seed 7; a seed counts once"),
+    (changed_artifact, "is not the artifact that the run packed"),
+    (removed("result.json"), r"not finished \(no result.json\)"),
+    (removed("metrics.jsonl"), "metrics.jsonl: is missing; a record needs it"),
+    (removed("config.yaml"), r"not a run \(no config.yaml\)"),
+    (lambda runs: (runs / "seed42" / "result.json").write_text("["), "not JSON that can be read"),
+    (lambda runs: (runs / "seed42" / "result.json").write_text("{}"), "lacks run, params"),
+]
+
+
+def test_runs_that_cannot_be_one_record_are_refused(quick: Path, tmp_path: Path) -> None:
+    for number, (edit, message) in enumerate(REFUSED):
+        runs = shutil.copytree(quick / "runs", tmp_path / str(number))
+        edit(runs)
+        with pytest.raises(BadInput, match=message):
+            make_record(quick, tmp_path / "out", runs=runs)
     assert not (tmp_path / "out").exists()
 
 
@@ -201,9 +200,7 @@ def test_the_file_that_the_runs_ran_is_shipped(quick: Path, record: Path, tmp_pa
         make_record(quick, tmp_path / "out", "--bundle", str(code))
     shutil.copytree(quick / "runs", tmp_path / "runs")
     for seed in SEEDS:
-        edit_json(
-            tmp_path / "runs" / f"seed{seed}" / "result.json", lambda v: v.update(bundle_sha256=file_sha256(code))
-        )
+        edit_result(tmp_path / "runs" / f"seed{seed}" / "result.json", bundle_sha256=file_sha256(code))
     folder = Path(make_record(quick, tmp_path / "out", "--bundle", str(code), runs=tmp_path / "runs")["path"])
     assert read_submission(folder).code.trained
     assert (folder / "train_gpt.py").read_bytes() == code.read_bytes()
@@ -211,8 +208,7 @@ def test_the_file_that_the_runs_ran_is_shipped(quick: Path, record: Path, tmp_pa
 
 def test_a_score_that_is_not_the_runs_own_is_refused_and_leaves_nothing(quick: Path, tmp_path: Path) -> None:
     shutil.copytree(quick / "runs", tmp_path / "runs")
-    path = tmp_path / "runs" / "seed42" / "result.json"
-    edit_json(path, lambda values: values.update(val_bpb=values["val_bpb"] * (1 + 2e-6)))
+    of_42(val_bpb=lambda bpb: bpb * (1 + 2e-6))(tmp_path / "runs")
     with pytest.raises(CheckFailed, match="not within 1e-06"):
         make_record(quick, tmp_path / "out", runs=tmp_path / "runs")
     assert not list((tmp_path / "out" / TRACK).iterdir())
@@ -246,20 +242,17 @@ def test_what_is_cut_short_leaves_no_folder(quick: Path, tmp_path: Path, monkeyp
     assert list((tmp_path / TRACK).iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--track", "track_x"], "no track is called track_x"),
-        (["--name", "???"], "give it 1 to 80 letters and digits"),
-        (["--date", "21.11.2026"], "write it as 2026-11-21"),
-        (["--bundle", "absent.py"], "no such file"),
-        (["--bundle", __file__], "not a single file that tools.bundle made"),
-        (["--layout", "contest"], f"the contest has no {TRACK}"),
-    ],
-)
-def test_bad_flags_are_refused(quick: Path, tmp_path: Path, words: list[str], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
-        make_record(quick, tmp_path / "out", *words)
+def test_bad_flags_are_refused(quick: Path, tmp_path: Path) -> None:
+    for flag, value, message in (
+        ("--track", "track_x", "no track is called track_x"),
+        ("--name", "???", "give it 1 to 80 letters and digits"),
+        ("--date", "21.11.2026", "write it as 2026-11-21"),
+        ("--bundle", "absent.py", "no such file"),
+        ("--bundle", __file__, "not a single file that tools.bundle made"),
+        ("--layout", "contest", f"the contest has no {TRACK}"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            make_record(quick, tmp_path / "out", flag, value)
 
 
 # -- the contest's layout -------------------------------------------------------------------------------------------

@@ -14,16 +14,13 @@ import pytest
 import torch
 import yaml
 
-from base.cli import run
 from base.config import load
-from engine.device import Device
 from run_config import RunConfig
-from tests.conftest import prep
+from tests.runs import CPU, ROOT, command, make_dataset
 from tools.sweep import __main__ as sweep
 from tools.sweep.worker import work
 from train_gpt import whole_run
 
-ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("sweep_script.py")
 SMALL: dict[str, Any] = {
     "model.vocab_size": 400, "model.layers": 1, "model.dim": 16, "model.heads": 2, "model.kv_heads": 1,
@@ -72,7 +69,7 @@ def begun() -> Counter[str]:
 
 
 def call(*words: str) -> int:
-    return run(sweep.parser(), sweep.act, sweep.show, ["try.yaml", *words])
+    return command("tools.sweep", "try.yaml", *words)
 
 
 def test_a_crash_is_tried_again_by_the_next_call_and_a_divergence_is_not(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,12 +122,12 @@ def test_a_real_trial_scores_what_the_training_command_scores(
 ) -> None:
     monkeypatch.setattr(sweep, "work", work)
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    prep(jsonl, "--vocab", 400, "--val-fraction", 0.2, "--out", Path("data"), "--workers", 1)
+    make_dataset(jsonl, Path("data"))
     sheet(seeds=[3], variants={"a": {}, "b": {"optim.matrix_lr": 1e6, "optim.embed_lr": 1e6}})
     assert call("--json") == 0
     trial, diverged = json.loads(capsys.readouterr().out)["trials"]
     words = [*(f"{key}={value}" for key, value in SMALL.items()), "seed=3"]
-    whole_run(load(RunConfig, None, words), "alone", Device(torch.device("cpu")))
+    whole_run(load(RunConfig, None, words), "alone", CPU)
     result = json.loads(Path("runs/alone/result.json").read_text())
     assert (trial["bpb"], trial["params"]) == (pytest.approx(result["val_bpb"], abs=1e-9), result["params"])
     assert diverged["state"] == "diverged"

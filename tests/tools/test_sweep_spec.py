@@ -9,9 +9,9 @@ import yaml
 from base.config import load, to_dict
 from base.errors import BadInput
 from run_config import RunConfig
+from tests.runs import ROOT
 from tools.sweep.spec import read_sweep
 
-ROOT = Path(__file__).parents[2]
 GOOD: dict[str, Any] = {
     "base": str(ROOT / "configs/seeds/micro26m.yaml"),
     "common": {"model.dim": 64, "model.hidden": 176, "train.steps": 10},

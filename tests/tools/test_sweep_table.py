@@ -10,11 +10,11 @@ import mpmath
 import pytest
 
 from run_config import RunConfig
+from tests.runs import ROOT
 from tools.sweep.plot import picture
 from tools.sweep.spec import Claim, Sheet, Sweep, read_sweep
 from tools.sweep.table import Trial, as_markdown, judge, tabulate
 
-ROOT = Path(__file__).parents[2]
 CLAIM = Claim(says="one | is better", source="a source", better="one", worse="two")
 SHEET = Sheet(base="x", seeds=(1, 2, 3), variants={"one": {}, "two": {}}, claims=(CLAIM,))
 SWEEP = Sweep("try", SHEET, {"one": RunConfig(), "two": RunConfig()}, [])

@@ -6,7 +6,6 @@ import bz2
 import lzma
 import time
 import zlib
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,12 +13,12 @@ from hypothesis import strategies as st
 
 from base.packing import HOOK
 from run_config import RunConfig
+from tests.runs import ROOT
 from tools.bundle import bundle, render
 from tools.verify import unpacking
 from tools.verify.code import code_findings
 from tools.verify.unpacking import unpacked
 
-ROOT = Path(__file__).parents[2]
 FILLER = "".join(f"value_{n} = {n * n * n % 9973}\n" for n in range(600))
 
 
@@ -61,69 +60,62 @@ def test_a_committed_record_of_the_old_packed_format_reads_as_a_packed_program()
     assert [(finding.rule, finding.level) for finding in findings] == [("code.packed", "note")]
 
 
-@pytest.mark.parametrize(
-    ("source", "rule"),
-    [
-        ("import socket", "code.network"),
-        ("def f():\n    from urllib.request import urlopen", "code.network"),
-        ("import importlib\nimportlib.import_module('requests')", "code.network"),
-        ("import subprocess as s\ns.run(['curl'])", "code.process"),
-        ("import os\nos.system('x')", "code.process"),
-        ("from os import system as s\ns('x')", "code.process"),
-        ("import ctypes", "code.process"),
-        ("import pickle", "code.blob"),
-        ("import torch\ntorch.load('x', weights_only=False)", "code.blob"),
-        ("import numpy as np\nnp.load('x', allow_pickle=True)", "code.blob"),
-        ("import torch\ntorch.hub.load('a', 'b')", "code.network"),
-        ("from torch.utils.cpp_extension import load_inline", "code.process"),
-        ("import torch\ntorch.ops.load_library('model.golf')", "code.process"),
-        ("import asyncio\nasyncio.create_subprocess_exec('x')", "code.process"),
-        ("import os\nos.spawnvp(0, 'x', [])", "code.process"),
-        ("import os\nos.posix_spawnp('x', [], {})", "code.process"),
-        ("import os as o\no.environ['SEED']", "code.environment"),
-        ("from os import environ as e\ne.get('SEED')", "code.environment"),
-        ("from pathlib import Path\nPath('../val.bin').read_bytes()", "code.path"),
-        ("open('/data/val.bin')", "code.path"),
-        ("eval('1')", "code.dynamic"),
-        ("exec(compile('1', 'x', 'exec'))", "code.dynamic"),
-        ("import builtins as b\nb.exec('1')", "code.dynamic"),
-        ("def f():\n    from re import compile as exec\nexec('1')", "code.dynamic"),  # a decoy
-        (f"x = {[n / 7 for n in range(100)]}", "code.constants"),
-        (f"x = {'a9Z!' * 1000!r}", "code.dynamic"),
-        ("def f(:", "code.syntax"),
-        ("x = " + "(" * 500 + ")" * 500, "code.syntax"),
-        ("x = " + "-" * 100_000 + "1", "code.syntax"),
-        ("\0", "code.syntax"),
-    ],
-)
-def test_what_reaches_out_or_hides_is_named(source: str, rule: str) -> None:
-    assert rule in named(source)
+ACCUSED = [
+    ("import socket", "code.network"),
+    ("def f():\n    from urllib.request import urlopen", "code.network"),
+    ("import importlib\nimportlib.import_module('requests')", "code.network"),
+    ("import subprocess as s\ns.run(['curl'])", "code.process"),
+    ("import os\nos.system('x')", "code.process"),
+    ("from os import system as s\ns('x')", "code.process"),
+    ("import ctypes", "code.process"),
+    ("import pickle", "code.blob"),
+    ("import torch\ntorch.load('x', weights_only=False)", "code.blob"),
+    ("import numpy as np\nnp.load('x', allow_pickle=True)", "code.blob"),
+    ("import torch\ntorch.hub.load('a', 'b')", "code.network"),
+    ("from torch.utils.cpp_extension import load_inline", "code.process"),
+    ("import torch\ntorch.ops.load_library('model.golf')", "code.process"),
+    ("import asyncio\nasyncio.create_subprocess_exec('x')", "code.process"),
+    ("import os\nos.spawnvp(0, 'x', [])", "code.process"),
+    ("import os\nos.posix_spawnp('x', [], {})", "code.process"),
+    ("import os as o\no.environ['SEED']", "code.environment"),
+    ("from os import environ as e\ne.get('SEED')", "code.environment"),
+    ("from pathlib import Path\nPath('../val.bin').read_bytes()", "code.path"),
+    ("open('/data/val.bin')", "code.path"),
+    ("eval('1')", "code.dynamic"),
+    ("exec(compile('1', 'x', 'exec'))", "code.dynamic"),
+    ("import builtins as b\nb.exec('1')", "code.dynamic"),
+    ("def f():\n    from re import compile as exec\nexec('1')", "code.dynamic"),  # a decoy
+    (f"x = {[n / 7 for n in range(100)]}", "code.constants"),
+    (f"x = {'a9Z!' * 1000!r}", "code.dynamic"),
+    ("def f(:", "code.syntax"),
+    ("x = " + "(" * 500 + ")" * 500, "code.syntax"),
+    ("x = " + "-" * 100_000 + "1", "code.syntax"),
+    ("\0", "code.syntax"),
+]
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
+def test_what_reaches_out_or_hides_is_named() -> None:
+    for source, rule in ACCUSED:
+        assert rule in named(source), source[:200]
+
+
+def test_plain_code_is_not_accused() -> None:
+    for source in (
         "import os\nrank = os.environ.get('RANK', '0')\nos.environ['OMP_NUM_THREADS'] = '1'",
         "import re, torch\nx = re.compile('a')\ny = torch.compile(x)\nx.eval()",
         "open('/dev/null', 'w')\nopen('model.golf', 'rb')",
         f"x = {'many words of a text ' * 300!r}",
         "x = [8.1, -22.4, 15.8]",
-    ],
-)
-def test_plain_code_is_not_accused(source: str) -> None:
-    assert named(source) == {}
+    ):
+        assert named(source) == {}, source[:200]
 
 
-@pytest.mark.parametrize(
-    ("source", "accused"),
-    [
-        ("import torch, numpy, yaml, json", False),
-        ("import brotli", True),
-        ("try:\n    import brotli\nexcept ImportError:\n    pass", False),
-    ],
-)
-def test_imports_are_looked_up_in_the_requirements(source: str, accused: bool) -> None:
-    assert ("code.requirements" in named(source, "torch==2.13.0\nPyYAML==6.0.3  # base\n")) == accused
+def test_imports_are_looked_up_in_the_requirements() -> None:
+    requirements = "torch==2.13.0\nPyYAML==6.0.3  # base\n"
+    optional = "try:\n    import brotli\nexcept ImportError:\n    pass"
+    assert named("import brotli", requirements).keys() == {"code.requirements"}
+    for source in ("import torch, numpy, yaml, json", optional):
+        assert named(source, requirements) == {}
 
 
 # -- packed programs ------------------------------------------------------------------------------------------------
@@ -205,7 +197,7 @@ def test_hostile_packs_are_read_within_bounds(monkeypatch: pytest.MonkeyPatch) -
     assert time.monotonic() - started < 20
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=400))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     list(code_findings("x.py", data, ""))

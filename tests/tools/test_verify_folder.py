@@ -14,12 +14,12 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from base.cli import run
 from base.errors import BadInput
 from base.files import is_inside
 from tests.records import TRACK, check, copied, edit_json
+from tests.runs import command
 from tools.verify import folder as reader
-from tools.verify.__main__ import act, newest_record, parser, show
+from tools.verify.__main__ import newest_record
 from tools.verify.folder import Folder
 
 
@@ -96,7 +96,7 @@ def test_a_compressed_log_is_unpacked_under_a_bound(tmp_path: Path, monkeypatch:
             folder.text(f"none.log.{kind}")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.binary(max_size=200))
 def test_any_bytes_under_a_compressed_name_are_text_or_refused(data: bytes) -> None:
     for opener in reader.OPENERS.values():
@@ -137,37 +137,24 @@ def test_a_listing_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 # -- the command ----------------------------------------------------------------------------------------------------
 
 
-def test_no_folder_is_bad_usage_and_an_empty_one_unverified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(parser(), act, show, [str(tmp_path / "none"), "--fast"]) == 2
-    assert "not a folder" in capsys.readouterr().err
-    assert run(parser(), act, show, [str(tmp_path), "--fast"]) == 1
-    assert "submission.json that can be read is missing" in capsys.readouterr().out
-
-
 def test_a_strangers_words_do_not_move_the_cursor(
     record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = copied(record, tmp_path)
     edit_json(folder / "submission.json", lambda claim: claim.update(track="\x1b[2J\x1b]0;valid\x07"))
-    assert run(parser(), act, show, [str(folder), "--fast"]) == 1
+    assert command("tools.verify", str(folder), "--fast") == 1
     printed = capsys.readouterr()
     assert "\x1b" not in printed.out + printed.err
 
 
-def test_the_answer_is_one_json_object_and_is_kept(
-    record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_newest_verdict_is_kept(record: Path, tmp_path: Path) -> None:
     folder = copied(record, tmp_path)
-    words = [str(folder), "--fast", "--json", "--keep", "--records", str(tmp_path)]
-    assert run(parser(), act, show, words) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert (answer["verdict"], answer["tier"]) == ("valid", "fast")
-    kept = json.loads((tmp_path / "verdicts.json").read_text())
-    assert kept[f"{TRACK}/{folder.name}"]["record_sha256"] == answer["record_sha256"]
-    edit_json(folder / "submission.json", lambda claim: claim.update(val_bpb=1.0))
-    assert run(parser(), act, show, words) == 1
-    kept = json.loads((tmp_path / "verdicts.json").read_text())
-    assert kept[f"{TRACK}/{folder.name}"]["verdict"] == "invalid"
+    for verdict in ("valid", "invalid"):
+        answer = check(folder, "--keep")
+        kept = json.loads((folder.parents[1] / "verdicts.json").read_text())[f"{TRACK}/{folder.name}"]
+        assert answer.verdict == kept["verdict"] == verdict
+        assert answer.record_sha256 == kept["record_sha256"]
+        edit_json(folder / "submission.json", lambda claim: claim.update(val_bpb=1.0))
 
 
 def test_without_a_name_the_newest_record_is_taken(tmp_path: Path) -> None:

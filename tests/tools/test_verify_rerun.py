@@ -12,16 +12,14 @@ from data.dataset import open_dataset
 from eval.protocol import Protocol
 from eval.score import score
 from quant.unpack import Artifact, open_artifact
-from tests.contract.test_measured import data, single
-from tests.records import CPU, check, copied, renew
+from tests.records import check, copied, renew
+from tests.runs import CPU
 from tools.verify.confine import can_confine
 from tools.verify.folder import Folder
 from tools.verify.record import open_record
 from tools.verify.rerun import check_rerun, compare_rerun
 from tools.verify.sandbox import is_network_cut, open_doors, run_boxed
 from tools.verify.verdict import Finding
-
-__all__ = ["data", "single"]  # fixtures
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +39,11 @@ else:
     (run / "model.golf").write_bytes(bytes.fromhex(artifact))
     (run / "result.json").write_text("{{}}")
 """
+
+
+@pytest.fixture
+def data(seeds: Path) -> Path:
+    return seeds / "data"
 
 
 def measure(artifact: Artifact, data: Path) -> float:

@@ -86,7 +86,7 @@ def train(training: "Training", log: RunLog, folder: Path | None, stopped: list[
         log.progress(live_line(clock, loss, bytes_per_token, config.train.batch_tokens / took_s, flops, device))
 
 
-def whole_run(config: RunConfig, name: str, device: Device) -> RunResult:
+def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
     if config.data.source and device.main:
         ensure_dataset(config.data.source, config.model.vocab_size, Path(config.data.path))
     barrier(device)
@@ -354,7 +354,7 @@ def act(args: argparse.Namespace) -> Answer | RunResult:
     if args.dry_run:
         return dry_run(config)
     with joined() as device, memory_hint("lower train.micro_tokens or set train.checkpointing=true"):
-        return whole_run(config, args.name or name, device)
+        return train_pack_score(config, args.name or name, device)
 
 
 def parser() -> OneLineParser:

@@ -31,7 +31,7 @@ from tools.verify.__main__ import Verified
 from tools.verify.__main__ import act as verify
 from tools.verify.__main__ import parser as verify_parser
 from tools.verify.folder import Folder
-from train_gpt import whole_run
+from train_gpt import train_pack_score
 
 __all__ = ["renew"]
 
@@ -48,7 +48,7 @@ def seeds(jsonl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_dataset(jsonl, root / "data")
     with contextlib.chdir(root):
         for seed in SEEDS:
-            result = whole_run(small(*QUICK, f"seed={seed}"), f"seed{seed}", CPU)
+            result = train_pack_score(small(*QUICK, f"seed={seed}"), f"seed{seed}", CPU)
             set_machine(Path(result.run), step_s=seed / 1000)
     return root
 

@@ -29,11 +29,11 @@ from model.config import ModelConfig
 from model.gpt import GPT
 from run_config import RunConfig
 from tests.runs import CPU, ROOT, SMALL, losses, small, weights
-from train_gpt import Training, act, dry_run, parser, whole_run
+from train_gpt import Training, act, dry_run, parser, train_pack_score
 
 
 def test_a_run_leaves_what_is_needed_to_check_and_repeat_it(work: Path) -> None:
-    answer = whole_run(small(), "first", CPU)
+    answer = train_pack_score(small(), "first", CPU)
     run = Path(answer.run)
     names = {"config.yaml", "train.log", "metrics.jsonl", "loss.png", "model.pt", "checkpoint.pt", "result.json"}
     assert {path.name for path in run.iterdir()} >= names
@@ -52,11 +52,11 @@ def test_a_run_leaves_what_is_needed_to_check_and_repeat_it(work: Path) -> None:
     assert len(losses(run)) == 12
     assert losses(run)[-1] < losses(run)[0] - 0.3
     assert answer.float_bpb < 3.5
-    assert whole_run(small(), "first", CPU).run.endswith("first-2")  # a finished run is left alone
+    assert train_pack_score(small(), "first", CPU).run.endswith("first-2")  # a finished run is left alone
 
 
 def test_a_run_is_repeatable_bit_for_bit(work: Path) -> None:
-    one, two = (whole_run(small(), "same", CPU) for _ in range(2))
+    one, two = (train_pack_score(small(), "same", CPU) for _ in range(2))
     assert one.val_bpb == two.val_bpb
     for name, weight in weights(one.run).items():
         assert torch.equal(weight, weights(two.run)[name])
@@ -106,7 +106,7 @@ def test_nothing_is_compiled_inside_the_clock(
 
 def test_a_run_that_diverges_stops_with_the_last_good_checkpoint_named(work: Path) -> None:
     with pytest.raises(CheckFailed, match=r"has diverged; the last good checkpoint is runs/bad/checkpoint\.pt"):
-        whole_run(small("optim.embed_lr=1e30", "optim.clip=0", "train.steps=50", "model.softcap=0"), "bad", CPU)
+        train_pack_score(small("optim.embed_lr=1e30", "optim.clip=0", "train.steps=50", "model.softcap=0"), "bad", CPU)
 
 
 def test_the_clock_ends_a_run_by_whichever_budget_is_first_and_stops_while_nothing_trains() -> None:
@@ -162,7 +162,7 @@ def test_a_batch_that_does_not_divide_names_the_nearest_that_does() -> None:
 )
 def test_a_config_that_cannot_train_on_this_data_is_refused(work: Path, words: list[str], message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        whole_run(small(*words), "r", CPU)
+        train_pack_score(small(*words), "r", CPU)
     assert not (work / "runs").exists()
 
 
@@ -219,14 +219,14 @@ def test_compilation_that_is_off_is_off_in_scoring_as_well(work: Path, monkeypat
 
     monkeypatch.setattr("eval.batches.COMPILE_FLOPS", {"cpu": 0})
     monkeypatch.setattr(torch, "compile", refuse)
-    assert whole_run(small("train.steps=1", "train.compile=off"), "off", CPU).val_bpb > 0
+    assert train_pack_score(small("train.steps=1", "train.compile=off"), "off", CPU).val_bpb > 0
     with pytest.raises(AssertionError, match="compiled"):
-        whole_run(small("train.steps=1"), "auto", CPU)
+        train_pack_score(small("train.steps=1"), "auto", CPU)
     assert (work / "runs" / "auto" / "model.pt").exists()  # what was trained is not lost to what follows
 
 
 def test_a_result_that_could_not_be_written_completely_is_none(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = whole_run(small("train.steps=1"), "first", CPU)
+    answer = train_pack_score(small("train.steps=1"), "first", CPU)
     log = RunLog(work)
     log.metrics(step=1, elapsed_s=1.0, loss=6.0, grad_norm=1.0, step_s=1.0)
 

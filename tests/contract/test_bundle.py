@@ -20,7 +20,7 @@ from base.source import code_bytes, hash_of, sources
 from run_config import RunConfig
 from tests.runs import CPU, ROOT, command, make_dataset, metrics, small
 from tools.bundle import HEAD, TAIL, bundle, render, unbundle
-from train_gpt import whole_run
+from train_gpt import train_pack_score
 
 PACKED_BYTES = 50_000
 CONFIG = small(
@@ -60,7 +60,7 @@ def answer_of(place: Path, *words: str, launcher: list[str] = ALONE) -> dict[str
 @pytest.fixture(scope="module")
 def of_modules(folder: Path) -> dict[str, Any]:
     with contextlib.chdir(folder):
-        return plain(whole_run(CONFIG, "tiny", CPU))
+        return plain(train_pack_score(CONFIG, "tiny", CPU))
 
 
 def losses(answer: dict[str, Any]) -> list[tuple[float, float]]:

@@ -37,7 +37,7 @@ from tools.verify.measure import (
 )
 from tools.verify.record import open_record
 from tools.verify.verdict import Finding
-from train_gpt import whole_run
+from train_gpt import train_pack_score
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_an_artifact_swapped_for_another_consistent_one_is_measured(
     folder = copied(single, tmp_path)
     (tmp_path / "data").symlink_to(data)
     monkeypatch.chdir(tmp_path)
-    other = whole_run(small(*QUICK, f"seed={seed_of(folder)}", "train.steps=1"), "other", CPU)
+    other = train_pack_score(small(*QUICK, f"seed={seed_of(folder)}", "train.steps=1"), "other", CPU)
     shutil.copyfile(other.artifact, folder / "model.golf")
     sha256, size = other.artifact_sha256, other.artifact_bytes
     more = size - (single / "model.golf").stat().st_size

@@ -16,7 +16,7 @@ import torch
 from base.config import load
 from run_config import RunConfig
 from tests.runs import CPU, ROOT, make_dataset, metrics, start_and_wait, train_command, weights
-from train_gpt import whole_run
+from train_gpt import train_pack_score
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def test_one_step_on_two_ranks_is_one_ranks_step_on_the_doubled_batch_sharded_or
     words = ("train.steps=1", "average.kind=off")
     command = train_command(*ODD, *words)
     overrides = [word for word in command if "=" in word]
-    one = whole_run(load(RunConfig, ROOT / "configs" / "demo.yaml", overrides), "one", CPU)
+    one = train_pack_score(load(RunConfig, ROOT / "configs" / "demo.yaml", overrides), "one", CPU)
     replicated = on_two_ranks(*words, name="ddp")
     sharded = on_two_ranks(*words, "train.shard=fsdp", name="fsdp")
     # The optimizers' first steps have the size of their rates, 0.02 and 0.03: 1e-5 of rounding is a thousandth of one.

@@ -11,7 +11,7 @@ import torch
 from base.config import to_yaml
 from engine.checkpoint import load_checkpoint
 from tests.runs import CPU, losses, small, start_and_wait, train_command, weights
-from train_gpt import whole_run
+from train_gpt import train_pack_score
 
 
 @pytest.mark.slow
@@ -58,6 +58,6 @@ def test_a_run_stopped_before_its_first_checkpoint_leaves_nothing_in_the_next_on
     (folder / "config.yaml").write_text(to_yaml(config))
     (folder / "train.log").write_text("of the one before\n")
     (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 9.0}\n')
-    assert whole_run(config, "anew", CPU).run == str(folder)
+    assert train_pack_score(config, "anew", CPU).run == str(folder)
     assert len(losses(folder)) == 2
     assert "of the one before" not in (folder / "train.log").read_text()

@@ -29,7 +29,7 @@ from quant.quantize import quantize
 from quant.unpack import open_artifact
 from tests.conftest import prep
 from tools import compare
-from train_gpt import RunConfig, whole_run
+from train_gpt import RunConfig, train_pack_score
 
 WORDS = [
     "model.vocab_size=400", "model.layers=2", "model.dim=64", "model.heads=2", "model.kv_heads=1", "model.smear=static",
@@ -47,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         config = load(RunConfig, None, [*WORDS, f"data.path={folder / 'data'}"])
-        whole_run(config, "r", Device(torch.device("cpu")))
+        train_pack_score(config, "r", Device(torch.device("cpu")))
     return folder / "runs" / "r"
 
 

@@ -19,7 +19,7 @@ from run_config import RunConfig
 from tests.runs import CPU, ROOT, command, make_dataset
 from tools.sweep import __main__ as sweep
 from tools.sweep.worker import work
-from train_gpt import whole_run
+from train_gpt import train_pack_score
 
 SCRIPT = Path(__file__).with_name("sweep_script.py")
 SMALL: dict[str, Any] = {
@@ -127,7 +127,7 @@ def test_a_real_trial_scores_what_the_training_command_scores(
     assert call("--json") == 0
     trial, diverged = json.loads(capsys.readouterr().out)["trials"]
     words = [*(f"{key}={value}" for key, value in SMALL.items()), "seed=3"]
-    whole_run(load(RunConfig, None, words), "alone", CPU)
+    train_pack_score(load(RunConfig, None, words), "alone", CPU)
     result = json.loads(Path("runs/alone/result.json").read_text())
     assert (trial["bpb"], trial["params"]) == (pytest.approx(result["val_bpb"], abs=1e-9), result["params"])
     assert diverged["state"] == "diverged"

@@ -13,6 +13,7 @@ after a finished one, or under another config, it begins a new folder. The confi
 import argparse
 import math
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ import torch
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_dict, to_yaml
+from base.errors import BadInput
 from base.files import atomic_file
-from base.run_folder import ARTIFACT, CHECKPOINT, MODEL, RunResult, new_or_unfinished
+from base.run_folder import ARTIFACT, CHECKPOINT, MODEL, RunResult, new_or_unfinished, sole_writer
 from base.source import bundled, code_bytes, sources_sha256
 from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
@@ -34,7 +36,7 @@ from engine.checkpoint import (
     restore_random_state,
     save_checkpoint,
 )
-from engine.clock import Clock, sigterm_flag
+from engine.clock import Clock, stop_flag
 from engine.config import micro_rows
 from engine.device import Device, agree, average_gradients, barrier, gather, joined, mean, memory_hint, run_rank
 from engine.log import RunLog, describe_environment, head_lines, live_line, packed_lines, scored_line, trained_line
@@ -68,7 +70,7 @@ def train(training: "Training", log: RunLog, folder: Path | None, stopped: list[
             saved_s = elapsed_s
             training.save(folder)
         if is_ending:
-            log.say(f"SIGTERM at step {clock.step}: saved; the same command resumes from there")
+            log.say(f"stopped at step {clock.step}: saved; the same command resumes from there")
             raise KeyboardInterrupt
         if progress >= 1.0:
             return
@@ -95,8 +97,17 @@ def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
     training = Training(config, dataset, device)  # what it refuses leaves no folder
     code = code_bytes(None)
     Packer.require(training.model, config.quant, code)
-    made = str(new_or_unfinished(name, to_yaml(config))) if device.main else ""
-    folder = Path(gather(made, device)[0])
+    with ExitStack() as held:
+        made = ""
+        if device.main:
+            made = str(new_or_unfinished(name, to_yaml(config)))
+            held.enter_context(sole_writer(Path(made)))
+        return run_in(Path(gather(made, device)[0]), training, code)
+
+
+def run_in(folder: Path, training: "Training", code: int) -> RunResult:
+    """Train what is left to train, pack, score."""
+    config, device, dataset = training.config, training.device, training.dataset
     own = folder if device.main else None
     log = RunLog(own)
     if training.resume(folder):
@@ -106,7 +117,7 @@ def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
         log.begin()
         log.say(to_yaml(config) + head_lines(device, training.is_compiled, sources_sha256(), dataset.manifest.hashes()))
     training.prime()
-    with sigterm_flag() as stopped:
+    with stop_flag() as stopped:
         train(training, log, own, stopped)
     log.say(trained_line(training.clock, device.peak_memory_bytes()))
     training.average.swap(training.weights)
@@ -335,15 +346,20 @@ def dry_run(config: RunConfig) -> Answer:
 
 
 def act(args: argparse.Namespace) -> Answer | RunResult:
+    words = list(args.overrides)
+    for_score = [f"--{flag}" for flag in ("data", "limit", "nats") if getattr(args, flag) is not None]
     if args.score:
+        if args.config or words or args.name or args.dry_run:
+            raise BadInput("--score scores under the artifact's own config: it takes --data, --limit and --nats only")
         with joined() as device:
             found, answer = score_artifact(Path(args.score), args.data, args.limit, device)
             if args.nats and device.main:
                 save_block_nats(Path(args.nats), found.block_nats)
             return answer
+    if for_score:
+        raise BadInput(f"{for_score[0]} is for --score; a run's dataset is data.path=DIR")
     own = bundled()
     path = args.config
-    words = list(args.overrides)
     if path is not None and "=" in path:  # no config was named: the first word is an override already
         words.insert(0, path)
         path = None

@@ -3,8 +3,12 @@
 Not a registry: a folder that holds config.yaml is a run, one that holds result.json as well is a finished run.
 """
 
+import fcntl
 import itertools
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -94,7 +98,7 @@ def newest(mark: str, root: Path = RUNS) -> Path:
     """The most recently written `root/*/mark`."""
     found = [path for path in root.glob(f"*/{mark}") if path.is_file()]
     if not found:
-        raise BadInput(f"no {mark} in {root}/*/; name one, or make one with: torchrun train_gpt.py")
+        raise BadInput(f"no {mark} in {root}/*/; name one, or make one with: python train_gpt.py")
     path = max(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix()))
     print(f"taking the newest: {path}", file=sys.stderr)
     return path
@@ -113,6 +117,8 @@ def named_or_newest(given: str | None, mark: str, root: Path = RUNS) -> Path:
 
 def new_or_unfinished(name: str, config: str, root: Path = RUNS) -> Path:
     """`root/name` to resume in if it is unfinished and holds this very config; else a new folder beside it."""
+    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise BadInput(f"--name {name}: leads out of {root}/; use a plain name")
     for number in itertools.count(1):
         folder = root / (name if number == 1 else f"{name}-{number}")
         written = folder / CONFIG
@@ -123,3 +129,17 @@ def new_or_unfinished(name: str, config: str, root: Path = RUNS) -> Path:
         if written.is_file() and written.read_text(encoding="utf-8") == config and not (folder / RESULT).exists():
             return folder
     raise AssertionError("unreachable")
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process at the latest: two runs would mix their files."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInput(f"{folder}: another process is training in it; wait for it, or use another --name") from None
+        yield
+    finally:
+        os.close(descriptor)

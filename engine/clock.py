@@ -1,4 +1,4 @@
-"""The run's budget: seconds of training, steps, or both; the first that is used up ends the run. And the SIGTERM flag.
+"""The run's budget: seconds of training, steps, or both; the first that is used up ends the run. And the stop flag.
 
 The clock runs while the model trains; it is stopped for validation, checkpoints and compilation. Progress in [0, 1] is
 the only time that schedules know.
@@ -54,11 +54,23 @@ class Clock:
 
 
 @contextmanager
-def sigterm_flag() -> Iterator[list[int]]:
-    """A list that is empty until SIGTERM arrives; the former handler is restored at the end."""
+def stop_flag() -> Iterator[list[int]]:
+    """A list that is empty until SIGTERM or Ctrl-C arrives; a second one, and the end, find the former handlers."""
     received: list[int] = []
-    former = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        restore()
+
+    for number, handler in former.items():
+        if handler != signal.SIG_IGN:  # as Ctrl-C is for a shell's background jobs
+            signal.signal(number, stop)
     try:
         yield received
     finally:
-        signal.signal(signal.SIGTERM, former)
+        restore()

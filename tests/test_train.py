@@ -16,7 +16,7 @@ from base.cli import run, show_pairs
 from base.config import load
 from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
-from base.run_folder import read_result
+from base.run_folder import read_result, sole_writer
 from base.source import hash_of, sources
 from data.dataset import open_dataset
 from data.ensure import ensure_dataset
@@ -164,6 +164,37 @@ def test_a_config_that_cannot_train_on_this_data_is_refused(work: Path, words: l
     with pytest.raises(BadInput, match=message):
         train_pack_score(small(*words), "r", CPU)
     assert not (work / "runs").exists()
+
+
+def test_two_runs_do_not_write_into_one_folder(work: Path) -> None:
+    whole_run(small("train.steps=1"), "one", CPU)
+    (work / "runs" / "one" / "result.json").unlink()
+    with (
+        sole_writer(work / "runs" / "one"),
+        pytest.raises(BadInput, match="runs/one: another process is training in it"),
+    ):
+        whole_run(small("train.steps=1"), "one", CPU)
+    assert whole_run(small("train.steps=1"), "one", CPU).run.endswith("/one")
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x"])
+def test_a_name_that_leads_out_of_runs_is_refused(work: Path, name: str) -> None:
+    with pytest.raises(BadInput, match="leads out of runs/"):
+        whole_run(small(), name, CPU)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--data data", "--data is for --score; a run's dataset is data.path=DIR"),
+        ("--limit 0", "--limit is for --score"),
+        ("--score model.golf eval.stride=32", "--score scores under the artifact's own config"),
+        ("--score model.golf --name x", "it takes --data, --limit and --nats only"),
+    ],
+)
+def test_flags_of_scoring_and_of_training_are_not_mixed(words: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        act(parser().parse_intermixed_args(words.split()))
 
 
 def test_a_checkpoint_of_another_shape_or_of_garbage_is_refused(work: Path) -> None:

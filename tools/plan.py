@@ -242,7 +242,7 @@ def show(plan: Plan) -> str:
         "",
         f"GB per device, with micro-batches of {plan.rows} rows (the peak has its tensors or the step's):",
         "",
-        _row("layout", [*(part[:9] for part in plan.layouts[0].memory_by_part), "peak", "fits", "max rows"]),
+        _row("layout", [*plan.layouts[0].memory_by_part, "peak", "fits", "max rows"]),
     ]
     for number, layout in enumerate(plan.layouts):
         name: str = "run" if number == 0 else layout.trainer.shard
@@ -255,7 +255,7 @@ def show(plan: Plan) -> str:
 
 
 def _row(name: str, cells: list[str]) -> str:
-    return f"{name:<18} " + " ".join(f"{cell:>9}" for cell in cells)
+    return f"{name:<18} " + " ".join(f"{cell:>11}" for cell in cells)
 
 
 def parser() -> OneLineParser:

@@ -39,11 +39,14 @@ def test_a_run_killed_with_signal_9_resumes_bit_for_bit(work: Path, average: str
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_ends_with_130(work: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_saves_and_ends_with_130(work: Path, sent: signal.Signals) -> None:
     run = work / "runs" / "r"
     words = ("train.steps=100000", "train.checkpoint_s=1e9", "eval.during=0", "--name", "r")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
     running = start_and_wait(train_command(*words), run, 4)
-    running.terminate()
+    signal.signal(signal.SIGINT, before)
+    running.send_signal(sent)
     _, stderr = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "saved; the same command resumes from there" in stderr

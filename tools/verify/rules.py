@@ -65,7 +65,8 @@ def check_claim(record: Record) -> Iterator[Finding]:
     """submission.json is what the evidence gives, key by key."""
     claim = record.claim
     measured = {"val_bpb": claim.val_bpb, "val_bpb_std": claim.val_bpb_std, "val_loss": claim.val_loss}
-    message = f"val_bpb {claim.val_bpb:.8f} over {len(claim.seeds)} seeds, computed from the evidence"
+    seeds = f"{len(claim.seeds)} seed{'s' * (len(claim.seeds) > 1)}"
+    message = f"val_bpb {claim.val_bpb:.8f} over {seeds}, computed from the evidence"
     yield Finding("claim.measured", "note", message, measured)
     if SUBMISSION not in record.folder:
         return

@@ -107,7 +107,9 @@ def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
 
 def run_in(folder: Path, training: "Training", code: int) -> RunResult:
     """Train what is left to train, pack, score."""
-    config, device, dataset = training.config, training.device, training.dataset
+    config = training.config
+    device = training.device
+    dataset = training.dataset
     own = folder if device.main else None
     log = RunLog(own)
     if training.resume(folder):

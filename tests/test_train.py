@@ -167,20 +167,20 @@ def test_a_config_that_cannot_train_on_this_data_is_refused(work: Path, words: l
 
 
 def test_two_runs_do_not_write_into_one_folder(work: Path) -> None:
-    whole_run(small("train.steps=1"), "one", CPU)
+    train_pack_score(small("train.steps=1"), "one", CPU)
     (work / "runs" / "one" / "result.json").unlink()
     with (
         sole_writer(work / "runs" / "one"),
         pytest.raises(BadInput, match="runs/one: another process is training in it"),
     ):
-        whole_run(small("train.steps=1"), "one", CPU)
-    assert whole_run(small("train.steps=1"), "one", CPU).run.endswith("/one")
+        train_pack_score(small("train.steps=1"), "one", CPU)
+    assert train_pack_score(small("train.steps=1"), "one", CPU).run.endswith("/one")
 
 
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x"])
 def test_a_name_that_leads_out_of_runs_is_refused(work: Path, name: str) -> None:
     with pytest.raises(BadInput, match="leads out of runs/"):
-        whole_run(small(), name, CPU)
+        train_pack_score(small(), name, CPU)
 
 
 @pytest.mark.parametrize(

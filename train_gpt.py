@@ -23,7 +23,7 @@ from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_dict, to_yaml
 from base.errors import BadInput
 from base.files import atomic_file
-from base.run_folder import ARTIFACT, CHECKPOINT, MODEL, RunResult, new_or_unfinished, sole_writer
+from base.run_folder import ARTIFACT, CHECKPOINT, MODEL, RunResult, named_or_newest, new_or_unfinished, sole_writer
 from base.source import bundled, code_bytes, sources_sha256
 from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
@@ -354,7 +354,7 @@ def act(args: argparse.Namespace) -> Answer | RunResult:
         if args.config or words or args.name or args.dry_run:
             raise BadInput("--score scores under the artifact's own config: it takes --data, --limit and --nats only")
         with joined() as device:
-            found, answer = score_artifact(Path(args.score), args.data, args.limit, device)
+            found, answer = score_artifact(named_or_newest(args.score, ARTIFACT), args.data, args.limit, device)
             if args.nats and device.main:
                 save_block_nats(Path(args.nats), found.block_nats)
             return answer
@@ -382,7 +382,11 @@ def parser() -> OneLineParser:
     flags.add_argument("overrides", nargs="*", metavar="section.key=value")
     flags.add_argument("--name", help="the folder in runs/ (default: the config's name)")
     flags.add_argument("--dry-run", action="store_true", help="sizes and schedule only")
-    flags.add_argument("--score", metavar="ARTIFACT", help="score it under its own protocol, and do nothing else")
+    flags.add_argument(
+        "--score",
+        metavar="ARTIFACT",
+        help="score it (or the one in a run's folder) under its own protocol, and do nothing else",
+    )
     flags.add_argument("--data", metavar="DIR", help="with --score: the dataset (default: the artifact's own)")
     flags.add_argument("--limit", type=int, metavar="TOKENS", help="with --score: the first so many targets")
     flags.add_argument("--nats", metavar="FILE.npy", help="with --score: the nats of each block of targets")

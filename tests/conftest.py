@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from tests.runs import make_dataset, prep
 
 __all__ = ["prep", "quick", "record", "seeds", "single"]  # fixtures, and what tests import from here
 
+# A shell's background job ignores Ctrl-C, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 

@@ -185,7 +185,7 @@ def test_data_behind_a_small_program_is_no_program(data: bytes) -> None:
 
 
 def test_hostile_packs_are_read_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     names = "".join(f"v{n * n * n % 99_991} = 1\n" for n in range(8_000))
     many = base64.b85encode(zlib.compress(names.encode(), 9)).decode()
     assert 1 <= len(programs("\n".join(f"x{n} = {many!r}" for n in range(20)))) <= 3
@@ -194,7 +194,7 @@ def test_hostile_packs_are_read_within_bounds(monkeypatch: pytest.MonkeyPatch) -
         bomb = base64.b85encode(compress(b"# " + bytes(1 << 24) + FILLER.encode())).decode()
         assert programs(f"x = {bomb + ' ' * 1000!r}") == []
         assert programs(f"x = {bomb * 1!r}") == []
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 20
 
 
 @settings(max_examples=50)

@@ -5,6 +5,7 @@ values = read_json(path.read_text(), "name")  write_json(path, values)
 data = read_plain(path, most_bytes)           no link followed, no pipe waited for, a bound on the size
 """
 
+import fcntl
 import hashlib
 import itertools
 import json
@@ -65,6 +66,17 @@ def require_folder_of(*outputs: str | None) -> None:
             raise BadInput(f"{output}: its folder does not exist; make it first")
         if output is not None and Path(output).is_dir():
             raise BadInput(f"{output}: is a folder; name a file in it")
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a file or folder, which ends with the process at the latest; BlockingIOError if not to wait."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 # -- strict JSON ----------------------------------------------------------------------------------------------------

@@ -3,19 +3,17 @@
 Not a registry: a folder that holds config.yaml is a run, one that holds result.json as well is a finished run.
 """
 
-import fcntl
 import itertools
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from base.config import Layer, build
 from base.errors import BadInput
-from base.files import read_json, read_json_object
+from base.files import locked, read_json, read_json_object
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"  # the resolved config
@@ -133,13 +131,10 @@ def new_or_unfinished(name: str, config: str, root: Path = RUNS) -> Path:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which ends with the process at the latest: two runs would mix their files."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    """Two runs would mix their files."""
+    with ExitStack() as held:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locked(folder, wait=False))
         except BlockingIOError:
             raise BadInput(f"{folder}: another process is training in it; wait for it, or use another --name") from None
         yield
-    finally:
-        os.close(descriptor)

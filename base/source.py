@@ -54,13 +54,17 @@ def sources() -> dict[str, str]:
     """Repository path -> sha256 of every file of ours that a run reaches; a single file has only one hash for all."""
     from base.packing import read_sources
 
-    return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in read_sources().items()}
+    return hashes_of(read_sources())
 
 
 def sources_sha256() -> str:
     """One hash for all of them, which a run's log and result name."""
     own = bundled()
     return own.sources_sha256 if own else hash_of(sources())
+
+
+def hashes_of(texts: dict[str, str]) -> dict[str, str]:
+    return {path: hashlib.sha256(text.encode()).hexdigest() for path, text in texts.items()}
 
 
 def hash_of(files: dict[str, str]) -> str:

@@ -12,7 +12,6 @@ nothing. More: docs/bundle.md.
 
 import argparse
 import bz2
-import hashlib
 import re
 import sys
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from base.config import load, to_yaml
 from base.errors import BadInput
 from base.files import atomic_file, require_folder_of
 from base.packing import PACKED, pack, packed_file, read_sources, strip
-from base.source import hash_of, sources
+from base.source import hash_of, hashes_of, sources
 from run_config import DEFAULT, RunConfig
 
 LARGEST_BYTES = 1 << 24  # of the texts in a file that `unbundle` reads; ours have 300,000
@@ -71,7 +70,7 @@ class BundledFile:
 
     def hashes(self) -> dict[str, str]:
         """Of a readable file, its sources: repository path -> sha256."""
-        return {path: _sha256(text) for path, text in self.modules.items()}
+        return hashes_of(self.modules)
 
 
 def bundle(config: RunConfig, name: str, readable: bool) -> Bundle:
@@ -84,10 +83,11 @@ def bundle(config: RunConfig, name: str, readable: bool) -> Bundle:
 
 def render(files: dict[str, str]) -> bytes:
     sections = []
+    hashes = hashes_of(files)
     for path, text in files.items():
         if "'''" in text or text.endswith(("'", "\\")):
             raise BadInput(f"{path}: holds ''' or ends in ' or \\, which a readable file cannot quote")
-        sections.append(SECTION.format(path=path, sha256=_sha256(text), text=text))
+        sections.append(SECTION.format(path=path, sha256=hashes[path], text=text))
     return (HEAD + "".join(sections) + TAIL).encode()
 
 
@@ -126,10 +126,6 @@ def _readable_files(data: bytes) -> dict[str, str] | None:
     except UnicodeDecodeError:
         return None
     return files if render(files) == data else None
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ Exit code 1: trials crashed (a trial that diverges is a result).
 """
 
 import argparse
-import fcntl
 import signal
 import sys
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from base.cli import OneLineParser, command, plain, run
 from base.errors import BadInput, CheckFailed
-from base.files import atomic_file, write_json
+from base.files import atomic_file, locked, write_json
 from data.ensure import ensure_dataset
 from tools.sweep.plot import picture
 from tools.sweep.spec import Sweep, read_sweep
@@ -54,8 +53,7 @@ def act(args: argparse.Namespace) -> Report:
 
 def prepare_data(sweep: Sweep, folder: Path) -> None:
     """Make the datasets that name their source, one worker of this machine at a time."""
-    with (folder / "data.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder):
         for config in sweep.configs.values():
             if config.data.source:
                 ensure_dataset(config.data.source, config.model.vocab_size, Path(config.data.path))

@@ -4,7 +4,6 @@ Optuna keeps the queue, the heartbeats and the retries. A trial is taken by WAIT
 one worker alone; a trial whose heartbeat is older than the grace period is failed and queued again by whoever notices.
 """
 
-import fcntl
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from base.errors import BadInput
+from base.files import locked
 from tools.sweep.spec import Key, Sweep
 from tools.sweep.table import Trial
 
@@ -61,8 +61,8 @@ class SharedStudy:
         if self._lock_file is None:
             yield
             return
-        with self._lock_file.open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        self._lock_file.touch()
+        with locked(self._lock_file):
             yield
 
     def _trials(self) -> dict[Key, FrozenTrial]:

@@ -36,7 +36,7 @@ def check_budget(seed: SeedEvidence, track: Track) -> Iterator[Finding]:
     train_s, calibration_s = seed.result.train_seconds, seed.result.calibration_seconds
     step_s = last_step_seconds(seed)
     over_s = train_s - track.train_seconds
-    both_over_s = over_s + calibration_s
+    budgeted_over_s = track.budgeted_seconds(train_s, calibration_s) - track.train_seconds
     rule = "budget.calibration"
     level: Level = "flag"
     if over_s > step_s + CLOCK_S:
@@ -46,9 +46,9 @@ def check_budget(seed: SeedEvidence, track: Track) -> Iterator[Finding]:
     elif over_s > STALLED * train_s / max(seed.result.steps, 1):
         rule = "budget.train"
         what = f"trained {over_s:.3f} s too long, in a last step of {step_s:.3f} s"
-    elif track.calibration == "inside" and both_over_s > step_s + CLOCK_S:
-        level = "invalid" if both_over_s > INSIDE_SLACK_S + step_s else "flag"
-        what = f"trained and calibrated {both_over_s:.3f} s too long"
+    elif budgeted_over_s > step_s + CLOCK_S:
+        level = "invalid" if budgeted_over_s > INSIDE_SLACK_S + step_s else "flag"
+        what = f"trained and calibrated {budgeted_over_s:.3f} s too long"
     elif calibration_s > track.train_seconds:
         what = f"calibrated {calibration_s:.0f} s, longer than it may train"
     else:

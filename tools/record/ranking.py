@@ -74,13 +74,12 @@ def compare(ours: Submission, best: Submission | None, track: Track) -> tuple[st
     rival = f"{printable(best.name, 80)} ({best.val_bpb:.4f})"
     if ours.val_bpb >= best.val_bpb:
         return f"No step: {rival} is earlier and not worse.", False
-    own, theirs = ([result.val_bpb for result in claim.seed_results.values()] for claim in (ours, best))
-    found = leads_over(theirs, own, ours.evaluation, track)["verdicts"][0]
+    found = leads_over(best.seed_bpbs, ours.seed_bpbs, ours.evaluation, track)["verdicts"][0]
     ahead = f"{best.val_bpb - ours.val_bpb:.4f} bits per byte ahead of {rival}"
     if found["reason"]:
         return f"Not proved: {ahead}, but {found['reason']}.", False
+    seeds = f"{len(ours.seed_bpbs)} against {len(best.seed_bpbs)}"
     return (
         f"{'Proved' if found['holds'] else 'Not proved'}: {ahead}; p = {found['p']:.2g} for a lead of more than "
-        f"{found['margin']:.4f} bits per byte (seeds: {len(own)} against {len(theirs)}); the track needs p < "
-        f"{track.p:g}."
+        f"{found['margin']:.4f} bits per byte (seeds: {seeds}); the track needs p < {track.p:g}."
     ), found["holds"]

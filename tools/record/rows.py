@@ -138,7 +138,7 @@ def read_submission(folder: Path) -> Submission:
         raise BadInput(f"{SUBMISSION}: date is {claim.date!r:.40}, not YYYY-MM-DD")
     if sorted(map(str, claim.seeds)) != sorted(claim.seed_results):
         raise BadInput(f"{SUBMISSION}: seeds and seed_results do not name the same seeds")
-    for bpb in (claim.val_bpb, *(result.val_bpb for result in claim.seed_results.values())):
+    for bpb in (claim.val_bpb, *claim.seed_bpbs):
         if not LEAST_BPB <= bpb <= MOST_BPB:
             raise BadInput(f"{SUBMISSION}: val_bpb is {bpb:g}, not between {LEAST_BPB:g} and {MOST_BPB:g}")
     if claim.val_bpb_std is not None and not 0 <= claim.val_bpb_std <= MOST_BPB:

@@ -135,6 +135,10 @@ class Submission:
     against: dict[str, Any]  # the test of the lead over the statement's `against`; {} without one
     config: dict[str, Any]  # of the median seed
 
+    @property
+    def seed_bpbs(self) -> list[float]:
+        return [result.val_bpb for result in self.seed_results.values()]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Track:

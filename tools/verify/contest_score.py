@@ -8,18 +8,17 @@ and of a mean over several seeds it can only show that none of those listed has 
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from base.errors import BadInput, CheckFailed
 from base.run_folder import ARTIFACT
-from data.manifest import MANIFEST, read_manifest
+from data.manifest import read_manifest
 from engine.device import joined, memory_hint
 from eval.protocol import artifact_protocol, matching_dataset
 from eval.score import score
 from quant.unpack import Artifact, from_bytes
 from tools.verify.contest_entry import Entry, agrees
-from tools.verify.datasets import DATASETS
+from tools.verify.datasets import DATASETS, datasets_with
 from tools.verify.folder import Folder
 from tools.verify.measure import OTHER_KIND, require_scorable
 from tools.verify.verdict import Finding, Level
@@ -59,9 +58,7 @@ def score_shipped_artifact(folder: Folder, data: Path | None, entry: Entry) -> I
 
 def _find_dataset(artifact: Artifact) -> Path:
     """The one here that the artifact was trained on. The path in its header is a stranger's, and is not opened."""
-    for path in sorted(DATASETS.glob(f"*/{MANIFEST}")):
-        with suppress(BadInput):  # somebody's unfinished or damaged dataset
-            if read_manifest(path.parent).data_sha256() == artifact.header.data_sha256:
-                return path.parent
-    wanted = artifact.header.data_sha256[:12]
-    raise BadInput(f"no dataset in {DATASETS} is {wanted}…, which it was trained on; name it with --data DIR")
+    wanted = artifact.header.data_sha256
+    for path in datasets_with(wanted, None):
+        return path
+    raise BadInput(f"no dataset in {DATASETS} is {wanted[:12]}…, which it was trained on; name it with --data DIR")

@@ -10,6 +10,7 @@ A dataset is the record's when its validation side has the hash that the record 
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from base.errors import BadInput
 from data.dataset import Dataset, open_dataset
-from data.manifest import MANIFEST, TOKENIZER, read_manifest, write_manifest
+from data.manifest import MANIFEST, TOKENIZER, SplitName, read_manifest, write_manifest
 from data.overlap import find_overlap
 from data.shards import ShardWriter, Tokens, TokenStream, open_shard
 from tools.record.schema import Data, Submission
@@ -34,16 +35,24 @@ def find_dataset(claimed: Data, given: Path | None, datasets: Path = DATASETS) -
             return dataset
         message = f"{given}: its validation side is not the {hash_text} of the record ({claimed.name:.100})"
         return Finding("data.other", "unverified", f"{message}; name that dataset with --data")
-    for path in sorted(datasets.glob(f"*/{MANIFEST}")):
-        try:
-            if read_manifest(path.parent).data_sha256("val") == claimed.val_sha256:
-                return open_dataset(path.parent)
-        except BadInput:  # an unfinished or damaged dataset
-            continue
+    for path in datasets_with(claimed.val_sha256, "val", datasets):
+        with suppress(BadInput):  # a damaged dataset
+            return open_dataset(path)
     python = f" on Python {claimed.python:.20}" if claimed.python else ""
     way_out = f"make it ({claimed.prep:.200}, with the record's {TOKENIZER}{python}), name it with --data DIR"
     message = f"no dataset here has the validation side {hash_text}; {way_out}"
     return Finding("data.missing", "unverified", message, {"val_sha256": claimed.val_sha256})
+
+
+def datasets_with(sha256: str, split: SplitName | None, datasets: Path = DATASETS) -> Iterator[Path]:
+    """The folders here whose manifests have this hash of one side, or of all data (None)."""
+    for path in sorted(datasets.glob(f"*/{MANIFEST}")):
+        try:
+            found = read_manifest(path.parent).data_sha256(split)
+        except BadInput:  # somebody's unfinished dataset
+            continue
+        if found == sha256:
+            yield path.parent
 
 
 def check_data(claim: Submission, dataset: Dataset) -> Iterator[Finding]:

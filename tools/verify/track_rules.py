@@ -129,8 +129,7 @@ def check_lead(record: Record, records: Path) -> Iterator[Finding]:
         message = f"val_bpb {claim.val_bpb:.5f} does not lead {rival.name}'s {rival.val_bpb:.5f}"
         yield Finding("stats.lead", "note", message)
         return
-    ours, theirs = ([seed.val_bpb for seed in row.seed_results.values()] for row in (claim, rival))
-    for found in leads_over(theirs, ours, claim.evaluation, track)["verdicts"]:
+    for found in leads_over(rival.seed_bpbs, claim.seed_bpbs, claim.evaluation, track)["verdicts"]:
         p = found["reason"] or f"p = {found['p']:.3g}"
         state = "holds" if found["holds"] else "not proved"
         message = (

@@ -26,6 +26,8 @@ class Attention(nn.Module):
         self.width = config.head_width
         self.qk_norm = config.qk_norm
         self.eps = config.norm_eps
+        self.offset = config.key_offset
+        self.rotated = config.rope_dims
         self.exclusive = config.xsa != 0 and layer >= config.layers - config.xsa
         self.dropout = config.dropout
         self.scale = attention_factor(config) ** 2 / math.sqrt(self.width)
@@ -40,6 +42,7 @@ class Attention(nn.Module):
         x: torch.Tensor,  # (B, T, D)
         rope: tuple[torch.Tensor, torch.Tensor] | None,  # cos, sin (T, R/2); None without positions
         mask: torch.Tensor | None,  # (B or 1, 1, last, T_all) true where seen; None: plain causal, nothing cached
+        first: torch.Tensor | None,  # (B, 1, T, 1) true where a document begins that is masked from others
         cache: Cache | None,
         step: int,  # which executed layer this is, for the cache
         last: int,  # queries; keys and values are of all positions
@@ -52,6 +55,8 @@ class Attention(nn.Module):
         if rope is not None:
             cos, sin = rope
             q, k = rotate(q, cos[-last:], sin[-last:]), rotate(k, cos, sin)
+        if self.offset:
+            k = self._offset(k, first, cache, step)
         if self.q_gain is not None:
             q = q * self.q_gain.to(q.dtype)[:, None, None]
         own = v[:, :, -last:]  # (B, K, last, C), for XSA
@@ -65,6 +70,20 @@ class Attention(nn.Module):
             y = self._remove_own(y, own)
         out: torch.Tensor = self.out(rearrange(y, "b h t c -> b t (h c)"))
         return out
+
+    def _offset(self, k: torch.Tensor, first: torch.Tensor | None, cache: Cache | None, step: int) -> torch.Tensor:
+        """(B, K, T, C) with the unrotated part from the position before; a first position keeps its own.
+
+        What a query finds by it is the token after the one that it looks for: half an induction head in one layer.
+        """
+        rotated, still = k[..., : self.rotated], k[..., self.rotated :]
+        before = cache.last_keys.get(step, still[:, :, :1]) if cache is not None else still[:, :, :1]
+        if cache is not None:
+            cache.last_keys[step] = still[:, :, -1:]
+        moved = torch.cat([before, still[:, :, :-1]], dim=2)
+        if first is not None:
+            moved = torch.where(first, still, moved)
+        return torch.cat([rotated, moved], dim=-1)
 
     def _remove_own(self, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """XSA: each head's output less its part along the token's own value (PR #265: about -0.002 bpb)."""

@@ -1,7 +1,8 @@
 """What decoding must remember so that a cached forward equals the full one for every split of the sequence.
 
 Keys after RoPE at absolute positions, and values, both with unrepeated K/V heads, for every *executed* layer (a looped
-layer runs several times and keeps one each); the last token id of each row for BigramHash; the last pre-smear vector
+layer runs several times and keeps one each), with the unrotated part of the last key where keys are offset; all token
+ids for the match model; the last token id of each row for BigramHash; the last pre-smear vector
 of each row for SmearGate; the document number of each cached token when attention is document-masked.
 
 Buffers of keys and values double when they are full, so a token costs the copying of one token, not of all before it.
@@ -18,6 +19,8 @@ class Cache:
     length: int = 0  # tokens seen, the same for all rows
     keys: dict[int, torch.Tensor] = field(default_factory=dict)  # executed layer -> (B, K, room, C)
     values: dict[int, torch.Tensor] = field(default_factory=dict)
+    last_keys: dict[int, torch.Tensor] = field(default_factory=dict)  # executed layer -> (B, K, 1, unrotated part)
+    tokens: torch.Tensor | None = None  # (B, T) for the match model
     last_token: torch.Tensor | None = None  # (B, 1)
     last_vector: torch.Tensor | None = None  # (B, 1, D)
     documents: torch.Tensor | None = None  # (B, T)

@@ -61,6 +61,7 @@ class ModelConfig:
     # attention
     qk_norm: bool = False
     q_gain: float | None = None  # learned, one per head, from this value; None: off
+    key_offset: bool = False  # the unrotated part of each key is the position before's: one layer finds what followed
     xsa: Amount = 0  # in this many last layers, each head's output loses its part along the token's own value
     doc_mask: bool = False  # attention stays inside a document
 
@@ -72,6 +73,7 @@ class ModelConfig:
     bos_id: Amount = 1  # where documents begin, for the masks
     bigram_buckets: Amount = 0  # 0: off
     bigram_dim: Count = 128
+    match: Amount = 0  # longest match that is looked for, in tokens; 0: off
     skips: Literal["off", "plain", "gated"] = "off"  # U-Net: first half's outputs into the second half, last first
 
     # loops: layers first..last run `loop_repeats` more times, once `loop_start` of the run is over
@@ -97,6 +99,9 @@ class ModelConfig:
             raise ValueError(f"RoPE rotates pairs, and {name} {rotated} is odd; use {rotated - 1} or {rotated + 1}")
         if self.rope_dims > self.head_width:
             raise ValueError(f"rope_dims {self.rope_dims} is more than the head width; use {self.head_width} or less")
+        if self.key_offset and not (self.pos == "rope" and 0 < self.rope_dims < self.head_width):
+            part = f"rope_dims {self.rope_dims} of pos {self.pos} leaves it none; use {self.head_width // 4 * 2}"
+            raise ValueError(f"key_offset moves the unrotated part of each key, and {part}")
         if self.xsa > self.layers:
             raise ValueError(f"xsa {self.xsa} is more than the {self.layers} layers; use {self.layers} or less")
         if self.parallel_from is not None and not 0 <= self.parallel_from < self.layers:

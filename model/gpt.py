@@ -63,6 +63,7 @@ class Block(nn.Module):
         x0: torch.Tensor,
         rope: tuple[torch.Tensor, torch.Tensor] | None,
         mask: torch.Tensor | None,
+        first: torch.Tensor | None,
         cache: Cache | None,
         step: int,
         last: int,
@@ -72,7 +73,7 @@ class Block(nn.Module):
             mix = self.resid_mix.to(x.dtype)
             x = mix[0] * x + mix[1] * x0
         n = x if self.post else self.attn_norm(x)
-        attended = self._scale(self.attn(n, rope, mask, cache, step, last), self.attn_scale)
+        attended = self._scale(self.attn(n, rope, mask, first, cache, step, last), self.attn_scale)
         x, n = x[:, -last:], n[:, -last:]
         if self.post:
             x = self.attn_norm(x + attended)
@@ -129,6 +130,9 @@ class GPT(nn.Module):
         start = cache.length if cache is not None else 0
         rope = rotation(self.config, start, length, x) if self.config.pos == "rope" else None
         mask = self._mask(tokens, cache)
+        first = None
+        if self.config.doc_mask and self.config.key_offset:
+            first = (tokens == self.config.bos_id)[:, None, :, None]
         pairs = len(self.order) // 2
         saved: list[torch.Tensor] = []  # outputs of the first half, for the second half's skips
         for step, layer in enumerate(self.order):
@@ -140,9 +144,9 @@ class GPT(nn.Module):
                 queries = last
                 mask = self._last_rows(mask, last, x)
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, x0, rope, mask, None, step, queries, use_reentrant=False)
+                x = checkpoint(block, x, x0, rope, mask, first, None, step, queries, use_reentrant=False)
             else:
-                x = block(x, x0, rope, mask, cache, step, queries)
+                x = block(x, x0, rope, mask, first, cache, step, queries)
             if self.skip_weights is not None and step < pairs:
                 saved.append(x)
         if cache is not None:

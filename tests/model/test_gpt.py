@@ -21,6 +21,7 @@ GOLF = {
 CHOICES = {
     "layers": [1, 2, 3, 4, 5], "kv_heads": [1, 2, 4], "mlp": ["relu2", "leaky_relu2", "swiglu", "silu", "gelu"],
     "norm": ["rms", "rms_weight", "none"], "norm_order": ["pre", "post"], "pos": ["rope", "none"], "rope_dims": [0, 4],
+    "key_offset": [True, False], "match": [0, 3],
     "yarn_factor": [1.0, 4.0], "qk_norm": [True, False], "q_gain": [None, 1.5], "xsa": [0, 1], "head_dim": [0, 12],
     "doc_mask": [True, False], "softcap": [0.0, 5.0], "smear": ["off", "static", "gated"], "tied": [True, False],
     "smear_bos_mask": [True, False], "bigram_buckets": [0, 17], "skips": ["off", "plain", "gated"],
@@ -41,6 +42,7 @@ def scrambled(config: ModelConfig, seed: int, dtype: torch.dtype) -> GPT:
 
 def any_config(picks: random.Random) -> ModelConfig:
     chosen = {name: picks.choice(values) for name, values in CHOICES.items()}
+    chosen["key_offset"] &= chosen["pos"] == "rope" and chosen["rope_dims"] > 0
     if chosen["norm_order"] == "post":
         chosen["parallel_from"] = None
     return ModelConfig(vocab_size=50, dim=32, heads=4, bigram_dim=8, bos_id=BOS, **chosen)

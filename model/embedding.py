@@ -11,7 +11,6 @@ from torch import nn
 
 from model.cache import Cache
 from model.config import GATE_DIMS, ModelConfig
-from model.match import Match
 from model.norm import rms_norm
 
 HASH_TOKEN, HASH_PREVIOUS = 36313, 27191
@@ -48,7 +47,6 @@ class Embedding(nn.Module):
         self.config = config
         self.table = nn.Embedding(config.vocab_size, config.dim)
         self.bigram = BigramHash(config) if config.bigram_buckets else None
-        self.match = Match(config) if config.match else None
         if config.smear == "static":
             self.smear = nn.Parameter(torch.zeros(config.dim))  # sigmoid: an even blend at the start
         elif config.smear == "gated":
@@ -64,8 +62,6 @@ class Embedding(nn.Module):
             x = rms_norm(x, self.config.norm_eps)
         if self.config.smear == "static":
             x = self._smear(x, tokens, cache)
-        if self.match is not None:
-            x = x + self.match(tokens, cache, self.table)
         if cache is not None:
             cache.last_token = tokens[:, -1:]
         return x

@@ -20,6 +20,7 @@ from model.cache import Cache
 from model.config import ModelConfig
 from model.embedding import Embedding
 from model.loss import chunked_loss
+from model.match import Match
 from model.mlp import MLP
 from model.norm import Norm
 from model.rotary import rotation
@@ -101,6 +102,7 @@ class GPT(nn.Module):
             self._initialise_block(block)
             made(block)
             self.blocks.append(block)
+        self.match = Match(config) if config.match else None
         self.norm = Norm(config)
         self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
         pairs = len(config.order()) // 2
@@ -125,6 +127,9 @@ class GPT(nn.Module):
         Only the last block can be spared the other positions: blocks before it need them as keys and values.
         """
         x: torch.Tensor = self.embedding(tokens, cache)
+        match = self.match.find(tokens, cache, self.embedding.table) if self.match is not None else None
+        if self.match is not None and match is not None:
+            x = x + self.match.enter(*match)
         x0 = x
         length = tokens.shape[1]
         start = cache.length if cache is not None else 0
@@ -151,6 +156,9 @@ class GPT(nn.Module):
                 saved.append(x)
         if cache is not None:
             cache.length += length
+        if self.match is not None and match is not None:
+            size, follower = match
+            x = x + self.match.leave(size[:, -x.shape[1] :], follower[:, -x.shape[1] :])
         return x
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 For each position: the longest run of tokens, up to `most`, that ends here and also ended at an earlier position of the
 window, the latest of equals; what came next there, and how long the run was. A transformer learns this too, as
 induction heads, but late: at 300 steps of cpu10 it costs 0.05 bits per byte to wait for them (docs/LOG.md). No weights
-beyond two vectors per length, no products; it reads tokens alone, so it is as causal as they are.
+beyond three vectors per length, no products; it reads tokens alone, so it is as causal as they are.
 """
 
 import torch
@@ -42,25 +42,34 @@ def longest_match(
 
 
 class Match(nn.Module):
+    """Adds what followed to the first block's input and to the last block's output, by learned vectors per length."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.most = config.match
         self.eps = config.norm_eps
         self.bos_id = config.bos_id if config.doc_mask else None
-        self.scale = nn.Parameter(torch.zeros(config.match + 1, config.dim))  # by length
+        self.first = nn.Parameter(torch.zeros(config.match + 1, config.dim))
         self.bias = nn.Parameter(torch.zeros(config.match + 1, config.dim))
+        self.last = nn.Parameter(torch.zeros(config.match + 1, config.dim))
 
-    def forward(self, tokens: torch.Tensor, cache: Cache | None, table: nn.Embedding) -> torch.Tensor:
-        """(B, T, D), to be added to the tokens' vectors."""
+    def find(self, tokens: torch.Tensor, cache: Cache | None, table: nn.Embedding) -> tuple[torch.Tensor, torch.Tensor]:
+        """One-hot lengths (B, T, most + 1), and the vectors (B, T, D) of the tokens that followed."""
         past = tokens if cache is None or cache.tokens is None else torch.cat([cache.tokens, tokens], dim=1)
         if cache is not None:
             cache.tokens = past
-        last = tokens.shape[1]
+        count = tokens.shape[1]
         begins = None
         if self.bos_id is not None:
             position = torch.arange(past.shape[1], dtype=torch.int32, device=past.device)
-            begins = torch.where(past == self.bos_id, position, 0).cummax(1).values[:, -last:]
-        size, follower = longest_match(past, last, self.most, begins)
-        # A product with one-hot rows: its gradient is one product, a lookup's is a scatter into very few rows.
-        chosen = F.one_hot(size.long(), self.most + 1).to(table.weight.dtype)
-        return (chosen @ self.scale) * rms_norm(table(follower), self.eps) + chosen @ self.bias
+            begins = torch.where(past == self.bos_id, position, 0).cummax(1).values[:, -count:]
+        size, follower = longest_match(past, count, self.most, begins)
+        # Lengths select by a product: its gradient is a product too, a lookup's is a scatter into very few rows.
+        return F.one_hot(size.long(), self.most + 1).to(table.weight.dtype), rms_norm(table(follower), self.eps)
+
+    def enter(self, size: torch.Tensor, follower: torch.Tensor) -> torch.Tensor:
+        return (size @ self.first) * follower + size @ self.bias
+
+    def leave(self, size: torch.Tensor, follower: torch.Tensor) -> torch.Tensor:
+        """Towards the head, which knows tokens by the same vectors (0.02 bits per byte more than `enter` alone)."""
+        return (size @ self.last) * follower

@@ -1,4 +1,4 @@
-"""Grouped-query attention: RoPE, QK-norm, per-head gain, XSA, document masks, and the KV cache.
+"""Grouped-query attention: RoPE, QK-norm, per-head gain and gate, XSA, document masks, and the KV cache.
 
 q and k are split into heads, normed, rotated, and q is multiplied by its gain, in that order. Masks are aligned to the
 bottom right: query i sees key j iff j <= start + i (PyTorch's `is_causal` aligns to the top left, which is wrong as
@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import nn
 
 from model.cache import Cache
-from model.config import ModelConfig
+from model.config import GATE_DIMS, ModelConfig
 from model.norm import rms_norm
 from model.rotary import attention_factor, rotate
 
@@ -29,6 +29,7 @@ class Attention(nn.Module):
         self.offset = config.key_offset
         self.rotated = config.rope_dims
         self.exclusive = config.xsa != 0 and layer >= config.layers - config.xsa
+        self.gate_scale = config.attn_gate
         self.dropout = config.dropout
         self.scale = attention_factor(config) ** 2 / math.sqrt(self.width)
         self.q = nn.Linear(config.dim, self.heads * self.width, bias=False)
@@ -36,6 +37,7 @@ class Attention(nn.Module):
         self.v = nn.Linear(config.dim, self.kv_heads * self.width, bias=False)
         self.out = nn.Linear(self.heads * self.width, config.dim, bias=False)
         self.q_gain = nn.Parameter(torch.full((self.heads,), config.q_gain)) if config.q_gain is not None else None
+        self.gate = nn.Parameter(torch.zeros(self.heads, min(GATE_DIMS, config.dim))) if config.attn_gate else None
 
     def forward(
         self,
@@ -68,6 +70,8 @@ class Attention(nn.Module):
         )  # fmt: skip
         if self.exclusive:
             y = self._remove_own(y, own)
+        if self.gate is not None:
+            y = y * self._gate(x[:, -last:], self.gate)
         out: torch.Tensor = self.out(rearrange(y, "b h t c -> b t (h c)"))
         return out
 
@@ -84,6 +88,11 @@ class Attention(nn.Module):
         if first is not None:
             moved = torch.where(first, still, moved)
         return torch.cat([rotated, moved], dim=-1)
+
+    def _gate(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """(B, H, T, 1): how much of each head's output a position wants (PR #1787: half open at the start)."""
+        scores = F.linear(x[..., : weight.shape[1]], weight.to(x.dtype))
+        return torch.sigmoid(self.gate_scale * rearrange(scores, "b t h -> b h t 1"))
 
     def _remove_own(self, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """XSA: each head's output less its part along the token's own value (PR #265: about -0.002 bpb)."""

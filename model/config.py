@@ -18,7 +18,7 @@ from model.dial import dial
 
 Count = Annotated[int, Ge(1)]
 Amount = Annotated[int, Ge(0)]
-GATE_DIMS = 12  # dimensions of the vector that the gated smear reads
+GATE_DIMS = 12  # dimensions of a vector that gates read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ class ModelConfig:
     resid_mix: bool = False  # x <- a*x + b*x0 before each block, learned vectors, init 1 and 0
     ln_scale: bool = False  # normed inputs times 1/sqrt(layer + 1)
     parallel_from: int | None = None  # from this layer on, attention and MLP read the same input (GPT-J)
+    parallel_lanes: bool = False  # from there on, each reads a residual stream of its own and writes to both
 
     # positions
     pos: Literal["rope", "none"] = "rope"
@@ -62,6 +63,7 @@ class ModelConfig:
     qk_norm: bool = False
     q_gain: float | None = None  # learned, one per head, from this value; None: off
     key_offset: bool = False  # the unrotated part of each key is the position before's: one layer finds what followed
+    attn_gate: Annotated[float, Ge(0)] = 0.0  # s of a gate on each head, sigmoid(s * w.x[:12]), w init 0; 0: off
     xsa: Amount = 0  # in this many last layers, each head's output loses its part along the token's own value
     doc_mask: bool = False  # attention stays inside a document
 
@@ -106,9 +108,14 @@ class ModelConfig:
             raise ValueError(f"xsa {self.xsa} is more than the {self.layers} layers; use {self.layers} or less")
         if self.parallel_from is not None and not 0 <= self.parallel_from < self.layers:
             raise ValueError(f"parallel_from {self.parallel_from} is not a layer; use 0 to {self.layers - 1}")
+        if self.parallel_lanes and self.parallel_from is None:
+            raise ValueError(f"parallel_lanes need a layer to begin at; set parallel_from to 0 to {self.layers - 1}")
         if self.loop_repeats and not self.loop_first <= self.loop_last < self.layers:
             span = f"loop_first {self.loop_first} to loop_last {self.loop_last}"
             raise ValueError(f"{span} is no range of layers; use 0 to {self.layers - 1}")
+        if self.loop_repeats and self.parallel_lanes and self.loop_first < (self.parallel_from or 0) <= self.loop_last:
+            loop = f"the loop over layers {self.loop_first} to {self.loop_last} would leave them again"
+            raise ValueError(f"parallel_lanes begin at layer {self.parallel_from}, and {loop}; end it before")
         if self.bigram_buckets == 1:
             raise ValueError("bigram_buckets 1 leaves no bucket beside the reserved one; use 0 (off) or at least 2")
         if self.norm_order == "post" and self.parallel_from is not None:
@@ -117,6 +124,11 @@ class ModelConfig:
     @property
     def head_width(self) -> int:
         return self.head_dim or self.dim // self.heads
+
+    @property
+    def shared_norms(self) -> int:
+        """How many layers, the last ones, give attention and MLP the same normed input."""
+        return 0 if self.parallel_from is None or self.parallel_lanes else self.layers - self.parallel_from
 
     @property
     def hidden_width(self) -> int:

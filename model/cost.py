@@ -20,9 +20,10 @@ def parameters(config: ModelConfig) -> dict[str, int]:
     control += 2 * config.layers * width if config.branch_scale else 0
     control += 2 * config.layers * width if config.resid_mix else 0
     control += config.layers * config.heads if config.q_gain is not None else 0
+    control += config.layers * _gate(config)
+    control += 6 * config.layers if config.parallel_lanes else 0
     if config.norm == "rms_weight":
-        mlp_norms = config.layers if config.parallel_from is None else config.parallel_from
-        control += (config.layers + mlp_norms + 1) * width
+        control += (2 * config.layers - config.shared_norms + 1) * width
     return {
         "embed": config.vocab_size * width,
         "head": 0 if config.tied else config.vocab_size * width,
@@ -47,7 +48,7 @@ def scoring_flops(config: ModelConfig, context: int, last: int) -> int:
     """Forward, of one window of which only the last positions are scored, causal attention."""
     width = config.dim
     queries, keys = projections(config)
-    per_query = 2 * width * queries + parameters(config)["mlp"] // config.layers
+    per_query = 2 * width * queries + parameters(config)["mlp"] // config.layers + _gate(config)
     per_key = 2 * width * keys
     products = context * config.bigram_dim * width if config.bigram_buckets else 0
     products += (2 * context + last) * (config.match + 1) * width if config.match else 0
@@ -61,10 +62,15 @@ def projections(config: ModelConfig) -> tuple[int, int]:
     return config.heads * config.head_width, config.kv_heads * config.head_width
 
 
+def _gate(config: ModelConfig) -> int:
+    """Weights of a layer's gate on its heads."""
+    return config.heads * min(GATE_DIMS, config.dim) if config.attn_gate else 0
+
+
 def _matrix_flops(config: ModelConfig) -> int:
     counts = parameters(config)
     repeats = len(config.order()) - config.layers  # of layers, by loops
-    looped = (counts["attn"] + counts["mlp"]) // config.layers * repeats
+    looped = ((counts["attn"] + counts["mlp"]) // config.layers + _gate(config)) * repeats
     head = counts["embed"] if config.tied else 0  # the table once more, as the head
     tables = counts["embed"] + config.bigram_buckets * config.bigram_dim  # rows are looked up, not multiplied
     return 6 * (sum(counts.values()) - tables + head + looped)

@@ -1,4 +1,4 @@
-"""Block and GPT: norms, residual mixes, U-Net skips, loops, parallel branches, softcap.
+"""Block and GPT: norms, residual mixes, U-Net skips, loops, parallel branches and lanes, softcap.
 
     logits = GPT(config)(tokens)                    (B, T) -> (B, T, V), fp32 or wider
     logits = model(chunk, cache)                    the same numbers, a chunk at a time
@@ -29,8 +29,8 @@ Kind = Literal["embed", "head", "bigram", "attn", "mlp", "control"]
 
 
 def parameter_kind(name: str, parameter: torch.Tensor) -> Kind:
-    """Vectors and scalars are `control`; a matrix has the kind of the module that holds it."""
-    if parameter.ndim < 2:
+    """Vectors, scalars and gates are `control`; a matrix has the kind of the module that holds it."""
+    if parameter.ndim < 2 or name.endswith(".attn.gate"):
         return "control"
     if name == "embedding.table.weight":
         return "embed"
@@ -48,10 +48,9 @@ class Block(nn.Module):
         super().__init__()
         depth_scale = 1 / math.sqrt(layer + 1) if config.ln_scale else 1.0
         self.post = config.norm_order == "post"
-        self.parallel = config.parallel_from is not None and layer >= config.parallel_from
         self.attn_norm = Norm(config, depth_scale)
         self.attn = Attention(config, layer)
-        self.mlp_norm = None if self.parallel else Norm(config, depth_scale)
+        self.mlp_norm = None if layer >= config.layers - config.shared_norms else Norm(config, depth_scale)
         self.mlp = MLP(config)
         self.drop = nn.Dropout(config.dropout)
         self.resid_mix = nn.Parameter(torch.ones(2, config.dim)) if config.resid_mix else None
@@ -61,6 +60,8 @@ class Block(nn.Module):
     def forward(
         self,
         x: torch.Tensor,  # (B, T, D)
+        lane: torch.Tensor | None,  # (B, T, D) what the MLP reads, if not what attention writes
+        weights: torch.Tensor | None,  # (2, 3) of x, lane <- of itself, of attention's output, of the MLP's
         x0: torch.Tensor,
         rope: tuple[torch.Tensor, torch.Tensor] | None,
         mask: torch.Tensor | None,
@@ -68,22 +69,29 @@ class Block(nn.Module):
         cache: Cache | None,
         step: int,
         last: int,
-    ) -> torch.Tensor:
-        """(B, last, D): earlier positions serve only as keys and values."""
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """x and lane, (B, last, D) each: earlier positions serve only as keys and values."""
+        read = x
         if self.resid_mix is not None:
             mix = self.resid_mix.to(x.dtype)
-            x = mix[0] * x + mix[1] * x0
-        n = x if self.post else self.attn_norm(x)
+            read = mix[0] * x + mix[1] * x0
+        n = read if self.post else self.attn_norm(read)
         attended = self._scale(self.attn(n, rope, mask, first, cache, step, last), self.attn_scale)
-        x, n = x[:, -last:], n[:, -last:]
+        if lane is not None and weights is not None and self.mlp_norm is not None:
+            x, lane = x[:, -last:], lane[:, -last:]
+            made = self._scale(self.mlp(self.mlp_norm(lane)), self.mlp_scale)
+            w = weights.to(x.dtype)
+            mixed = w[0, 0] * x + w[0, 1] * attended + w[0, 2] * made
+            return mixed, w[1, 0] * lane + w[1, 1] * attended + w[1, 2] * made
+        x, n = read[:, -last:], n[:, -last:]
         if self.post:
             x = self.attn_norm(x + attended)
             x = x + self._scale(self.mlp(x), self.mlp_scale)
-            return self.mlp_norm(x) if self.mlp_norm is not None else x
-        if self.mlp_norm is None:  # parallel
-            return x + attended + self._scale(self.mlp(n), self.mlp_scale)
+            return self.mlp_norm(x) if self.mlp_norm is not None else x, None
+        if self.mlp_norm is None:  # shared
+            return x + attended + self._scale(self.mlp(n), self.mlp_scale), None
         x = x + attended
-        return x + self._scale(self.mlp(self.mlp_norm(x)), self.mlp_scale)
+        return x + self._scale(self.mlp(self.mlp_norm(x)), self.mlp_scale), None
 
     def _scale(self, branch: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
         branch = self.drop(branch)
@@ -108,6 +116,8 @@ class GPT(nn.Module):
         pairs = len(config.order()) // 2
         self.skip_weights = nn.Parameter(torch.ones(pairs, config.dim)) if config.skips != "off" else None
         self.skip_gates = nn.Parameter(torch.zeros(pairs, config.dim)) if config.skips == "gated" else None
+        lanes = torch.tensor([1.1, 1.0, 1.0]).repeat(config.layers, 2, 1)  # as PR #1530: of all layers, used or not
+        self.lanes = nn.Parameter(lanes) if config.parallel_lanes else None
         self.order = config.order()  # the layers that run; a training loop switches loops on by setting it
         self.checkpointing = False  # trade compute for activation memory, block by block
         self.embedding.apply(self._initialise)
@@ -140,7 +150,12 @@ class GPT(nn.Module):
             first = (tokens == self.config.bos_id)[:, None, :, None]
         pairs = len(self.order) // 2
         saved: list[torch.Tensor] = []  # outputs of the first half, for the second half's skips
+        lane: torch.Tensor | None = None  # the MLPs' residual stream, once it parts from attention's
+        weights: torch.Tensor | None = None
         for step, layer in enumerate(self.order):
+            if self.lanes is not None and layer >= (self.config.parallel_from or 0):
+                lane = x if lane is None else lane
+                weights = self.lanes[layer]
             if step >= pairs and saved:
                 x = self._skip(x, saved.pop(), step - pairs)
             block = self.blocks[layer]
@@ -149,11 +164,13 @@ class GPT(nn.Module):
                 queries = last
                 mask = self._last_rows(mask, last, x)
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, x0, rope, mask, first, None, step, queries, use_reentrant=False)
+                inputs = (x, lane, weights, x0, rope, mask, first, None, step, queries)
+                x, lane = checkpoint(block, *inputs, use_reentrant=False)
             else:
-                x = block(x, x0, rope, mask, first, cache, step, queries)
+                x, lane = block(x, lane, weights, x0, rope, mask, first, cache, step, queries)
             if self.skip_weights is not None and step < pairs:
                 saved.append(x)
+        x = x if lane is None else (x + lane) / 2
         if cache is not None:
             cache.length += length
         if self.match is not None and match is not None:

@@ -99,7 +99,7 @@ def _activations(config: ModelConfig, trainer: Trainer, tokens: int, seq_len: in
     """What blocks save for their backward: numbers of the residual stream, and others, per token."""
     width = config.dim
     queries, keys = projections(config)
-    normed = width if config.parallel_from is not None else 2 * width  # exact where all layers are alike
+    normed = width * (2 * config.layers - config.shared_norms) // config.layers
     stream = normed if config.norm != "none" else 0
     stream += width if config.resid_mix else 0
     values = normed + 2 * queries + 2 * keys + MLP_KEEPS[config.mlp] * config.hidden_width
@@ -108,6 +108,9 @@ def _activations(config: ModelConfig, trainer: Trainer, tokens: int, seq_len: in
     values += queries + keys if config.qk_norm else 0
     values += queries if config.q_gain is not None else 0
     values += queries * config.xsa // config.layers
+    values += config.heads + queries * config.xsa // config.layers if config.attn_gate else 0
+    if config.parallel_lanes:
+        values += 2 * width * (config.layers - (config.parallel_from or 0)) // config.layers
     values += seq_len if config.doc_mask else 0
     values += 2 * width if config.branch_scale else 0
     values += 2 * width if config.dropout else 0

@@ -1,10 +1,15 @@
-"""Every preset loads, and has the number of parameters that its source (or the audit of its source) gives."""
+"""Every preset loads, and has the number of parameters that its source (or the audit of its source) gives.
+
+The ladder's also have their FLOPs, and learn when they are made small.
+"""
 
 from pathlib import Path
 
 from base.config import load
+from data.dataset import open_dataset
 from model.cost import parameters
-from train_gpt import RunConfig, dry_run
+from tests.runs import CPU
+from train_gpt import RunConfig, Training, dry_run
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRESETS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("seeds/*.yaml")])
@@ -13,6 +18,21 @@ SIZES = {
     "rscalm700m": 879_904_000, "albor50m": 62_403_072, "albor125m": 188_769_024, "albor350m": 398_509_056,
     "d38": 3_015_835_648, "d50": 6_563_430_400, "d52": 7_347_372_032,
 }  # fmt: skip
+# Parameters and FLOPs per token: 6 for each weight that multiplies, as often as it does, and 12 x layers x 512 x tokens.
+MATRICES = 786_432 + 2_097_152  # of a layer with an MLP of 2,048
+LADDER = {
+    # of the record's 27,038,812 without its value embedding: table, projection, three scales
+    "golf_sp1024": (27_038_812 - 1024 * 128 - 128 * 256 - 3, 6 * (26_874_969 - 2816 * 112) + 12 * 11 * 512 * 2048),
+    "golf_sp8192": (35_944_536, 6 * (35_944_536 + 6 * MATRICES) + 12 * 17 * 512 * 2048),
+    "golf_top": (35_945_671, 6 * (35_945_671 + 6 * (MATRICES + 8 * 12)) + 12 * 17 * 512 * 2048),
+    # 11 gates of 8 x 12 and the smear's 13 more than golf_sp8192, and three skips fewer without the loops
+    "golf_h200": (35_944_536 + 11 * 96 + 13 - 3 * 2 * 512, 6 * 35_942_533 + 12 * 11 * 512 * 1024),
+}
+SMALL = [
+    "model.vocab_size=400", "model.dim=64", "model.heads=2", "model.kv_heads=1", "model.hidden=64", "model.rope_dims=16",
+    "train.seq_len=32", "train.batch_tokens=256", "train.micro_tokens=0", "train.seconds=0", "train.steps=1",
+    "eval.context=64", "data.path=data",
+]  # fmt: skip
 
 
 def test_every_preset_loads_and_plans_and_has_its_size() -> None:
@@ -22,3 +42,17 @@ def test_every_preset_loads_and_plans_and_has_its_size() -> None:
         sizes[path.stem] = dry_run(config)["params"]
         assert sizes[path.stem] == sum(parameters(config.model).values())
     assert {name: sizes[name] for name in SIZES} == SIZES
+
+
+def test_the_ladder_has_its_sources_parameters_and_flops() -> None:
+    for name, expected in LADDER.items():
+        answer = dry_run(load(RunConfig, CONFIGS / f"{name}.yaml"))
+        assert (answer["params"], answer["flops_per_token"]) == expected, name
+
+
+def test_every_rung_of_the_ladder_learns(work: Path) -> None:
+    dataset = open_dataset("data")
+    for name in LADDER:
+        training = Training(load(RunConfig, CONFIGS / f"{name}.yaml", SMALL), dataset, CPU)
+        losses = [training.step(number / 24)[0] for number in range(24)]
+        assert losses[-1] < losses[0] - 0.3, (name, losses)

@@ -17,6 +17,11 @@ REFUSED = [
     (["parallel_from=8"], "parallel_from 8 is not a layer; use 0 to 7"),
     (["loop_repeats=1", "loop_first=3", "loop_last=2"], "loop_first 3 to loop_last 2 is no range of layers"),
     (["loop_repeats=1", "loop_last=8"], "loop_last 8 is no range of layers; use 0 to 7"),
+    (["parallel_lanes=true"], "parallel_lanes need a layer to begin at; set parallel_from to 0 to 7"),
+    (
+        ["parallel_lanes=true", "parallel_from=2", "loop_repeats=1", "loop_first=1", "loop_last=2"],
+        "parallel_lanes begin at layer 2, and the loop over layers 1 to 2 would leave them again; end it before",
+    ),
     (["bigram_buckets=1"], "use 0 (off) or at least 2"),
     (["parallel_from=0", "norm_order=post"], "parallel_from needs norm_order pre"),
     (["layers=0"], "greater than or equal to 1"),

@@ -22,6 +22,7 @@ FEATURES: list[dict[str, Any]] = [
     {}, {"kv_heads": 1}, {"mlp": "relu2"}, {"mlp": "leaky_relu2"}, {"mlp": "silu"}, {"mlp": "gelu"}, {"norm": "rms"},
     {"norm": "none"}, {"norm_order": "post"}, {"qk_norm": True}, {"q_gain": 1.5}, {"pos": "none"}, {"xsa": 3},
     {"branch_scale": True}, {"resid_mix": True}, {"parallel_from": 0}, {"doc_mask": True}, {"skips": "gated"},
+    {"parallel_from": 0, "parallel_lanes": True}, {"attn_gate": 0.5}, {"attn_gate": 0.5, "xsa": 3},
     {"softcap": 15.0}, {"embed_norm": True}, {"smear": "gated"}, {"tied": False}, {"loop_repeats": 1, "loop_last": 1},
 ]  # fmt: skip
 

@@ -18,7 +18,7 @@ SIZES = {
     "rscalm700m": 879_904_000, "albor50m": 62_403_072, "albor125m": 188_769_024, "albor350m": 398_509_056,
     "d38": 3_015_835_648, "d50": 6_563_430_400, "d52": 7_347_372_032,
 }  # fmt: skip
-# Parameters and FLOPs per token: 6 for each weight that multiplies, as often as it does, and 12 x layers x 512 x tokens.
+# Parameters; FLOPs per token: 6 for each weight, as often as it multiplies, and 12 x layers x 512 x tokens.
 MATRICES = 786_432 + 2_097_152  # of a layer with an MLP of 2,048
 LADDER = {
     # of the record's 27,038,812 without its value embedding: table, projection, three scales
@@ -29,9 +29,9 @@ LADDER = {
     "golf_h200": (35_944_536 + 11 * 96 + 13 - 3 * 2 * 512, 6 * 35_942_533 + 12 * 11 * 512 * 1024),
 }
 SMALL = [
-    "model.vocab_size=400", "model.dim=64", "model.heads=2", "model.kv_heads=1", "model.hidden=64", "model.rope_dims=16",
-    "train.seq_len=32", "train.batch_tokens=256", "train.micro_tokens=0", "train.seconds=0", "train.steps=1",
-    "eval.context=64", "data.path=data",
+    "model.vocab_size=400", "model.dim=64", "model.heads=2", "model.kv_heads=1", "model.hidden=64",
+    "model.rope_dims=16", "train.seq_len=32", "train.batch_tokens=256", "train.micro_tokens=0", "train.seconds=0",
+    "train.steps=1", "eval.context=64", "data.path=data",
 ]  # fmt: skip
 
 

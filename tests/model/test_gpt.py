@@ -133,7 +133,8 @@ def test_the_bigram_hash_is_frozen() -> None:
 
 
 def test_activation_checkpointing_changes_neither_loss_nor_gradients() -> None:
-    config = ModelConfig(vocab_size=50, dim=32, heads=4, layers=3, skips="plain", resid_mix=True)
+    lanes = {"parallel_from": 1, "parallel_lanes": True, "attn_gate": 0.5}
+    config = ModelConfig(vocab_size=50, dim=32, heads=4, layers=3, skips="plain", resid_mix=True, **lanes)
     tokens = tokens_with_documents(0)
     grads = []
     for checkpointing in (False, True):

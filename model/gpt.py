@@ -116,7 +116,7 @@ class GPT(nn.Module):
         pairs = len(config.order()) // 2
         self.skip_weights = nn.Parameter(torch.ones(pairs, config.dim)) if config.skips != "off" else None
         self.skip_gates = nn.Parameter(torch.zeros(pairs, config.dim)) if config.skips == "gated" else None
-        lanes = torch.tensor([1.1, 1.0, 1.0]).repeat(config.layers, 2, 1)  # as PR #1530: of all layers, used or not
+        lanes = torch.tensor([1.1, 1.0, 1.0]).repeat(config.layers, 2)  # as PR #1530: of all layers, used or not
         self.lanes = nn.Parameter(lanes) if config.parallel_lanes else None
         self.order = config.order()  # the layers that run; a training loop switches loops on by setting it
         self.checkpointing = False  # trade compute for activation memory, block by block
@@ -155,7 +155,7 @@ class GPT(nn.Module):
         for step, layer in enumerate(self.order):
             if self.lanes is not None and layer >= (self.config.parallel_from or 0):
                 lane = x if lane is None else lane
-                weights = self.lanes[layer]
+                weights = self.lanes[layer].view(2, 3)
             if step >= pairs and saved:
                 x = self._skip(x, saved.pop(), step - pairs)
             block = self.blocks[layer]

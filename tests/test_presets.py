@@ -1,15 +1,14 @@
 """Every preset loads, and has the number of parameters that its source (or the audit of its source) gives.
 
-The ladder's also have their FLOPs, and learn when they are made small.
+The ladder's also have their FLOPs, and learn and are packed when they are made small.
 """
 
 from pathlib import Path
 
 from base.config import load
-from data.dataset import open_dataset
 from model.cost import parameters
-from tests.runs import CPU
-from train_gpt import RunConfig, Training, dry_run
+from tests.runs import CPU, losses
+from train_gpt import RunConfig, dry_run, train_pack_score
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRESETS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("seeds/*.yaml")])
@@ -31,7 +30,8 @@ LADDER = {
 SMALL = [
     "model.vocab_size=400", "model.dim=64", "model.heads=2", "model.kv_heads=1", "model.hidden=64",
     "model.rope_dims=16", "train.seq_len=32", "train.batch_tokens=256", "train.micro_tokens=0", "train.seconds=0",
-    "train.steps=1", "eval.context=64", "data.path=data",
+    "train.steps=8", "train.compile=off", "train.reserve_s=0", "eval.context=32", "eval.stride=32", "eval.during=0",
+    "quant.method=absmax", "quant.codec=zstd", "data.path=data",
 ]  # fmt: skip
 
 
@@ -50,9 +50,9 @@ def test_the_ladder_has_its_sources_parameters_and_flops() -> None:
         assert (answer["params"], answer["flops_per_token"]) == expected, name
 
 
-def test_every_rung_of_the_ladder_learns(work: Path) -> None:
-    dataset = open_dataset("data")
+def test_every_rung_of_the_ladder_learns_and_is_packed(work: Path) -> None:
     for name in LADDER:
-        training = Training(load(RunConfig, CONFIGS / f"{name}.yaml", SMALL), dataset, CPU)
-        losses = [training.step(number / 8)[0] for number in range(8)]
-        assert losses[-1] < losses[0] - 1, (name, losses)
+        answer = train_pack_score(load(RunConfig, CONFIGS / f"{name}.yaml", SMALL), name, CPU)
+        found = losses(answer.run)
+        assert found[-1] < found[0] - 1, (name, found)
+        assert answer.val_bpb < answer.float_bpb + 0.1, name

@@ -53,7 +53,7 @@ def lanes_by_hand(model: GPT, tokens: torch.Tensor) -> torch.Tensor:
     for number, layer in ((1, 3), (2, 4)):
         one = skip(one, saved.pop(), number)
         a, m = attend(mix(one, layer), layer, number + 3), think(two, layer)
-        (r1, a1, m1), (r2, a2, m2) = lanes[layer].tolist()
+        (r1, a1, m1), (r2, a2, m2) = lanes[layer].view(2, 3).tolist()
         one, two = r1 * one + a1 * a + m1 * m, r2 * two + a2 * a + m2 * m
     return (one + two) / 2
 
@@ -70,7 +70,7 @@ def test_two_lanes_are_the_records_formula() -> None:
     assert (model.trunk(tokens) - expected).abs().max() < 1e-10 * expected.abs().max()
     first = GPT(config).lanes
     assert first is not None
-    assert torch.equal(first, torch.tensor([[[1.1, 1, 1], [1.1, 1, 1]]] * 5))
+    assert torch.equal(first, torch.tensor([[1.1, 1, 1, 1.1, 1, 1]] * 5))
 
 
 @torch.no_grad()

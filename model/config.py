@@ -74,6 +74,7 @@ class ModelConfig:
     bigram_buckets: Amount = 0  # 0: off
     bigram_dim: Count = 128
     match: Amount = 0  # longest match that is looked for, in tokens; 0: off
+    match_count: Count = 1  # matches with different followers
     skips: Literal["off", "plain", "gated"] = "off"  # U-Net: first half's outputs into the second half, last first
 
     # loops: layers first..last run `loop_repeats` more times, once `loop_start` of the run is over

@@ -16,7 +16,7 @@ def parameters(config: ModelConfig) -> dict[str, int]:
     control = len(config.order()) // 2 * width * {"off": 0, "plain": 1, "gated": 2}[config.skips]
     control += {"off": 0, "static": width, "gated": 1 + min(GATE_DIMS, width)}[config.smear]
     control += 1 if buckets else 0
-    control += 3 * (config.match + 1) * width if config.match else 0
+    control += (2 * config.match_count + 1) * (config.match + 1) * width if config.match else 0
     control += 2 * config.layers * width if config.branch_scale else 0
     control += 2 * config.layers * width if config.resid_mix else 0
     control += config.layers * config.heads if config.q_gain is not None else 0
@@ -50,7 +50,8 @@ def scoring_flops(config: ModelConfig, context: int, last: int) -> int:
     per_query = 2 * width * queries + parameters(config)["mlp"] // config.layers
     per_key = 2 * width * keys
     products = context * config.bigram_dim * width if config.bigram_buckets else 0
-    products += (2 * context + last) * (config.match + 1) * width if config.match else 0
+    if config.match:
+        products += ((context + last) * config.match_count + context) * (config.match + 1) * width
     for positions in [context] * (len(config.order()) - 1) + [last]:
         pairs = positions * (2 * context - positions + 1) // 2  # of a query and a key that it sees
         products += positions * per_query + context * per_key + 2 * pairs * queries

@@ -129,7 +129,7 @@ class GPT(nn.Module):
         x: torch.Tensor = self.embedding(tokens, cache)
         match = self.match.find(tokens, cache, self.embedding.table) if self.match is not None else None
         if self.match is not None and match is not None:
-            x = x + self.match.enter(*match)
+            x = x + self.match.enter(match)
         x0 = x
         length = tokens.shape[1]
         start = cache.length if cache is not None else 0
@@ -157,8 +157,7 @@ class GPT(nn.Module):
         if cache is not None:
             cache.length += length
         if self.match is not None and match is not None:
-            size, follower = match
-            x = x + self.match.leave(size[:, -x.shape[1] :], follower[:, -x.shape[1] :])
+            x = x + self.match.leave(match, x.shape[1])
         return x
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ GOLF = {
 CHOICES = {
     "layers": [1, 2, 3, 4, 5], "kv_heads": [1, 2, 4], "mlp": ["relu2", "leaky_relu2", "swiglu", "silu", "gelu"],
     "norm": ["rms", "rms_weight", "none"], "norm_order": ["pre", "post"], "pos": ["rope", "none"], "rope_dims": [0, 4],
-    "key_offset": [True, False], "match": [0, 3],
+    "key_offset": [True, False], "match": [0, 3], "match_count": [1, 2],
     "yarn_factor": [1.0, 4.0], "qk_norm": [True, False], "q_gain": [None, 1.5], "xsa": [0, 1], "head_dim": [0, 12],
     "doc_mask": [True, False], "softcap": [0.0, 5.0], "smear": ["off", "static", "gated"], "tied": [True, False],
     "smear_bos_mask": [True, False], "bigram_buckets": [0, 17], "skips": ["off", "plain", "gated"],

@@ -59,6 +59,7 @@ class ModelConfig:
     yarn_attention: Annotated[float, Gt(0), Lt(1e6)] | None = None  # on cos and sin; None: 0.1 ln(factor) + 1
 
     # attention
+    attention: tuple[Amount, ...] | None = None  # the layers that have it; None: all
     qk_norm: bool = False
     q_gain: float | None = None  # learned, one per head, from this value; None: off
     key_offset: bool = False  # the unrotated part of each key is the position before's: one layer finds what followed
@@ -103,6 +104,11 @@ class ModelConfig:
         if self.key_offset and not (self.pos == "rope" and 0 < self.rope_dims < self.head_width):
             part = f"rope_dims {self.rope_dims} of pos {self.pos} leaves it none; use {self.head_width // 4 * 2}"
             raise ValueError(f"key_offset moves the unrotated part of each key, and {part}")
+        if self.attention is not None:
+            if list(self.attention) != sorted(set(self.attention)) or max(self.attention, default=0) >= self.layers:
+                raise ValueError(f"attention {list(self.attention)}: name layers from 0 to {self.layers - 1}, in order")
+            if self.norm_order == "post":
+                raise ValueError("attention in some layers only needs norm_order pre")
         if self.xsa > self.layers:
             raise ValueError(f"xsa {self.xsa} is more than the {self.layers} layers; use {self.layers} or less")
         if self.parallel_from is not None and not 0 <= self.parallel_from < self.layers:
@@ -122,6 +128,11 @@ class ModelConfig:
     @property
     def hidden_width(self) -> int:
         return self.hidden or round(self.dim * self.mlp_mult)
+
+    @property
+    def attending(self) -> tuple[int, ...]:
+        """The layers that have attention."""
+        return tuple(range(self.layers)) if self.attention is None else self.attention
 
     def order(self, progress: float = 1.0) -> list[int]:
         """The layers in the order they run at this fraction of training; evaluation runs at 1.0."""

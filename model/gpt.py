@@ -48,14 +48,15 @@ class Block(nn.Module):
         super().__init__()
         depth_scale = 1 / math.sqrt(layer + 1) if config.ln_scale else 1.0
         self.post = config.norm_order == "post"
-        self.parallel = config.parallel_from is not None and layer >= config.parallel_from
-        self.attn_norm = Norm(config, depth_scale)
-        self.attn = Attention(config, layer)
+        attends = layer in config.attending
+        self.parallel = attends and config.parallel_from is not None and layer >= config.parallel_from
+        self.attn_norm = Norm(config, depth_scale) if attends else None
+        self.attn = Attention(config, layer) if attends else None
         self.mlp_norm = None if self.parallel else Norm(config, depth_scale)
         self.mlp = MLP(config)
         self.drop = nn.Dropout(config.dropout)
         self.resid_mix = nn.Parameter(torch.ones(2, config.dim)) if config.resid_mix else None
-        self.attn_scale = nn.Parameter(torch.ones(config.dim)) if config.branch_scale else None
+        self.attn_scale = nn.Parameter(torch.ones(config.dim)) if config.branch_scale and attends else None
         self.mlp_scale = nn.Parameter(torch.ones(config.dim)) if config.branch_scale else None
 
     def forward(
@@ -70,9 +71,15 @@ class Block(nn.Module):
         last: int,
     ) -> torch.Tensor:
         """(B, last, D): earlier positions serve only as keys and values."""
+        if self.attn is None or self.attn_norm is None:
+            x = x[:, -last:]
+        x0 = x0[:, -x.shape[1] :]
         if self.resid_mix is not None:
             mix = self.resid_mix.to(x.dtype)
             x = mix[0] * x + mix[1] * x0
+        if self.attn is None or self.attn_norm is None:
+            assert self.mlp_norm is not None
+            return x + self._scale(self.mlp(self.mlp_norm(x)), self.mlp_scale)
         n = x if self.post else self.attn_norm(x)
         attended = self._scale(self.attn(n, rope, mask, first, cache, step, last), self.attn_scale)
         x, n = x[:, -last:], n[:, -last:]
@@ -124,7 +131,8 @@ class GPT(nn.Module):
     def trunk(self, tokens: torch.Tensor, cache: Cache | None = None, last: int | None = None) -> torch.Tensor:
         """(B, T) -> (B, T, D): everything before the last norm and the head; with `last`, (B, last, D).
 
-        Only the last block can be spared the other positions: blocks before it need them as keys and values.
+        The last block with attention and those after it can be spared the other positions; blocks before it need them
+        as keys and values.
         """
         x: torch.Tensor = self.embedding(tokens, cache)
         match = self.match.find(tokens, cache, self.embedding.table) if self.match is not None else None
@@ -140,13 +148,13 @@ class GPT(nn.Module):
             first = (tokens == self.config.bos_id)[:, None, :, None]
         pairs = len(self.order) // 2
         saved: list[torch.Tensor] = []  # outputs of the first half, for the second half's skips
+        final = max((step for step, layer in enumerate(self.order) if layer in self.config.attending), default=-1)
         for step, layer in enumerate(self.order):
             if step >= pairs and saved:
                 x = self._skip(x, saved.pop(), step - pairs)
             block = self.blocks[layer]
-            queries = length
-            if last is not None and step == len(self.order) - 1:
-                queries = last
+            queries = length if last is None or step < final else last
+            if last is not None and step == final:
                 mask = self._last_rows(mask, last, x)
             if self.checkpointing and self.training:
                 x = checkpoint(block, x, x0, rope, mask, first, None, step, queries, use_reentrant=False)
@@ -179,7 +187,7 @@ class GPT(nn.Module):
 
     def _skip(self, x: torch.Tensor, saved: torch.Tensor, number: int) -> torch.Tensor:
         assert self.skip_weights is not None
-        added = self.skip_weights[number].to(x.dtype) * saved
+        added = self.skip_weights[number].to(x.dtype) * saved[:, -x.shape[1] :]
         if self.skip_gates is None:
             return x + added
         gate = torch.sigmoid(self.skip_gates[number].to(x.dtype))
@@ -228,5 +236,6 @@ class GPT(nn.Module):
         if block.resid_mix is not None:
             block.resid_mix[1] = 0
         if self.config.init == "ortho":
-            block.attn.out.weight.zero_()
+            if block.attn is not None:
+                block.attn.out.weight.zero_()
             block.mlp.down.weight.zero_()

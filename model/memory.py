@@ -112,7 +112,7 @@ def _activations(config: ModelConfig, trainer: Trainer, tokens: int, seq_len: in
     values += 2 * width if config.branch_scale else 0
     values += 2 * width if config.dropout else 0
     values += width if config.skips == "gated" else 0
-    block = stream * trainer.stream_bytes + values * trainer.value_bytes
+    block = stream * trainer.stream_bytes + values * trainer.value_bytes  # as if every layer had attention
     layers = len(config.order())
     once = width * {"off": 0, "static": 2, "gated": 3}[config.smear]
     once += width * (3 if config.norm == "rms_weight" else 2)  # the last norm and the head's input

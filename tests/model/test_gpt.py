@@ -26,7 +26,7 @@ CHOICES = {
     "doc_mask": [True, False], "softcap": [0.0, 5.0], "smear": ["off", "static", "gated"], "tied": [True, False],
     "smear_bos_mask": [True, False], "bigram_buckets": [0, 17], "skips": ["off", "plain", "gated"],
     "embed_norm": [True, False], "resid_mix": [True, False], "branch_scale": [True, False], "ln_scale": [True, False],
-    "loop_repeats": [0, 1, 2], "parallel_from": [None, 0],
+    "loop_repeats": [0, 1, 2], "parallel_from": [None, 0], "attention": [None, None, (), (0,)],
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def any_config(picks: random.Random) -> ModelConfig:
     chosen = {name: picks.choice(values) for name, values in CHOICES.items()}
     chosen["key_offset"] &= chosen["pos"] == "rope" and chosen["rope_dims"] > 0
     if chosen["norm_order"] == "post":
-        chosen["parallel_from"] = None
+        chosen["parallel_from"] = chosen["attention"] = None
     return ModelConfig(vocab_size=50, dim=32, heads=4, bigram_dim=8, bos_id=BOS, **chosen)
 
 

@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import nn
 
 from model.cache import Cache
-from model.config import ModelConfig
+from model.config import GATE_DIMS, ModelConfig
 from model.norm import rms_norm
 from model.rotary import attention_factor, rotate
 
@@ -34,12 +34,16 @@ class Attention(nn.Module):
         self.q = nn.Linear(config.dim, self.heads * self.width, bias=False)
         self.k = nn.Linear(config.dim, self.kv_heads * self.width, bias=False)
         self.v = nn.Linear(config.dim, self.kv_heads * self.width, bias=False)
+        has_values = layer in config.value_tables
+        self.values = nn.Embedding(config.vocab_size, self.kv_heads * self.width) if has_values else None
+        self.value_gate = nn.Parameter(torch.zeros(self.kv_heads, min(GATE_DIMS, config.dim))) if has_values else None
         self.out = nn.Linear(self.heads * self.width, config.dim, bias=False)
         self.q_gain = nn.Parameter(torch.full((self.heads,), config.q_gain)) if config.q_gain is not None else None
 
     def forward(
         self,
         x: torch.Tensor,  # (B, T, D)
+        tokens: torch.Tensor,  # (B, T)
         rope: tuple[torch.Tensor, torch.Tensor] | None,  # cos, sin (T, R/2); None without positions
         mask: torch.Tensor | None,  # (B or 1, 1, last, T_all) true where seen; None: plain causal, nothing cached
         first: torch.Tensor | None,  # (B, 1, T, 1) true where a document begins that is masked from others
@@ -50,6 +54,8 @@ class Attention(nn.Module):
         q = rearrange(self.q(x[:, -last:]), "b t (h c) -> b h t c", h=self.heads)
         k = rearrange(self.k(x), "b t (h c) -> b h t c", h=self.kv_heads)
         v = rearrange(self.v(x), "b t (h c) -> b h t c", h=self.kv_heads)
+        if self.values is not None:
+            v = v + self._gated_rows(x, tokens)
         if self.qk_norm:
             q, k = rms_norm(q, self.eps), rms_norm(k, self.eps)
         if rope is not None:
@@ -84,6 +90,14 @@ class Attention(nn.Module):
         if first is not None:
             moved = torch.where(first, still, moved)
         return torch.cat([rotated, moved], dim=-1)
+
+    def _gated_rows(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, K, T, C): the tokens' rows of the layer's own table, each head's at most twice (modded-nanogpt #186)."""
+        assert self.values is not None and self.value_gate is not None
+        read = x[..., : self.value_gate.shape[1]]
+        gate = 2 * torch.sigmoid(F.linear(read, self.value_gate.to(x.dtype)))  # (B, T, K)
+        rows = rearrange(self.values(tokens).to(x.dtype), "b t (h c) -> b h t c", h=self.kv_heads)
+        return rearrange(gate, "b t h -> b h t 1") * rows
 
     def _remove_own(self, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """XSA: each head's output less its part along the token's own value (PR #265: about -0.002 bpb)."""

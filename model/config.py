@@ -18,7 +18,7 @@ from model.dial import dial
 
 Count = Annotated[int, Ge(1)]
 Amount = Annotated[int, Ge(0)]
-GATE_DIMS = 12  # dimensions of the vector that the gated smear reads
+GATE_DIMS = 12  # dimensions of the vector that the gates of smear and value tables read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,7 @@ class ModelConfig:
     attention: tuple[Amount, ...] | None = None  # the layers that have it; None: all
     qk_norm: bool = False
     q_gain: float | None = None  # learned, one per head, from this value; None: off
+    value_tables: tuple[Amount, ...] = ()  # layers whose values get a gated row of a table of the layer's own
     key_offset: bool = False  # the unrotated part of each key is the position before's: one layer finds what followed
     xsa: Amount = 0  # in this many last layers, each head's output loses its part along the token's own value
     doc_mask: bool = False  # attention stays inside a document
@@ -101,6 +102,8 @@ class ModelConfig:
             raise ValueError(f"RoPE rotates pairs, and {name} {rotated} is odd; use {rotated - 1} or {rotated + 1}")
         if self.rope_dims > self.head_width:
             raise ValueError(f"rope_dims {self.rope_dims} is more than the head width; use {self.head_width} or less")
+        if not set(self.value_tables) <= set(self.attending):
+            raise ValueError(f"value_tables {list(self.value_tables)}: name layers of {list(self.attending)}")
         if self.key_offset and not (self.pos == "rope" and 0 < self.rope_dims < self.head_width):
             part = f"rope_dims {self.rope_dims} of pos {self.pos} leaves it none; use {self.head_width // 4 * 2}"
             raise ValueError(f"key_offset moves the unrotated part of each key, and {part}")

@@ -21,11 +21,12 @@ def parameters(config: ModelConfig) -> dict[str, int]:
     control += (attending + config.layers) * width if config.branch_scale else 0
     control += 2 * config.layers * width if config.resid_mix else 0
     control += attending * config.heads if config.q_gain is not None else 0
+    control += len(config.value_tables) * config.kv_heads * min(GATE_DIMS, width)
     if config.norm == "rms_weight":
         parallel = sum(config.parallel_from is not None and n >= config.parallel_from for n in config.attending)
         control += (attending + config.layers - parallel + 1) * width
     return {
-        "embed": config.vocab_size * width,
+        "embed": config.vocab_size * (width + len(config.value_tables) * keys),
         "head": 0 if config.tied else config.vocab_size * width,
         "bigram": buckets * config.bigram_dim + config.bigram_dim * width if buckets else 0,
         "attn": attending * width * (2 * queries + 2 * keys),
@@ -59,6 +60,8 @@ def scoring_flops(config: ModelConfig, context: int, last: int) -> int:
         if layer in config.attending:
             pairs = positions * (2 * context - positions + 1) // 2  # of a query and a key that it sees
             products += 2 * width * (positions * queries + context * keys) + 2 * pairs * queries
+        if layer in config.value_tables:
+            products += context * config.kv_heads * min(GATE_DIMS, width)
     return 2 * (products + last * config.vocab_size * width)
 
 
@@ -72,7 +75,7 @@ def _matrix_flops(config: ModelConfig) -> int:
     attending = _attentions(config) - len(config.attending)
     looped = counts["mlp"] // config.layers * repeats
     looped += counts["attn"] // max(1, len(config.attending)) * attending
-    head = counts["embed"] if config.tied else 0  # the table once more, as the head
+    head = config.vocab_size * config.dim if config.tied else 0  # the table once more, as the head
     tables = counts["embed"] + config.bigram_buckets * config.bigram_dim  # rows are looked up, not multiplied
     return 6 * (sum(counts.values()) - tables + head + looped)
 

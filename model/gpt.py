@@ -32,10 +32,12 @@ def parameter_kind(name: str, parameter: torch.Tensor) -> Kind:
     """Vectors and scalars are `control`; a matrix has the kind of the module that holds it."""
     if parameter.ndim < 2:
         return "control"
-    if name == "embedding.table.weight":
+    if name == "embedding.table.weight" or name.endswith(".attn.values.weight"):
         return "embed"
     if name == "head.weight":
         return "head"
+    if name.endswith("_gate"):
+        return "control"
     if name.startswith("embedding.bigram."):
         return "bigram"
     if ".attn." in name:
@@ -62,6 +64,7 @@ class Block(nn.Module):
     def forward(
         self,
         x: torch.Tensor,  # (B, T, D)
+        tokens: torch.Tensor,  # (B, T)
         x0: torch.Tensor,
         rope: tuple[torch.Tensor, torch.Tensor] | None,
         mask: torch.Tensor | None,
@@ -81,7 +84,7 @@ class Block(nn.Module):
             assert self.mlp_norm is not None
             return x + self._scale(self.mlp(self.mlp_norm(x)), self.mlp_scale)
         n = x if self.post else self.attn_norm(x)
-        attended = self._scale(self.attn(n, rope, mask, first, cache, step, last), self.attn_scale)
+        attended = self._scale(self.attn(n, tokens, rope, mask, first, cache, step, last), self.attn_scale)
         x, n = x[:, -last:], n[:, -last:]
         if self.post:
             x = self.attn_norm(x + attended)
@@ -157,9 +160,9 @@ class GPT(nn.Module):
             if last is not None and step == final:
                 mask = self._last_rows(mask, last, x)
             if self.checkpointing and self.training:
-                x = checkpoint(block, x, x0, rope, mask, first, None, step, queries, use_reentrant=False)
+                x = checkpoint(block, x, tokens, x0, rope, mask, first, None, step, queries, use_reentrant=False)
             else:
-                x = block(x, x0, rope, mask, first, cache, step, queries)
+                x = block(x, tokens, x0, rope, mask, first, cache, step, queries)
             if self.skip_weights is not None and step < pairs:
                 saved.append(x)
         if cache is not None:
@@ -233,6 +236,8 @@ class GPT(nn.Module):
     @torch.no_grad()
     def _initialise_block(self, block: Block) -> None:
         block.apply(self._initialise)
+        if block.attn is not None and block.attn.values is not None:
+            block.attn.values.weight.mul_(0.01 / self.config.embed_std)
         if block.resid_mix is not None:
             block.resid_mix[1] = 0
         if self.config.init == "ortho":

@@ -140,7 +140,7 @@ def _copies(config: ModelConfig, trainer: Trainer) -> int:
         block = matrices // config.layers
         rest = sum(counts.values()) - block * config.layers  # FSDP2's outermost unit
         return trainer.value_bytes * (2 * block + rest) + (trainer.value_bytes + FP32) * max(block, rest)
-    head = counts["embed"] if config.tied else counts["head"]
+    head = config.vocab_size * config.dim
     return BF16 * (matrices + head) if trainer.mixed else 0
 
 

@@ -45,6 +45,8 @@ def any_config(picks: random.Random) -> ModelConfig:
     chosen["key_offset"] &= chosen["pos"] == "rope" and chosen["rope_dims"] > 0
     if chosen["norm_order"] == "post":
         chosen["parallel_from"] = chosen["attention"] = None
+    if chosen["attention"] is None and picks.random() < 0.5:
+        chosen["value_tables"] = (0,)
     return ModelConfig(vocab_size=50, dim=32, heads=4, bigram_dim=8, bos_id=BOS, **chosen)
 
 

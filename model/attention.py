@@ -96,8 +96,8 @@ class Attention(nn.Module):
         assert self.values is not None and self.value_gate is not None
         read = x[..., : self.value_gate.shape[1]]
         gate = 2 * torch.sigmoid(F.linear(read, self.value_gate.to(x.dtype)))  # (B, T, K)
-        rows = rearrange(self.values(tokens).to(x.dtype), "b t (h c) -> b h t c", h=self.kv_heads)
-        return rearrange(gate, "b t h -> b h t 1") * rows
+        rows: torch.Tensor = rearrange(self.values(tokens).to(x.dtype), "b t (h c) -> b h t c", h=self.kv_heads)
+        return rows * rearrange(gate, "b t h -> b h t 1")
 
     def _remove_own(self, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """XSA: each head's output less its part along the token's own value (PR #265: about -0.002 bpb)."""

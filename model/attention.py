@@ -93,7 +93,8 @@ class Attention(nn.Module):
 
     def _gated_rows(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """(B, K, T, C): the tokens' rows of the layer's own table, each head's at most twice (modded-nanogpt #186)."""
-        assert self.values is not None and self.value_gate is not None
+        assert self.values is not None
+        assert self.value_gate is not None
         read = x[..., : self.value_gate.shape[1]]
         gate = 2 * torch.sigmoid(F.linear(read, self.value_gate.to(x.dtype)))  # (B, T, K)
         rows: torch.Tensor = rearrange(self.values(tokens).to(x.dtype), "b t (h c) -> b h t c", h=self.kv_heads)

@@ -55,6 +55,15 @@ def open_model(given: str | None, preferred: str, tokenizer: str | None = None) 
     return opened
 
 
+def require_plain_text(tokenizer: Tokenizer, where: object) -> None:
+    """For programs that encode with the tokenizer's own library, which does not fold a text before."""
+    if tokenizer.transform.operators:
+        raise BadInput(
+            f"{where}: its tokenizer has the transform {tokenizer.transform.name}, which other programs do not carry "
+            "out; make the dataset without --transform"
+        )
+
+
 def find_model(given: str | None, preferred: str) -> Path:
     for name in (preferred, ARTIFACT, MODEL, CHECKPOINT, RSCALM):
         if given is not None and (Path(given) / name).is_file():

@@ -28,7 +28,7 @@ from engine.log import RunLog
 from model.config import ModelConfig
 from model.gpt import GPT
 from run_config import RunConfig
-from tests.runs import CPU, ROOT, SMALL, losses, small, weights
+from tests.runs import CPU, ROOT, SMALL, losses, metrics, small, weights
 from train_gpt import Training, act, dry_run, parser, train_pack_score
 
 
@@ -107,6 +107,14 @@ def test_nothing_is_compiled_inside_the_clock(
 def test_a_run_that_diverges_stops_with_the_last_good_checkpoint_named(work: Path) -> None:
     with pytest.raises(CheckFailed, match=r"has diverged; the last good checkpoint is runs/bad/checkpoint\.pt"):
         train_pack_score(small("optim.embed_lr=1e30", "optim.clip=0", "train.steps=50", "model.softcap=0"), "bad", CPU)
+
+
+def test_a_run_whose_early_loss_is_beyond_the_bound_is_stopped_there(work: Path) -> None:
+    with pytest.raises(CheckFailed, match=r"stopped by train\.stop_if: .* at 50%, 1 allowed from 40% on; raise"):
+        train_pack_score(small("train.steps=4", "train.stop_if=[0.4, 1]"), "hopeless", CPU)
+    rows = [row for row in metrics("runs/hopeless") if "loss" in row]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["smooth_loss"] == pytest.approx(sum(row["loss"] for row in rows) / 3)
 
 
 def test_the_clock_ends_a_run_by_whichever_budget_is_first_and_stops_while_nothing_trains() -> None:

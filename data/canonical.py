@@ -13,7 +13,6 @@ without a space. So models give a forbidden pair little probability, never none 
 """
 
 import math
-import struct
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
@@ -132,7 +131,7 @@ def read_entries(model: bytes) -> list[Entry]:
     for number, value in read_fields(model):
         fields = dict(read_fields(value)) if number in (1, 2) else {}
         if number == 1:
-            (score,) = struct.unpack("<f", fields.get(2, bytes(4)))
+            score = float(np.frombuffer(fields.get(2, bytes(4)), "<f4")[0])
             entries.append(Entry(fields[1].decode(), score, fields.get(3, NORMAL)))
         if number == 2:
             algorithm = fields.get(3)

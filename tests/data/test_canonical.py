@@ -1,5 +1,6 @@
 """data.canonical against SentencePiece itself: what is forbidden is what no encoding has."""
 
+import itertools
 import struct
 from collections.abc import Callable, Iterable
 
@@ -14,7 +15,6 @@ from data.tokenizer import SPACE, ByteTokenizer, SentencePieceTokenizer, Tokeniz
 from data.tokenizer_training import train_tokenizer
 from tests.conftest import make_text, sentencepiece_like
 from tests.data.test_tokenizer import HOSTILE, hostile_text
-
 
 LOSSLESS = {
     "normalization_rule_name": "identity", "add_dummy_prefix": False, "remove_extra_whitespaces": False,
@@ -45,17 +45,15 @@ def compare_with_encoder(tokenizer: SentencePieceTokenizer) -> tuple[int, int, i
 def edited(tokenizer: SentencePieceTokenizer, edit: Callable[[int, bytes], bytes]) -> SentencePieceTokenizer:
     """The tokenizer with `edit(number, message)` for each normal piece's message."""
     model = b""
-    normal = (each.kind == NORMAL for each in read_entries(tokenizer.model))
-    seen = 0
+    kinds = (each.kind for each in read_entries(tokenizer.model))
+    pieces = itertools.count()
     for number, value in read_fields(tokenizer.model):
-        if number == 1 and next(normal):
-            value = edit(seen, value)
-            seen += 1
-        size, length = len(value), b""
+        message = edit(next(pieces), value) if number == 1 and next(kinds) == NORMAL else value
+        size, length = len(message), b""
         while size > 127:
             length += bytes([size & 127 | 128])
             size >>= 7
-        model += bytes([number << 3 | 2]) + length + bytes([size]) + value
+        model += bytes([number << 3 | 2]) + length + bytes([size]) + message
     return SentencePieceTokenizer(model)
 
 

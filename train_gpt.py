@@ -50,7 +50,7 @@ from model.memory import Trainer, summary
 from optim.average import Average
 from optim.groups import build_optimizers, multiplier, set_rates, warm_up
 from quant.packer import Packer
-from quant.unpack import open_artifact
+from quant.unpack import attach_table, open_artifact
 from run_config import DEFAULT, RunConfig
 
 
@@ -143,7 +143,7 @@ class Training:
         self.device = device
         torch.manual_seed(config.seed)
         place = make_placer(config.train.shard, device)
-        self.model = GPT(config.model, made=place)
+        self.model = attach_table(GPT(config.model, made=place), dataset.tokenizer)
         place(self.model)
         self.model.checkpointing = config.train.checkpointing
         if not device.main:  # all ranks start with the same weights and draw their own dropout
@@ -280,7 +280,7 @@ def timed_score(name: str, training: Training, log: RunLog, model: GPT | None = 
 
 def pack(training: Training, weights: dict[str, torch.Tensor], code: int) -> bytes:
     """The artifact; the float model that it is made from is freed before the next one is needed."""
-    model = GPT(training.config.model)
+    model = attach_table(GPT(training.config.model), training.dataset.tokenizer)
     load_weights(model, weights, MODEL)
     packer = Packer(model.to(training.device.torch), to_dict(training.config), training.dataset)
     return packer.pack(training.config.quant, code).data

@@ -18,6 +18,7 @@ from model.dial import dial
 
 Count = Annotated[int, Ge(1)]
 Amount = Annotated[int, Ge(0)]
+MOST_CANONICAL = 16_384  # tokens: a table of 256 MiB
 GATE_DIMS = 12  # dimensions of the vector that the gates of smear and value tables read
 
 
@@ -70,6 +71,7 @@ class ModelConfig:
     # input and output
     embed_norm: bool = False  # RMSNorm right after the embedding, before any block
     softcap: Annotated[float, Ge(0)] = 0.0  # c*tanh(logits/c); 0: off
+    canonical: bool = False  # no probability for tokens that the tokenizer never puts after the one before
     smear: Literal["off", "static", "gated"] = "off"
     smear_bos_mask: bool = False  # the first token of a document takes nothing from the one before
     bos_id: Amount = 1  # where documents begin, for the masks
@@ -121,6 +123,11 @@ class ModelConfig:
             raise ValueError(f"{span} is no range of layers; use 0 to {self.layers - 1}")
         if self.bigram_buckets == 1:
             raise ValueError("bigram_buckets 1 leaves no bucket beside the reserved one; use 0 (off) or at least 2")
+        if self.canonical and self.vocab_size > MOST_CANONICAL:
+            raise ValueError(
+                f"canonical has a byte for each of vocab_size {self.vocab_size:,}² pairs of tokens; "
+                f"use a vocab_size of {MOST_CANONICAL:,} or less, or canonical false"
+            )
         if self.norm_order == "post" and self.parallel_from is not None:
             raise ValueError("parallel_from needs norm_order pre: a parallel block has one norm before both branches")
 

@@ -19,7 +19,7 @@ from model.attention import Attention
 from model.cache import Cache
 from model.config import ModelConfig
 from model.embedding import Embedding
-from model.loss import chunked_loss
+from model.loss import FORBIDDEN_NATS, chunked_loss
 from model.match import Match
 from model.mlp import MLP
 from model.norm import Norm
@@ -101,6 +101,10 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
+    # (V, V) true where the tokenizer never puts a token (column) after another (row): data/canonical.py. No weight, and
+    # in no state dict: quant.unpack.attach_table makes it from the tokenizer.
+    forbidden: torch.Tensor | None
+
     def __init__(self, config: ModelConfig, made: Callable[[nn.Module], None] = lambda block: None) -> None:
         """`made` gets each block as soon as it is initialised, to shard it before the next one takes memory."""
         super().__init__()
@@ -118,6 +122,7 @@ class GPT(nn.Module):
         pairs = len(config.order()) // 2
         self.skip_weights = nn.Parameter(torch.ones(pairs, config.dim)) if config.skips != "off" else None
         self.skip_gates = nn.Parameter(torch.zeros(pairs, config.dim)) if config.skips == "gated" else None
+        self.register_buffer("forbidden", None, persistent=False)
         self.order = config.order()  # the layers that run; a training loop switches loops on by setting it
         self.checkpointing = False  # trade compute for activation memory, block by block
         self.embedding.apply(self._initialise)
@@ -129,7 +134,7 @@ class GPT(nn.Module):
             self._initialise(self.head)
 
     def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
-        return self.logits(self.trunk(tokens, cache))
+        return self.logits(self.trunk(tokens, cache), tokens)
 
     def trunk(self, tokens: torch.Tensor, cache: Cache | None = None, last: int | None = None) -> torch.Tensor:
         """(B, T) -> (B, T, D): everything before the last norm and the head; with `last`, (B, last, D).
@@ -171,22 +176,31 @@ class GPT(nn.Module):
             x = x + self.match.leave(match, x.shape[1])
         return x
 
-    def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, D) -> (…, V) in fp32 or wider: the last norm, the head, the softcap."""
+    def logits(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """(…, D) and the tokens (…) there -> (…, V) in fp32 or wider: last norm, head, softcap, canonical tokens."""
         z: torch.Tensor = nn.functional.linear(self.norm(x), self._head().to(x.dtype))
         z = z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
         cap = self.config.softcap
-        return cap * torch.tanh(z / cap) if cap else z
+        z = cap * torch.tanh(z / cap) if cap else z
+        table = self._table()
+        return z if table is None else z.add(table[tokens], alpha=-FORBIDDEN_NATS)
 
     def loss(self, tokens: torch.Tensor, targets: torch.Tensor, rows: int = 0) -> torch.Tensor:
         """(B, T), (B, T) -> mean nats; with `rows`, that many positions have logits at a time (model/loss.py)."""
         x = self.trunk(tokens)
         if rows:
-            return chunked_loss(self.norm(x).flatten(0, 1), self._head(), targets.flatten(), self.config.softcap, rows)
-        return nn.functional.cross_entropy(self.logits(x).flatten(0, 1), targets.flatten())
+            x = self.norm(x).flatten(0, 1)
+            canonical = (tokens.flatten(), self._table())
+            return chunked_loss(x, self._head(), targets.flatten(), self.config.softcap, rows, *canonical)
+        return nn.functional.cross_entropy(self.logits(x, tokens).flatten(0, 1), targets.flatten())
 
     def _head(self) -> torch.Tensor:
         return self.embedding.table.weight if self.head is None else self.head.weight
+
+    def _table(self) -> torch.Tensor | None:
+        if self.config.canonical and self.forbidden is None:
+            raise ValueError("canonical is true and the model has no table; quant.unpack.attach_table gives it one")
+        return self.forbidden
 
     def _skip(self, x: torch.Tensor, saved: torch.Tensor, number: int) -> torch.Tensor:
         assert self.skip_weights is not None

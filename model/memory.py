@@ -59,6 +59,7 @@ def training_parts(config: ModelConfig, trainer: Trainer, rows: int, seq_len: in
         "gradients": FP32 * total // devices,
         "optimizer": FP32 * moments // devices,
         "average": FP32 * total // devices if trainer.average else 0,
+        "forbidden": config.vocab_size**2 if config.canonical else 0,
         "copies": _copies(config, trainer),
         "activations": _activations(config, trainer, rows * seq_len, seq_len),
         "logits": _logits(config, trainer, rows * seq_len),
@@ -68,7 +69,7 @@ def training_parts(config: ModelConfig, trainer: Trainer, rows: int, seq_len: in
 
 def peak_bytes(parts: dict[str, int]) -> int:
     """What stays, plus the micro-batch or the optimizer step, whichever is larger: they never exist together."""
-    stays = parts["weights"] + parts["gradients"] + parts["optimizer"] + parts["average"]
+    stays = sum(parts[name] for name in ("weights", "gradients", "optimizer", "average", "forbidden"))
     return stays + max(parts["copies"] + parts["activations"] + parts["logits"], parts["step"])
 
 

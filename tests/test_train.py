@@ -18,6 +18,7 @@ from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
 from base.run_folder import read_result, sole_writer
 from base.source import hash_of, sources
+from data.canonical import forbidden_pairs
 from data.dataset import open_dataset
 from data.ensure import ensure_dataset
 from engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
@@ -27,8 +28,11 @@ from engine.device import Device
 from engine.log import RunLog
 from model.config import ModelConfig
 from model.gpt import GPT
+from quant.pack import open_run
+from quant.unpack import open_artifact
 from run_config import RunConfig
 from tests.runs import CPU, ROOT, SMALL, losses, metrics, small, weights
+from tools.load_model import open_model
 from train_gpt import Training, act, dry_run, parser, train_pack_score
 
 
@@ -53,6 +57,20 @@ def test_a_run_leaves_what_is_needed_to_check_and_repeat_it(work: Path) -> None:
     assert losses(run)[-1] < losses(run)[0] - 0.3
     assert answer.float_bpb < 3.5
     assert train_pack_score(small(), "first", CPU).run.endswith("first-2")  # a finished run is left alone
+
+
+def test_all_that_open_a_canonical_run_build_its_table(work: Path) -> None:
+    answer = train_pack_score(small("model.canonical=true"), "canonical", CPU)
+    dataset = open_dataset("data")
+    table = torch.from_numpy(forbidden_pairs(dataset.tokenizer))
+    model, _, _ = open_run(Path(answer.run) / "model.pt", None)
+    loaded = open_model(answer.run, "model.pt").model
+    packed = open_artifact(answer.artifact).model
+    tokens = torch.from_numpy(dataset.val.read(0, 32).astype(int))[None]
+    assert torch.equal(model(tokens), loaded(tokens))
+    for each in (model, loaded, packed):
+        assert each(tokens).softmax(-1)[table[tokens]].max() < 1e-9
+    assert answer.float_bpb < 3.5
 
 
 def test_a_run_is_repeatable_bit_for_bit(work: Path) -> None:

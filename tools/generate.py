@@ -117,7 +117,7 @@ def generate_tokens(
             cache = Cache()
             start = begin
         fed = torch.tensor([text[start + cache.length :]], device=device)
-        logits = model.logits(model.trunk(fed, cache, last=1))[0, -1].cpu()
+        logits = model.logits(model.trunk(fed, cache, last=1), fed[:, -1:])[0, -1].cpu()
         if not logits.isfinite().all():
             raise BadInput(f"after {len(text)} tokens the model's logits are not finite; its weights are beyond fp32")
         seen = [token for token in text if token not in marks]

@@ -53,7 +53,8 @@ def scoring_flops(config: ModelConfig, context: int, last: int) -> int:
     if config.match:
         products += ((context + last) * config.match_count + context) * (config.match + 1) * width
     order = config.order()
-    final = max((step for step, layer in enumerate(order) if layer in config.attending), default=-1)
+    attentions = [step for step, layer in enumerate(order) if layer in config.attending]
+    final = attentions[-1] if attentions else -1
     for step, layer in enumerate(order):
         positions = context if step < final else last
         products += positions * parameters(config)["mlp"] // config.layers

@@ -13,38 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
-# Off the logit of a token that the tokenizer never puts after the one before: e^-30 of probability costs nothing, and
-# a text whose parts were encoded apart (data/tokenizer.py cuts long ones) can still be scored and coded.
-FORBIDDEN_NATS = 30.0
-
 
 def chunked_loss(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    targets: torch.Tensor,
-    softcap: float,
-    rows: int,
-    tokens: torch.Tensor | None = None,
-    forbidden: torch.Tensor | None = None,
+    x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float, rows: int
 ) -> torch.Tensor:
-    """Mean nats of `targets` under softmax(softcap(x @ weight.T)), less what `forbidden` has for the tokens (N)."""
-    loss: torch.Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
-        x, weight, targets, softcap, rows, tokens, forbidden
-    )
+    """Mean nats of `targets` under softmax(softcap(x @ weight.T))."""
+    loss: torch.Tensor = _ChunkedLoss.apply(x, weight, targets, softcap, rows)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        targets: torch.Tensor,
-        softcap: float,
-        rows: int,
-        tokens: torch.Tensor,
-        forbidden: torch.Tensor | None,
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float, rows: int
     ) -> torch.Tensor:
         learning = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         wide = torch.promote_types(x.dtype, torch.float32)  # sums over chunks
@@ -58,12 +39,11 @@ class _ChunkedLoss(torch.autograd.Function):
             z = raw.to(wide)
             if softcap:
                 z = z.div_(softcap).tanh_().mul_(softcap)
-            y = z if forbidden is None else z.add(forbidden[tokens[begin : begin + rows]], alpha=-FORBIDDEN_NATS)
-            total = torch.logsumexp(y, dim=-1, keepdim=True)
-            nats += (total - y.gather(1, chosen)).sum()
+            total = torch.logsumexp(z, dim=-1, keepdim=True)
+            nats += (total - z.gather(1, chosen)).sum()
             if x_grad is None or weight_grad is None:
                 continue
-            slope = torch.sub(y, total).exp_()  # the softmax; less one at the target: d nats / d z
+            slope = torch.sub(z, total).exp_()  # the softmax; less one at the target: d nats / d z
             slope.scatter_add_(1, chosen, -torch.ones_like(total))
             if softcap:
                 slope.mul_(z.div_(softcap).square_().neg_().add_(1))  # through tanh
@@ -77,6 +57,6 @@ class _ChunkedLoss(torch.autograd.Function):
         return nats / len(x)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None, None]:
         x_grad, weight_grad = ctx.saved_tensors
-        return x_grad * grads[0].to(x_grad.dtype), weight_grad * grads[0].to(weight_grad.dtype), *[None] * 5
+        return x_grad * grads[0].to(x_grad.dtype), weight_grad * grads[0].to(weight_grad.dtype), None, None, None

@@ -63,9 +63,10 @@ class Match(nn.Module):
         self.count = config.match_count
         self.eps = config.norm_eps
         self.bos_id = config.bos_id if config.doc_mask else None
-        self.first = nn.Parameter(torch.zeros(self.count, config.match + 1, config.dim))
+        rows = self.count * (config.match + 1)  # by match, then by length
+        self.first = nn.Parameter(torch.zeros(rows, config.dim))
         self.bias = nn.Parameter(torch.zeros(config.match + 1, config.dim))
-        self.last = nn.Parameter(torch.zeros(self.count, config.match + 1, config.dim))
+        self.last = nn.Parameter(torch.zeros(rows, config.dim))
 
     def find(self, tokens: torch.Tensor, cache: Cache | None, table: nn.Embedding) -> list[Found]:
         past = tokens if cache is None or cache.tokens is None else torch.cat([cache.tokens, tokens], dim=1)
@@ -93,6 +94,6 @@ class Match(nn.Module):
 
     def _vectors(self, found: list[Found], scales: torch.Tensor) -> torch.Tensor:
         total = torch.zeros_like(found[0].follower)
-        for (size, follower), scale in zip(found, scales, strict=True):
+        for (size, follower), scale in zip(found, torch.split(scales, self.most + 1), strict=True):
             total = total + (size @ scale) * follower
         return total

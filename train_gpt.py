@@ -37,7 +37,7 @@ from engine.checkpoint import (
     save_checkpoint,
 )
 from engine.clock import Clock, stop_flag
-from engine.config import micro_rows
+from engine.config import SMOOTH_STEPS, micro_rows
 from engine.device import Device, agree, average_gradients, barrier, gather, joined, mean, memory_hint, run_rank
 from engine.log import RunLog, describe_environment, head_lines, live_line, packed_lines, scored_line, trained_line
 from engine.shard import distribute, distribute_optimizer, gather_state, gathered_weights, make_placer, to_float
@@ -50,7 +50,7 @@ from model.memory import Trainer, summary
 from optim.average import Average
 from optim.groups import build_optimizers, multiplier, set_rates, warm_up
 from quant.packer import Packer
-from quant.unpack import open_artifact
+from quant.unpack import attach_table, open_artifact
 from run_config import DEFAULT, RunConfig
 
 
@@ -84,8 +84,12 @@ def train(training: "Training", log: RunLog, folder: Path | None, stopped: list[
         took_s = clock.elapsed_s - begun_s
         if math.isnan(norm):
             raise report_divergence(clock.step, loss, folder)
-        log.metrics(step=clock.step, elapsed_s=clock.elapsed_s, loss=loss, grad_norm=norm, step_s=took_s)
+        smooth = training.smooth_loss
+        log.metrics(
+            step=clock.step, elapsed_s=clock.elapsed_s, loss=loss, smooth_loss=smooth, grad_norm=norm, step_s=took_s
+        )
         log.progress(live_line(clock, loss, bytes_per_token, config.train.batch_tokens / took_s, flops, device))
+        config.train.require_progress(progress, smooth)
 
 
 def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
@@ -139,7 +143,7 @@ class Training:
         self.device = device
         torch.manual_seed(config.seed)
         place = make_placer(config.train.shard, device)
-        self.model = GPT(config.model, made=place)
+        self.model = attach_table(GPT(config.model, made=place), dataset.tokenizer)
         place(self.model)
         self.model.checkpointing = config.train.checkpointing
         if not device.main:  # all ranks start with the same weights and draw their own dropout
@@ -162,6 +166,7 @@ class Training:
         self.average = Average(config.average.decay if config.average.kind == "ema" else None)
         self.context = config.eval.window(config.train.seq_len)
         self.validated = 0.0  # progress at the last validation during the run
+        self.smooth_loss = 0.0
         self.is_compiled = config.train.compiled(device.torch.type)
         self.losses = torch.compile(self._losses) if self.is_compiled else self._losses
 
@@ -189,6 +194,7 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
         self.average.follow(self.config.average, self.weights, progress)
         self.clock.step += 1
+        self.smooth_loss += (total - self.smooth_loss) / min(self.clock.step, SMOOTH_STEPS)
         return total, norm
 
     def prime(self) -> None:
@@ -230,6 +236,7 @@ class Training:
             "optimizers": [gather_state(optimizer.state_dict()) for optimizer in self.optimizers],
             "average": gather_state(self.average.state_dict()),
             "validated": self.validated,
+            "smooth_loss": self.smooth_loss,
             "clock": self.clock.state_dict(),
             "data": self.loader.state_dict(),
             "random": gather(get_random_state(self.device.torch), self.device),
@@ -256,6 +263,7 @@ class Training:
         sums = [distribute(total, like) for total, like in zip(state["average"]["sums"], self.weights, strict=False)]
         self.average.load_state_dict({**state["average"], "sums": sums})
         self.validated = state["validated"]
+        self.smooth_loss = state["smooth_loss"]
         self.clock.load_state_dict(state["clock"])
         self.loader.load_state_dict(state["data"])
         restore_random_state(state["random"], self.device.rank, self.device.torch)
@@ -272,7 +280,7 @@ def timed_score(name: str, training: Training, log: RunLog, model: GPT | None = 
 
 def pack(training: Training, weights: dict[str, torch.Tensor], code: int) -> bytes:
     """The artifact; the float model that it is made from is freed before the next one is needed."""
-    model = GPT(training.config.model)
+    model = attach_table(GPT(training.config.model), training.dataset.tokenizer)
     load_weights(model, weights, MODEL)
     packer = Packer(model.to(training.device.torch), to_dict(training.config), training.dataset)
     return packer.pack(training.config.quant, code).data

@@ -21,6 +21,7 @@ from base.errors import BadInput
 from base.files import atomic_folder
 from base.progress import byte_progress
 from data.bytes import ByteTable
+from data.caseops import TRANSFORMS, TransformName
 from data.corpus import Corpus
 from data.encoding import cores, encode_all
 from data.manifest import MANIFEST, TOKENIZER, Manifest, ShardEntry, describe_tokenizer, read_manifest, write_manifest
@@ -53,6 +54,7 @@ class Recipe:
     val_fraction: float = 0.05
     tokenizer_mb: int = 64  # of training text that the tokenizer learns from
     skip_bad: bool = False
+    transform: TransformName = "none"  # of each text before it is encoded
 
     def __post_init__(self) -> None:
         if not SMALLEST_VOCAB <= self.vocab <= MAX_VOCAB:
@@ -175,7 +177,7 @@ def train_on_sample(corpus: Corpus, recipe: Recipe, scan: Scan, labels: Labels) 
                     yield document.text
                     advance(int(size))
 
-    return train_tokenizer(sample(), recipe.vocab)
+    return train_tokenizer(sample(), recipe.vocab, TRANSFORMS[recipe.transform])
 
 
 def write_shards(

@@ -1,7 +1,8 @@
 """The byte oracle: the exact bytes of every token id. Every bits-per-byte figure in this project divides by its sums.
 
 Two conventions, by name:
-  exact    the bytes a token adds to the decoded text. Byte pieces count 1, specials 0, a space is a space.
+  exact    the bytes a token adds to the decoded text. Byte pieces count 1, specials and a transform's operators 0, a
+           space is a space.
   contest  what Parameter Golf's script counts: a space that begins a document is not counted, and one inside a piece
            counts three bytes (▁). Our vocabularies have such pieces (indentation), where a score made with this
            number would be too good. It is for comparison, never for scoring.
@@ -35,11 +36,12 @@ class ByteTable:
     def __init__(self, tokenizer: Tokenizer) -> None:
         pieces = tokenizer.pieces()
         self.vocab_size = len(pieces)
-        self._data = [piece.data for piece in pieces]
+        self._spellings = [piece.spelling for piece in pieces]
+        self._transform = tokenizer.transform
         self.exact = np.array([len(piece.data) for piece in pieces], np.int64)
         self._contest = np.array([piece.contest_bytes for piece in pieces], np.int64)
         self._leading_space = np.array([piece.leading_space for piece in pieces])
-        self._boundary = np.array([piece.boundary for piece in pieces])
+        self.boundary = np.array([piece.boundary for piece in pieces])
 
     def totals(self, tokens: Ids | npt.NDArray[np.integer], before: int) -> tuple[int, int]:
         """(exact, contest) bytes of a run of tokens that follows the token `before`, a block at a time."""
@@ -54,7 +56,8 @@ class ByteTable:
 
     def join(self, ids: Sequence[int] | Ids) -> bytes:
         """The bytes that `exact` counts, to be compared with the text itself."""
-        return b"".join(map(self._data.__getitem__, np.asarray(ids).data))
+        spelled = b"".join(map(self._spellings.__getitem__, np.asarray(ids).data))
+        return self._transform.unfold_bytes(spelled)
 
     def exact_bytes(self, targets: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Bytes of each target token."""
@@ -64,7 +67,7 @@ class ByteTable:
     def contest_bytes(self, previous: npt.ArrayLike, targets: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Bytes of each target under the contest's rule, which depends on the token before it."""
         target = self._checked(targets)
-        uncounted: npt.NDArray[np.bool_] = self._leading_space[target] & self._boundary[self._checked(previous)]
+        uncounted: npt.NDArray[np.bool_] = self._leading_space[target] & self.boundary[self._checked(previous)]
         counted: npt.NDArray[np.int64] = self._contest[target] - uncounted
         return counted
 

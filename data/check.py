@@ -78,11 +78,11 @@ def _prove_document(dataset: Dataset, tokens: Tokens, where: str) -> bytes:
     except ValueError as outside:
         raise CheckFailed(f"{where}: {outside}") from None
     raw = tokenizer.decode(tokens).encode()
-    if dataset.table.join(tokens) != raw:
+    if dataset.table.join(tokens) != raw or sizes.sum() != len(raw):
         raise CheckFailed(f"{where}: its {sizes.sum()} table bytes are not the bytes of its decoded text")
-    if not sizes.all():
-        special = tokens[sizes == 0][0]
-        raise CheckFailed(f"{where}: token {special} inside it has no bytes; specials mark documents only")
+    specials = tokens[dataset.table.boundary[tokens]]
+    if len(specials):
+        raise CheckFailed(f"{where}: token {specials[0]} inside it has no bytes; specials mark documents only")
     if tokenizer.lossless and not np.array_equal(tokenizer.encode(raw.decode()), tokens):
         raise CheckFailed(f"{where}: its tokens are not what the tokenizer makes of its text")
     return raw

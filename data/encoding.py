@@ -56,10 +56,21 @@ def encode_batch(tokenizer: Tokenizer, table: ByteTable, batch: list[Labelled]) 
     for label, (name, text) in batch:
         ids = tokenizer.encode(text)
         normal = tokenizer.normalize(text)
-        # A lossless tokenizer has been proved to decode to its bytes; any other has to decode every document.
-        if table.join(ids) != normal.encode() or not (tokenizer.lossless or tokenizer.decode(ids) == normal):
-            raise BadInput(f"{name}: the tokenizer does not give this document back; its bytes cannot be counted")
-        digest = document_digest(normal.encode())
+        data = normal.encode()
+        back = table.join(ids)
+        if back == data and not tokenizer.lossless:  # which has not been proved to decode to its bytes
+            back = tokenizer.decode(ids).encode()
+        if back != data:
+            pairs = enumerate(zip(back, data, strict=False))
+            at = next((at for at, (ours, its) in pairs if ours != its), min(len(back), len(data)))
+            raise BadInput(
+                f"{name}: the tokenizer does not give this document back; its bytes cannot be counted. "
+                f"From byte {at:,} on it gives {back[at : at + 20]!r}, and the document has {data[at : at + 20]!r}"
+            )
+        counted = int(table.exact_bytes(ids).sum())
+        if counted != len(data):
+            raise BadInput(f"{name}: its tokens count {counted:,} bytes, and it has {len(data):,}")
+        digest = document_digest(data)
         encoded.append(Encoded(label, np.concatenate([bos, ids]), digest, len(text.encode())))
     return encoded
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from base.config import Layer, build, to_dict
 from base.errors import BadInput
 from base.files import is_inside, read_json_object, write_json
+from data.caseops import TransformName
 from data.tokenizer import Tokenizer
 
 MANIFEST = "manifest.json"
@@ -55,6 +56,7 @@ class TokenizerEntry:
     eos_id: int
     unk_id: int
     lossless: bool
+    transform: TransformName = "none"  # of a text before it is encoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,7 @@ def describe_tokenizer(tokenizer: Tokenizer) -> TokenizerEntry:
         eos_id=tokenizer.eos_id,
         unk_id=tokenizer.unk_id,
         lossless=tokenizer.lossless,
+        transform=tokenizer.transform.name,
     )
 
 

@@ -2,6 +2,7 @@
 
     python -m data.prep stdlib --vocab 1024 --out data/datasets/stdlib
     python -m data.prep corpus.jsonl.zst --vocab 4096 --out data/datasets/mine
+    python -m data.prep corpus.parquet --vocab 4096 --transform caseops --out data/datasets/folded
     python -m data.prep books/ --txt file --tokenizer byte --out data/datasets/books
     python -m data.prep 'hf:OWNER/NAME:*.parquet' --vocab 1024 --out data/datasets/name
     python -m data.prep lines.txt --txt line --split tail --val-fraction 0.01 --out data/datasets/lines
@@ -20,6 +21,7 @@ from typing import Any
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.errors import BadInput, CheckFailed
 from data.build import Recipe, build_dataset, request_of
+from data.caseops import TRANSFORMS
 from data.check import count_tokens
 from data.corpus import open_corpus
 from data.dataset import open_dataset
@@ -40,6 +42,7 @@ def act(args: argparse.Namespace) -> Answer:
         val_fraction=args.val_fraction,
         tokenizer_mb=args.tokenizer_mb,
         skip_bad=args.skip_bad,
+        transform=args.transform,
     )
     corpus = open_corpus(args.source, args.field, args.txt)
     existing = _existing(out, request_of(corpus, recipe, given))
@@ -50,6 +53,7 @@ def act(args: argparse.Namespace) -> Answer:
         "val_raw_bytes": manifest.val.raw_bytes,
         "val_contest_bytes": manifest.val.contest_bytes,
         "lossless": manifest.tokenizer.lossless,
+        "transform": manifest.tokenizer.transform,
         "skipped_docs": manifest.skipped_documents,
         "dropped_docs": manifest.dropped_documents,
         "repeated_docs": manifest.repeated_documents,
@@ -63,8 +67,8 @@ def act(args: argparse.Namespace) -> Answer:
 def _given_tokenizer(args: argparse.Namespace) -> Tokenizer | None:
     if args.tokenizer is None:
         return None
-    if args.vocab is not None:
-        raise BadInput("--vocab is for training; a given --tokenizer has its own vocabulary")
+    if args.vocab is not None or args.transform != Recipe.transform:
+        raise BadInput("--vocab is for training, and so is --transform; a given --tokenizer has its own")
     return ByteTokenizer() if args.tokenizer == "byte" else read_tokenizer(Path(args.tokenizer))
 
 
@@ -79,7 +83,8 @@ def _existing(out: Path, request: dict[str, Any]) -> Manifest | None:
     except (BadInput, CheckFailed) as stale:
         print(f"not up to date: {stale}", file=sys.stderr)
         return None
-    return dataset.manifest if dataset.manifest.request == request else None
+    made_from = {"transform": Recipe.transform, **dataset.manifest.request}  # older manifests do not name it
+    return dataset.manifest if made_from == request else None
 
 
 def parser() -> OneLineParser:
@@ -88,6 +93,7 @@ def parser() -> OneLineParser:
     flags.add_argument("--out", required=True, help="the dataset's folder")
     flags.add_argument("--vocab", type=int, help=f"pieces to train (default {Recipe.vocab})")
     flags.add_argument("--tokenizer", metavar="FILE|byte", help="use this one instead of training")
+    flags.add_argument("--transform", choices=TRANSFORMS, default=Recipe.transform, help="of texts, before training")
     flags.add_argument("--field", default="text", help="the text's key in .jsonl and .parquet (default %(default)s)")
     flags.add_argument("--txt", choices=("line", "file"), help="what a document is in .txt")
     flags.add_argument("--split", choices=("hash", "tail"), default=Recipe.split, help="default %(default)s")

@@ -1,8 +1,9 @@
 """Text <-> token ids, without loss: SentencePiece BPE with byte fallback, or the 260-entry byte tokenizer.
 
 A tokenizer is its file's bytes (`model`): a SentencePiece model, or the contest's JSON for bytes. `encode` returns the
-text's ids alone, without BOS. Not for training one (data/tokenizer_training.py), nor for counting bytes
-(data/bytes.py): `decode([id])` is never a count.
+text's ids alone, without BOS. One whose first pieces are a transform's operators folds each text before it encodes it
+and unfolds what it decodes (data/caseops.py). Not for training one (data/tokenizer_training.py), nor for counting
+bytes (data/bytes.py): `decode([id])` is never a count.
 
 SentencePiece writes a space as `▁` (U+2581) and so would read a real `▁` back as a space. That one character is
 encoded as its three byte pieces instead, which SentencePiece's own `decode` returns as they are.
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import sentencepiece
 
 from base.errors import BadInput
+from data.caseops import NO_TRANSFORM, TRANSFORMS
 
 Ids = npt.NDArray[np.uint16]
 
@@ -25,6 +27,7 @@ SPACE = "▁"
 MAX_VOCAB = 1 << 16  # ids are stored as uint16
 CHUNK_CHARS = 1 << 20
 BYTE_VOCAB, BYTE_OFFSET = 260, 4
+FIRST_OPERATOR = 4  # after pad, bos, eos and unk, where SentencePiece's trainer puts symbols of the user
 
 # What a lossless tokenizer returns unchanged: blanks, line ends, composed and compatibility characters.
 PROBES = (
@@ -39,6 +42,12 @@ class Piece(NamedTuple):
     contest_bytes: int  # by the contest's script: of the spelling, a leading ▁ as one byte, any other as three
     leading_space: bool  # spelled with a leading ▁
     boundary: bool  # control, unknown or unused: adds nothing, and takes the next token's space in contest counting
+    operator: bytes = b""  # of a transform: adds nothing but changes the text of the tokens after it
+
+    @property
+    def spelling(self) -> bytes:
+        """In the folded text."""
+        return self.data or self.operator
 
 
 SPECIAL = Piece(b"", 0, False, True)
@@ -50,6 +59,7 @@ class ByteTokenizer:
     pad_id, bos_id, eos_id, unk_id = 0, 1, 2, 3
     vocab_size = BYTE_VOCAB
     lossless = True
+    transform = NO_TRANSFORM
 
     def __init__(self) -> None:
         ids = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "byte_offset": BYTE_OFFSET, "byte_count": 256}
@@ -90,15 +100,20 @@ class SentencePieceTokenizer:
             raise BadInput(f"{name}: has no bos or no eos piece, which mark where documents begin and end")
         if self._sp.is_unknown(self._sp.piece_to_id(SPACE)):
             raise BadInput(f"{name}: has no piece for a lone {SPACE}: every space would become three byte tokens")
+        caseops = TRANSFORMS["caseops"]
+        first = [self._sp.piece_to_id(operator) - FIRST_OPERATOR for operator in caseops.operators]
+        self.transform = caseops if first == [*range(len(first))] else NO_TRANSFORM
         self._lone_space: list[int] = [self._sp.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
         self.lossless = all(map(self._sp.is_byte, self._lone_space))  # `encode` then keeps a lone space mark
         self.lossless = self.lossless and all(map(self._gives_back, PROBES))
+        if self.transform.operators and not self.lossless:
+            raise BadInput(f"{name}: does not give text back, and {self.transform.name} needs a tokenizer that does")
 
     def encode(self, text: str) -> Ids:
         if not self.lossless:
             return np.asarray(self._sp.encode_as_numpy(text), np.uint16)  # normalisation needs all of the text at once
         parts: list[npt.ArrayLike] = []
-        for chunk in chunks(text):
+        for chunk in chunks(self.transform.fold(text)):
             for at, segment in enumerate(chunk.split(SPACE)):
                 if at:
                     parts.append(self._lone_space)
@@ -106,8 +121,7 @@ class SentencePieceTokenizer:
         return np.concatenate(parts).astype(np.uint16)
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
-        text: str = self._sp.decode(np.asarray(ids).tolist())
-        return text
+        return self.transform.unfold(self._sp.decode(np.asarray(ids).tolist()))
 
     def normalize(self, text: str) -> str:
         if self.lossless:
@@ -122,6 +136,8 @@ class SentencePieceTokenizer:
         if self._sp.is_control(token) or self._sp.is_unknown(token) or self._sp.is_unused(token):
             return SPECIAL
         spelled: str = self._sp.id_to_piece(token)
+        if spelled in self.transform.operators:
+            return Piece(b"", 0, False, False, spelled.encode())
         if self._sp.is_byte(token):
             return Piece(bytes([int(spelled[3:5], 16)]), 1, False, False)
         leading = spelled.startswith(SPACE)
@@ -130,8 +146,8 @@ class SentencePieceTokenizer:
 
     def _gives_back(self, text: str) -> bool:
         ids = self.encode(text).tolist()
-        spelled = b"".join(self._piece(token).data for token in ids)
-        return self.decode(ids) == text and spelled == text.encode()
+        spelled = b"".join(self._piece(token).spelling for token in ids)
+        return self.decode(ids) == text and self.transform.unfold_bytes(spelled) == text.encode()
 
 
 Tokenizer = SentencePieceTokenizer | ByteTokenizer

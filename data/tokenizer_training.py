@@ -11,19 +11,22 @@ from collections.abc import Iterable, Iterator
 import sentencepiece
 
 from base.errors import BadInput
+from data.caseops import NO_TRANSFORM, Transform
 from data.tokenizer import SPACE, SentencePieceTokenizer, chunks
 
 SMALLEST_VOCAB = 261  # 4 specials, 256 bytes and a space
 UNLEARNABLE = re.compile("[\0\u2581\u2585]+")
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> SentencePieceTokenizer:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, transform: Transform = NO_TRANSFORM
+) -> SentencePieceTokenizer:
     """BPE: identity normalisation, byte fallback, digits apart, white space kept, no dummy prefix."""
     model = io.BytesIO()
     failure: list[BaseException] = []  # of the texts' iterator: SentencePiece would make a RuntimeError of it
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_learnable(texts, failure),
+            sentence_iterator=_learnable(map(transform.fold, texts), failure),
             model_writer=model,
             model_type="bpe",
             vocab_size=vocab_size,
@@ -34,6 +37,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> SentencePieceToken
             split_digits=True,
             byte_fallback=True,
             character_coverage=0.9995,
+            user_defined_symbols=list(transform.operators),
             required_chars=SPACE,  # a lone ▁ is a piece even where the text has no space
             max_sentence_length=1 << 30,
             num_threads=16,  # written into the model, so it must not depend on the machine

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 
-from base.errors import BadInput
+from base.errors import BadInput, CheckFailed
 
 Natural = Annotated[int, Ge(0)]
-DIVERGED = "has diverged"  # in the error of a run that did; tools.sweep looks for it
+DIVERGED = "has diverged"  # in the error of a run that did; tools.sweep looks for it, and for the next one
+STOPPED = "was stopped by train.stop_if"
+SMOOTH_STEPS = 20  # over which metrics.jsonl's smooth_loss is averaged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +29,19 @@ class TrainConfig:
     loss_tokens: Natural = 0  # whose logits exist at a time; 0: a micro-batch's (fastest where they are few)
     compile: Literal["auto", "on", "off"] = "auto"  # auto: on a GPU
     diverged_nats: Annotated[float, Gt(0)] = 20.0  # a loss above this, or none, stops the run
+    # [share, nats]: from that share of the run on, a smoothed loss above so many nats stops it; 0 nats: none does
+    stop_if: tuple[Annotated[float, Gt(0), Lt(1)], Annotated[float, Ge(0)]] = (0.2, 0.0)
 
     def __post_init__(self) -> None:
         if self.seconds and self.reserve_s >= self.seconds:
             raise ValueError(f"reserve_s {self.reserve_s:g} leaves nothing of {self.seconds:g} seconds; use less")
+
+    def require_progress(self, progress: float, smooth_loss: float) -> None:
+        """Give up a run whose early loss is beyond what any good run had."""
+        share, nats = self.stop_if
+        if nats and progress >= share and smooth_loss > nats:
+            bound = f"a smoothed loss of {smooth_loss:.4g} at {progress:.0%}, {nats:g} allowed from {share:.0%} on"
+            raise CheckFailed(f"the run {STOPPED}: {bound}; raise the bound to train it to its end")
 
     def compiled(self, device: str) -> bool:
         return self.compile == "on" or (self.compile == "auto" and device == "cuda")

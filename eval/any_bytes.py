@@ -17,7 +17,7 @@ LINES = re.compile("(\n)")
 
 
 def to_tokens(data: bytes, tokenizer: Tokenizer, table: ByteTable) -> Ids:
-    """Ids without BOS. None of them is empty, and `table.join` of them is `data`."""
+    """Ids without BOS. None of them is a special token, and `table.join` of them is `data`."""
     single = {piece.data[0]: token for token, piece in enumerate(tokenizer.pieces()) if len(piece.data) == 1}
     parts: list[Ids] = [np.empty(0, np.uint16)]
     for number, run in enumerate(NOT_UTF8.split(data.decode("utf-8", "surrogateescape"))):
@@ -26,7 +26,7 @@ def to_tokens(data: bytes, tokenizer: Tokenizer, table: ByteTable) -> Ids:
             continue
         for text in [run] if tokenizer.lossless else LINES.split(run):
             ids = tokenizer.encode(text)
-            ids = ids[table.exact_bytes(ids) > 0]
+            ids = ids[~table.boundary[ids]]
             plain = text.encode()
             parts.append(ids if table.join(ids) == plain else _one_by_one(plain, single))
     return np.concatenate(parts)

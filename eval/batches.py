@@ -53,7 +53,7 @@ def window_losses(
     batches = _plan_batches(model, plan, batch_tokens)
 
     def plain(rows: torch.Tensor, last: int) -> torch.Tensor:
-        logits = model.logits(model.trunk(rows[:, :-1], last=last))
+        logits = model.logits(model.trunk(rows[:, :-1], last=last), rows[:, -last - 1 : -1])
         return F.cross_entropy(logits.flatten(0, 1), rows[:, -last:].flatten(), reduction="none").view(len(rows), last)
 
     step = _compiled_step(plain, model, batches, compiled)
@@ -69,7 +69,9 @@ def window_log_probabilities(
     batches = _plan_batches(model, plan, batch_tokens)
     states = _run(model, tokens, plan, batches, lambda rows, last: model.trunk(rows[:, :-1], last=last))
     for window, state in states:
-        yield int(plan.score_from[window]), model.logits(state).log_softmax(-1).cpu().numpy()
+        first = int(plan.score_from[window])
+        before = torch.from_numpy(tokens[first : first + len(state)].astype(np.int64)).to(state.device)
+        yield first, model.logits(state, before).log_softmax(-1).cpu().numpy()
 
 
 def _plan_batches(model: GPT, plan: Windows, batch_tokens: int) -> list[Batch]:

@@ -3,6 +3,7 @@
     python -m eval.bpb --stride 64                        (the newest run's artifact, on the dataset that it names)
     python -m eval.bpb runs/cpu10 --data DIR --limit 20000         (the first so many targets: marked partial)
     python -m eval.bpb --docs --dump losses.npz --plot loss.png    (documents one by one; every loss; where it is)
+    python -m eval.bpb --by kind                          (which targets cost what: eval/kinds.py)
     python -m eval.bpb --adapt mix                        (score first, then learn from it: eval/adapt.py)
     torchrun --nproc_per_node=2 -m eval.bpb --stride 64            (the same answer from several ranks)
 
@@ -26,6 +27,7 @@ from base.files import atomic_file, require_folder_of
 from base.run_folder import ARTIFACT, SCORE, named_or_newest
 from engine.device import Device, joined, run_rank
 from eval.adapt import ADAPTATIONS
+from eval.kinds import NAMES, show_kinds, split_loss
 from eval.plot import TargetLosses, plot_positions, target_losses
 from eval.protocol import artifact_protocol, matching_dataset
 from eval.score import describe_score, document_begins, score
@@ -48,7 +50,7 @@ def evaluate(args: argparse.Namespace, device: Device) -> Answer:
     protocol = replace(artifact_protocol(artifact, args.context, args.stride), docs=args.docs)
     dataset = matching_dataset(args.data, artifact)
     model = artifact.model.to(device.torch)
-    nats = np.empty(len(dataset.val) - 1) if args.dump or args.plot else None
+    nats = np.empty(len(dataset.val) - 1) if args.dump or args.plot or args.by else None
     adapt = ADAPTATIONS[args.adapt] if args.adapt else None
 
     started = time.perf_counter()
@@ -69,19 +71,28 @@ def evaluate(args: argparse.Namespace, device: Device) -> Answer:
         "versions": {"torch": torch.__version__, "python": platform.python_version(), "platform": platform.platform()},
     }
     if device.main:
+        losses = target_losses(nats, dataset, protocol) if nats is not None else None
+        if losses is not None and args.by:
+            answer["kinds"] = split_loss(losses._asdict())
         target = Path(args.output) if args.output else path.with_name(SCORE)
         atomic_file(target, (json.dumps(answer, indent=1) + "\n").encode())
-        if nats is not None:
-            write_losses(target_losses(nats, dataset, protocol), answer, args.dump, args.plot)
+        if losses is not None:
+            write_losses(losses, answer, args.dump, args.plot)
     return answer
 
 
 def write_losses(losses: TargetLosses, answer: Answer, dump: str | None, plot: str | None) -> None:
     if dump:
-        np.savez_compressed(dump, **losses._asdict())
+        arrays = losses._asdict() | {f"{label}_names": names for label, names in NAMES.items()}
+        np.savez_compressed(dump, **arrays)
     if plot:
         title = f"{answer['bpb']:.4f} bits per byte, context {answer['context']}, stride {answer['stride']}"
         plot_positions(Path(plot), title, losses)
+
+
+def show(answer: Answer) -> str:
+    text = show_pairs({key: value for key, value in answer.items() if key != "kinds"})
+    return f"{text}\n{show_kinds(answer['kinds'])}" if "kinds" in answer else text
 
 
 def parser() -> OneLineParser:
@@ -93,11 +104,12 @@ def parser() -> OneLineParser:
     flags.add_argument("--docs", action="store_true", help="score every document as if it were alone")
     flags.add_argument("--limit", type=int, metavar="TOKENS", help="score the first so many targets only")
     flags.add_argument("--adapt", choices=ADAPTATIONS, help="learn from what has been scored")
-    flags.add_argument("--dump", metavar="FILE.npz", help="every target's loss, document and positions")
+    flags.add_argument("--by", choices=["kind"], help="the loss by repetition, position and kind of token")
+    flags.add_argument("--dump", metavar="FILE.npz", help="every target's loss, document, positions and kinds")
     flags.add_argument("--plot", metavar="FILE.png", help="mean loss against position")
     flags.add_argument("-o", "--output", metavar="FILE", help=f"default: {SCORE} beside the artifact")
     return flags
 
 
 if __name__ == "__main__":
-    run_rank(lambda: run(parser(), act, show_pairs))
+    run_rank(lambda: run(parser(), act, show))

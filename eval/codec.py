@@ -143,7 +143,7 @@ def _require_plausible(coded: CodedText, artifact: Artifact) -> None:
     tokens = coded.tokens
     fewest_bits = -math.log2(1 - (artifact.model.config.vocab_size - 1) / TOTAL)  # that a token can cost
     is_plausible = (
-        tokens <= coded.size_bytes
+        tokens <= coded.size_bytes * (2 if artifact.tokenizer.transform.operators else 1)  # one operator per letter
         and bool(tokens) == bool(coded.size_bytes)
         and tokens * fewest_bits <= sum(8 * len(stream) + 64 for stream in coded.streams)
         and 1 <= rows <= max(1, tokens)

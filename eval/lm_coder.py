@@ -118,7 +118,7 @@ class _Block:
                 if stopped.is_set():
                     return
                 fed = torch.from_numpy(self._stream[:, first : target + 1])
-                logits = model.logits(model.trunk(fed, cache)[:, -1])  # (R, V)
+                logits = model.logits(model.trunk(fed, cache)[:, -1], fed[:, -1])  # (R, V)
                 self._code_column(target, logits.double().log_softmax(-1).numpy())
                 first = target + 1
 

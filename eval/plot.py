@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.dataset import Dataset
+from eval.kinds import Labels, label_position, label_repetition, label_vocabulary
 from eval.protocol import Protocol
 from eval.score import document_begins, plan_score
 
@@ -32,6 +33,9 @@ class TargetLosses(NamedTuple):
     document: Ints
     position_in_document: Ints
     position_in_window: Ints  # how many tokens it was predicted from, less one
+    repetition: Labels  # this and the next two: indices into eval.kinds.NAMES
+    position_range: Labels
+    token_kind: Labels
 
 
 def target_losses(nats: Floats, dataset: Dataset, protocol: Protocol) -> TargetLosses:
@@ -43,6 +47,7 @@ def target_losses(nats: Floats, dataset: Dataset, protocol: Protocol) -> TargetL
     token = tokens[target + 1]
     document = np.searchsorted(begins, target, side="right") - 1
     window = np.searchsorted(starts.score_from, target, side="right") - 1
+    first_seen = np.maximum(target + 1 - protocol.context, begins[document] if protocol.docs else 0)
     return TargetLosses(
         target=target,
         token=token,
@@ -51,6 +56,9 @@ def target_losses(nats: Floats, dataset: Dataset, protocol: Protocol) -> TargetL
         document=document,
         position_in_document=target - begins[document],
         position_in_window=target - starts.start[window],
+        repetition=label_repetition(tokens, target, first_seen),
+        position_range=label_position(target - begins[document] + 1),
+        token_kind=label_vocabulary(dataset.tokenizer)[token],
     )
 
 

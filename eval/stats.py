@@ -8,18 +8,19 @@ beyond the margin if the true lead were the margin. A single rival number is tak
 Verdicts are given under two rules of the contest: the written one (a lead of 0.005 nats per token, p < 0.01) and the
 one that was enforced (any lead, p < 0.25).
 
-`lead` is the one chooser of the test, for records, their verifier, the leaderboard and sweeps. Whether the seeds are
-independent draws, with none left out, the numbers cannot show.
+`lead` is the one chooser of the test, for records, their verifier, the leaderboard and sweeps' claims; `paired` is for
+runs in pairs of one seed. Whether the seeds are independent draws, with none left out, the numbers cannot show.
 """
 
 import argparse
 import math
 import statistics
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
-from scipy.special import stdtr
+from scipy.special import nctdtr, stdtr, stdtrit
 
 from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput
@@ -27,6 +28,7 @@ from base.errors import BadInput
 WRITTEN_MARGIN_NATS, WRITTEN_P = 0.005, 0.01
 ENFORCED_P = 0.25
 MOST_SEEDS = 1000  # nobody trains more to prove a point
+POWER = 0.8
 
 
 class Seeds(NamedTuple):
@@ -102,6 +104,53 @@ def _seeds_needed(ours: Seeds, rival: Seeds, rule: Rule, sigma: float | None) ->
         if _test(ours._replace(n=n), rival, rule.margin, sigma)[2] < rule.p:
             return n - ours.n
     return None
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What so many paired gains show of their mean; None where they have no spread to tell."""
+
+    pairs: int
+    mean: float | None
+    low: float | None  # the ends of Student's confidence interval
+    high: float | None
+    p: float | None  # two-sided: of a mean this far from 0 if there were no gain
+    verdict: str  # helps, hurts, too small (below the effect, by the interval), undecided
+    more_pairs: int | None  # until a gain of `effect` is found with 80 % power; None: no number up to 1,000 will do
+
+
+def paired(gains: Sequence[float], effect: float, alpha: float) -> Paired:
+    """The paired test at level alpha. `effect`: the smallest gain worth having."""
+    n = len(gains)
+    if len(set(gains)) < 2:  # one pair, or copies of one
+        return Paired(n, gains[0] if n else None, None, None, None, "undecided", None)
+    mean, std = statistics.fmean(gains), statistics.stdev(gains)
+    error = std / math.sqrt(n)
+    reach = float(stdtrit(n - 1, 1 - alpha / 2)) * error
+    low, high = mean - reach, mean + reach
+    verdict = "helps" if low > 0 else "undecided"
+    if high < effect:
+        verdict = "hurts" if high < 0 else "too small"
+    needed = _pairs_needed(effect / std, alpha)
+    more = max(0, needed - n) if needed else None
+    return Paired(n, mean, low, high, 2 * float(stdtr(n - 1, -abs(mean) / error)), verdict, more)
+
+
+def _pairs_needed(effect: float, alpha: float) -> int | None:
+    """`effect` in standard deviations of a difference. A test that errs to the other side does not count as power."""
+    for n in range(2, MOST_SEEDS + 1):
+        if 1 - nctdtr(n - 1, effect * math.sqrt(n), stdtrit(n - 1, 1 - alpha / 2)) >= POWER:
+            return n
+    return None
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """The rank correlation; equal values share their mean rank. None: a side has no two different values."""
+    if min(len(set(one)), len(set(other))) < 2:
+        return None
+    sides = ((values, sorted(values)) for values in (one, other))
+    ranks = [[bisect_left(ordered, v) + bisect_right(ordered, v) for v in values] for values, ordered in sides]
+    return statistics.correlation(*ranks)
 
 
 def nats_per_bpb(tokens: int, size_bytes: int) -> float:

@@ -90,7 +90,7 @@ class Learner:
         self.model.zero_grad()
         for row, target in zip(torch.split(rows, batch_rows), torch.split(targets, batch_rows), strict=True):
             is_own = target != IGNORED  # the others are context: they need no head
-            logits = self.model.logits(self.model.trunk(row.to(device))[is_own])
+            logits = self.model.logits(self.model.trunk(row.to(device))[is_own], row[is_own].to(device))
             loss = F.cross_entropy(logits, target[is_own].to(device), reduction="sum")
             torch.autograd.backward(loss / taught)
         torch.nn.utils.clip_grad_norm_(self._weights, self._config.clip)

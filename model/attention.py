@@ -6,6 +6,7 @@ soon as a cache holds something).
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,17 @@ from model.cache import Cache
 from model.config import GATE_DIMS, ModelConfig
 from model.norm import rms_norm
 from model.rotary import attention_factor, rotate
+
+
+class Given(NamedTuple):
+    """What every block of one forward reads beside its input."""
+
+    tokens: torch.Tensor  # (B, T)
+    x0: torch.Tensor  # (B, T, D) the first block's input
+    rope: tuple[torch.Tensor, torch.Tensor] | None  # cos, sin (T, R/2); None without positions
+    mask: torch.Tensor | None  # (B or 1, 1, T or last, T_all) true where seen; None: plain causal, nothing cached
+    first: torch.Tensor | None  # (B, 1, T, 1) true where a document begins that is masked from others
+    cache: Cache | None
 
 
 class Attention(nn.Module):
@@ -35,6 +47,9 @@ class Attention(nn.Module):
         self.q = nn.Linear(config.dim, self.heads * self.width, bias=False)
         self.k = nn.Linear(config.dim, self.kv_heads * self.width, bias=False)
         self.v = nn.Linear(config.dim, self.kv_heads * self.width, bias=False)
+        has_values = layer in config.value_tables
+        self.values = nn.Embedding(config.vocab_size, self.kv_heads * self.width) if has_values else None
+        self.value_gate = nn.Parameter(torch.zeros(self.kv_heads, min(GATE_DIMS, config.dim))) if has_values else None
         self.out = nn.Linear(self.heads * self.width, config.dim, bias=False)
         self.q_gain = nn.Parameter(torch.full((self.heads,), config.q_gain)) if config.q_gain is not None else None
         self.gate = nn.Parameter(torch.zeros(self.heads, min(GATE_DIMS, config.dim))) if config.attn_gate else None
@@ -42,30 +57,29 @@ class Attention(nn.Module):
     def forward(
         self,
         x: torch.Tensor,  # (B, T, D)
-        rope: tuple[torch.Tensor, torch.Tensor] | None,  # cos, sin (T, R/2); None without positions
-        mask: torch.Tensor | None,  # (B or 1, 1, last, T_all) true where seen; None: plain causal, nothing cached
-        first: torch.Tensor | None,  # (B, 1, T, 1) true where a document begins that is masked from others
-        cache: Cache | None,
+        given: Given,
         step: int,  # which executed layer this is, for the cache
         last: int,  # queries; keys and values are of all positions
     ) -> torch.Tensor:  # (B, last, D)
         q = rearrange(self.q(x[:, -last:]), "b t (h c) -> b h t c", h=self.heads)
         k = rearrange(self.k(x), "b t (h c) -> b h t c", h=self.kv_heads)
         v = rearrange(self.v(x), "b t (h c) -> b h t c", h=self.kv_heads)
+        if self.values is not None:
+            v = v + self._gated_rows(x, given.tokens)
         if self.qk_norm:
             q, k = rms_norm(q, self.eps), rms_norm(k, self.eps)
-        if rope is not None:
-            cos, sin = rope
+        if given.rope is not None:
+            cos, sin = given.rope
             q, k = rotate(q, cos[-last:], sin[-last:]), rotate(k, cos, sin)
         if self.offset:
-            k = self._offset(k, first, cache, step)
+            k = self._offset(k, given, step)
         if self.q_gain is not None:
             q = q * self.q_gain.to(q.dtype)[:, None, None]
         own = v[:, :, -last:]  # (B, K, last, C), for XSA
-        if cache is not None:
-            k, v = cache.extend(step, k, v)
+        if given.cache is not None:
+            k, v = given.cache.extend(step, k, v)
         y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale,
+            q, k, v, attn_mask=given.mask, is_causal=given.mask is None, scale=self.scale,
             dropout_p=self.dropout if self.training else 0.0, enable_gqa=self.kv_heads != self.heads,
         )  # fmt: skip
         if self.exclusive:
@@ -75,24 +89,34 @@ class Attention(nn.Module):
         out: torch.Tensor = self.out(rearrange(y, "b h t c -> b t (h c)"))
         return out
 
-    def _offset(self, k: torch.Tensor, first: torch.Tensor | None, cache: Cache | None, step: int) -> torch.Tensor:
+    def _offset(self, k: torch.Tensor, given: Given, step: int) -> torch.Tensor:
         """(B, K, T, C) with the unrotated part from the position before; a first position keeps its own.
 
         What a query finds by it is the token after the one that it looks for: half an induction head in one layer.
         """
         rotated, still = k[..., : self.rotated], k[..., self.rotated :]
-        before = cache.last_keys.get(step, still[:, :, :1]) if cache is not None else still[:, :, :1]
-        if cache is not None:
-            cache.last_keys[step] = still[:, :, -1:]
+        before = still[:, :, :1]
+        if given.cache is not None:
+            before = given.cache.last_keys.get(step, before)
+            given.cache.last_keys[step] = still[:, :, -1:]
         moved = torch.cat([before, still[:, :, :-1]], dim=2)
-        if first is not None:
-            moved = torch.where(first, still, moved)
+        if given.first is not None:
+            moved = torch.where(given.first, still, moved)
         return torch.cat([rotated, moved], dim=-1)
 
     def _gate(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """(B, H, T, 1): how much of each head's output a position wants (PR #1787: half open at the start)."""
         scores = F.linear(x[..., : weight.shape[1]], weight.to(x.dtype))
         return torch.sigmoid(self.gate_scale * rearrange(scores, "b t h -> b h t 1"))
+
+    def _gated_rows(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, K, T, C): the tokens' rows of the layer's own table, each head's at most twice (modded-nanogpt #186)."""
+        assert self.values is not None
+        assert self.value_gate is not None
+        read = x[..., : self.value_gate.shape[1]]
+        gate = 2 * torch.sigmoid(F.linear(read, self.value_gate.to(x.dtype)))  # (B, T, K)
+        rows: torch.Tensor = rearrange(self.values(tokens).to(x.dtype), "b t (h c) -> b h t c", h=self.kv_heads)
+        return rows * rearrange(gate, "b t h -> b h t 1")
 
     def _remove_own(self, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """XSA: each head's output less its part along the token's own value (PR #265: about -0.002 bpb)."""

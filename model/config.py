@@ -18,6 +18,7 @@ from model.dial import dial
 
 Count = Annotated[int, Ge(1)]
 Amount = Annotated[int, Ge(0)]
+MOST_CANONICAL = 16_384  # tokens: a table of 256 MiB
 GATE_DIMS = 12  # dimensions of a vector that gates read
 
 
@@ -60,8 +61,10 @@ class ModelConfig:
     yarn_attention: Annotated[float, Gt(0), Lt(1e6)] | None = None  # on cos and sin; None: 0.1 ln(factor) + 1
 
     # attention
+    attention: tuple[Amount, ...] | None = None  # the layers that have it; None: all
     qk_norm: bool = False
     q_gain: float | None = None  # learned, one per head, from this value; None: off
+    value_tables: tuple[Amount, ...] = ()  # layers whose values get a gated row of a table of the layer's own
     key_offset: bool = False  # the unrotated part of each key is the position before's: one layer finds what followed
     attn_gate: Annotated[float, Ge(0)] = 0.0  # s of a gate on each head, sigmoid(s * w.x[:12]), w init 0; 0: off
     xsa: Amount = 0  # in this many last layers, each head's output loses its part along the token's own value
@@ -70,12 +73,14 @@ class ModelConfig:
     # input and output
     embed_norm: bool = False  # RMSNorm right after the embedding, before any block
     softcap: Annotated[float, Ge(0)] = 0.0  # c*tanh(logits/c); 0: off
+    canonical: bool = False  # no probability for tokens that the tokenizer never puts after the one before
     smear: Literal["off", "static", "gated"] = "off"
     smear_bos_mask: bool = False  # the first token of a document takes nothing from the one before
     bos_id: Amount = 1  # where documents begin, for the masks
     bigram_buckets: Amount = 0  # 0: off
     bigram_dim: Count = 128
     match: Amount = 0  # longest match that is looked for, in tokens; 0: off
+    match_count: Count = 1  # matches with different followers
     skips: Literal["off", "plain", "gated"] = "off"  # U-Net: first half's outputs into the second half, last first
 
     # loops: layers first..last run `loop_repeats` more times, once `loop_start` of the run is over
@@ -101,9 +106,16 @@ class ModelConfig:
             raise ValueError(f"RoPE rotates pairs, and {name} {rotated} is odd; use {rotated - 1} or {rotated + 1}")
         if self.rope_dims > self.head_width:
             raise ValueError(f"rope_dims {self.rope_dims} is more than the head width; use {self.head_width} or less")
+        if not set(self.value_tables) <= set(self.attending):
+            raise ValueError(f"value_tables {list(self.value_tables)}: name layers of {list(self.attending)}")
         if self.key_offset and not (self.pos == "rope" and 0 < self.rope_dims < self.head_width):
             part = f"rope_dims {self.rope_dims} of pos {self.pos} leaves it none; use {self.head_width // 4 * 2}"
             raise ValueError(f"key_offset moves the unrotated part of each key, and {part}")
+        if self.attention is not None:
+            if list(self.attention) != sorted(set(self.attention)) or max(self.attention, default=0) >= self.layers:
+                raise ValueError(f"attention {list(self.attention)}: name layers from 0 to {self.layers - 1}, in order")
+            if self.norm_order == "post" or self.parallel_lanes:
+                raise ValueError("attention in some layers only needs norm_order pre and parallel_lanes false")
         if self.xsa > self.layers:
             raise ValueError(f"xsa {self.xsa} is more than the {self.layers} layers; use {self.layers} or less")
         if self.parallel_from is not None and not 0 <= self.parallel_from < self.layers:
@@ -118,6 +130,11 @@ class ModelConfig:
             raise ValueError(f"parallel_lanes begin at layer {self.parallel_from}, and {loop}; end it before")
         if self.bigram_buckets == 1:
             raise ValueError("bigram_buckets 1 leaves no bucket beside the reserved one; use 0 (off) or at least 2")
+        if self.canonical and self.vocab_size > MOST_CANONICAL:
+            raise ValueError(
+                f"canonical has a byte for each of vocab_size {self.vocab_size:,}² pairs of tokens; "
+                f"use a vocab_size of {MOST_CANONICAL:,} or less, or canonical false"
+            )
         if self.norm_order == "post" and self.parallel_from is not None:
             raise ValueError("parallel_from needs norm_order pre: a parallel block has one norm before both branches")
 
@@ -126,13 +143,20 @@ class ModelConfig:
         return self.head_dim or self.dim // self.heads
 
     @property
-    def shared_norms(self) -> int:
-        """How many layers, the last ones, give attention and MLP the same normed input."""
-        return 0 if self.parallel_from is None or self.parallel_lanes else self.layers - self.parallel_from
+    def sharing_norms(self) -> tuple[int, ...]:
+        """The layers that give attention and MLP the same normed input."""
+        if self.parallel_from is None or self.parallel_lanes:
+            return ()
+        return tuple(layer for layer in self.attending if layer >= self.parallel_from)
 
     @property
     def hidden_width(self) -> int:
         return self.hidden or round(self.dim * self.mlp_mult)
+
+    @property
+    def attending(self) -> tuple[int, ...]:
+        """The layers that have attention."""
+        return tuple(range(self.layers)) if self.attention is None else self.attention
 
     def order(self, progress: float = 1.0) -> list[int]:
         """The layers in the order they run at this fraction of training; evaluation runs at 1.0."""

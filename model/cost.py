@@ -16,19 +16,21 @@ def parameters(config: ModelConfig) -> dict[str, int]:
     control = len(config.order()) // 2 * width * {"off": 0, "plain": 1, "gated": 2}[config.skips]
     control += {"off": 0, "static": width, "gated": 1 + min(GATE_DIMS, width)}[config.smear]
     control += 1 if buckets else 0
-    control += 3 * (config.match + 1) * width if config.match else 0
-    control += 2 * config.layers * width if config.branch_scale else 0
+    control += (2 * config.match_count + 1) * (config.match + 1) * width if config.match else 0
+    attending = len(config.attending)
+    control += (attending + config.layers) * width if config.branch_scale else 0
     control += 2 * config.layers * width if config.resid_mix else 0
-    control += config.layers * config.heads if config.q_gain is not None else 0
-    control += config.layers * _gate(config)
+    control += attending * config.heads if config.q_gain is not None else 0
+    control += attending * _gate(config)
+    control += len(config.value_tables) * config.kv_heads * min(GATE_DIMS, width)
     control += 6 * config.layers if config.parallel_lanes else 0
     if config.norm == "rms_weight":
-        control += (2 * config.layers - config.shared_norms + 1) * width
+        control += (attending + config.layers - len(config.sharing_norms) + 1) * width
     return {
-        "embed": config.vocab_size * width,
+        "embed": config.vocab_size * (width + len(config.value_tables) * keys),
         "head": 0 if config.tied else config.vocab_size * width,
         "bigram": buckets * config.bigram_dim + config.bigram_dim * width if buckets else 0,
-        "attn": config.layers * width * (2 * queries + 2 * keys),
+        "attn": attending * width * (2 * queries + 2 * keys),
         "mlp": config.layers * matrices * width * config.hidden_width,
         "control": control,
     }
@@ -48,13 +50,21 @@ def scoring_flops(config: ModelConfig, context: int, last: int) -> int:
     """Forward, of one window of which only the last positions are scored, causal attention."""
     width = config.dim
     queries, keys = projections(config)
-    per_query = 2 * width * queries + parameters(config)["mlp"] // config.layers + _gate(config)
-    per_key = 2 * width * keys
     products = context * config.bigram_dim * width if config.bigram_buckets else 0
-    products += (2 * context + last) * (config.match + 1) * width if config.match else 0
-    for positions in [context] * (len(config.order()) - 1) + [last]:
-        pairs = positions * (2 * context - positions + 1) // 2  # of a query and a key that it sees
-        products += positions * per_query + context * per_key + 2 * pairs * queries
+    if config.match:
+        products += ((context + last) * config.match_count + context) * (config.match + 1) * width
+    order = config.order()
+    attentions = [step for step, layer in enumerate(order) if layer in config.attending]
+    final = attentions[-1] if attentions else -1
+    for step, layer in enumerate(order):
+        positions = context if step < final else last
+        products += positions * parameters(config)["mlp"] // config.layers
+        if layer in config.attending:
+            pairs = positions * (2 * context - positions + 1) // 2  # of a query and a key that it sees
+            products += 2 * width * (positions * queries + context * keys) + 2 * pairs * queries
+            products += positions * _gate(config)
+        if layer in config.value_tables:
+            products += context * config.kv_heads * min(GATE_DIMS, width)
     return 2 * (products + last * config.vocab_size * width)
 
 
@@ -70,11 +80,18 @@ def _gate(config: ModelConfig) -> int:
 def _matrix_flops(config: ModelConfig) -> int:
     counts = parameters(config)
     repeats = len(config.order()) - config.layers  # of layers, by loops
-    looped = ((counts["attn"] + counts["mlp"]) // config.layers + _gate(config)) * repeats
-    head = counts["embed"] if config.tied else 0  # the table once more, as the head
+    attending = _attentions(config) - len(config.attending)
+    looped = counts["mlp"] // config.layers * repeats
+    looped += (counts["attn"] // max(1, len(config.attending)) + _gate(config)) * attending
+    head = config.vocab_size * config.dim if config.tied else 0  # the table once more, as the head
     tables = counts["embed"] + config.bigram_buckets * config.bigram_dim  # rows are looked up, not multiplied
     return 6 * (sum(counts.values()) - tables + head + looped)
 
 
 def _attention_flops(config: ModelConfig, seq_len: int) -> int:
-    return 6 * len(config.order()) * projections(config)[0] * seq_len
+    return 6 * _attentions(config) * projections(config)[0] * seq_len
+
+
+def _attentions(config: ModelConfig) -> int:
+    """How many attentions run, loops included."""
+    return sum(layer in config.attending for layer in config.order())

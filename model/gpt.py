@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from model.attention import Attention
+from model.attention import Attention, Given
 from model.cache import Cache
 from model.config import ModelConfig
 from model.embedding import Embedding
@@ -25,6 +25,9 @@ from model.mlp import MLP
 from model.norm import Norm
 from model.rotary import rotation
 
+# Of a forbidden token's logit: next to no probability, and any text still has a finite loss.
+FORBIDDEN_NATS = 30.0
+
 Kind = Literal["embed", "head", "bigram", "attn", "mlp", "control"]
 
 
@@ -32,10 +35,12 @@ def parameter_kind(name: str, parameter: torch.Tensor) -> Kind:
     """Vectors, scalars and gates are `control`; a matrix has the kind of the module that holds it."""
     if parameter.ndim < 2 or name.endswith(".attn.gate"):
         return "control"
-    if name == "embedding.table.weight":
+    if name == "embedding.table.weight" or name.endswith(".attn.values.weight"):
         return "embed"
     if name == "head.weight":
         return "head"
+    if name.endswith("_gate"):
+        return "control"
     if name.startswith("embedding.bigram."):
         return "bigram"
     if ".attn." in name:
@@ -48,13 +53,14 @@ class Block(nn.Module):
         super().__init__()
         depth_scale = 1 / math.sqrt(layer + 1) if config.ln_scale else 1.0
         self.post = config.norm_order == "post"
-        self.attn_norm = Norm(config, depth_scale)
-        self.attn = Attention(config, layer)
-        self.mlp_norm = None if layer >= config.layers - config.shared_norms else Norm(config, depth_scale)
+        attends = layer in config.attending
+        self.attn_norm = Norm(config, depth_scale) if attends else None
+        self.attn = Attention(config, layer) if attends else None
+        self.mlp_norm = None if layer in config.sharing_norms else Norm(config, depth_scale)
         self.mlp = MLP(config)
         self.drop = nn.Dropout(config.dropout)
         self.resid_mix = nn.Parameter(torch.ones(2, config.dim)) if config.resid_mix else None
-        self.attn_scale = nn.Parameter(torch.ones(config.dim)) if config.branch_scale else None
+        self.attn_scale = nn.Parameter(torch.ones(config.dim)) if config.branch_scale and attends else None
         self.mlp_scale = nn.Parameter(torch.ones(config.dim)) if config.branch_scale else None
 
     def forward(
@@ -62,21 +68,22 @@ class Block(nn.Module):
         x: torch.Tensor,  # (B, T, D)
         lane: torch.Tensor | None,  # (B, T, D) what the MLP reads, if not what attention writes
         weights: torch.Tensor | None,  # (2, 3) of x, lane <- of itself, of attention's output, of the MLP's
-        x0: torch.Tensor,
-        rope: tuple[torch.Tensor, torch.Tensor] | None,
-        mask: torch.Tensor | None,
-        first: torch.Tensor | None,
-        cache: Cache | None,
+        given: Given,
         step: int,
         last: int,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """x and lane, (B, last, D) each: earlier positions serve only as keys and values."""
+        if self.attn is None or self.attn_norm is None:
+            x = x[:, -last:]
         read = x
         if self.resid_mix is not None:
             mix = self.resid_mix.to(x.dtype)
-            read = mix[0] * x + mix[1] * x0
+            read = mix[0] * x + mix[1] * given.x0[:, -x.shape[1] :]
+        if self.attn is None or self.attn_norm is None:
+            assert self.mlp_norm is not None
+            return read + self._scale(self.mlp(self.mlp_norm(read)), self.mlp_scale), None
         n = read if self.post else self.attn_norm(read)
-        attended = self._scale(self.attn(n, rope, mask, first, cache, step, last), self.attn_scale)
+        attended = self._scale(self.attn(n, given, step, last), self.attn_scale)
         if lane is not None and weights is not None and self.mlp_norm is not None:
             x, lane = x[:, -last:], lane[:, -last:]
             made = self._scale(self.mlp(self.mlp_norm(lane)), self.mlp_scale)
@@ -87,7 +94,7 @@ class Block(nn.Module):
         if self.post:
             x = self.attn_norm(x + attended)
             x = x + self._scale(self.mlp(x), self.mlp_scale)
-            return self.mlp_norm(x) if self.mlp_norm is not None else x, None
+            return (x if self.mlp_norm is None else self.mlp_norm(x)), None
         if self.mlp_norm is None:  # shared
             return x + attended + self._scale(self.mlp(n), self.mlp_scale), None
         x = x + attended
@@ -99,6 +106,10 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
+    # (V, V) true where the tokenizer never puts a token (column) after another (row): data/canonical.py. No weight, and
+    # in no state dict: quant.unpack.attach_table makes it from the tokenizer.
+    forbidden: torch.Tensor | None
+
     def __init__(self, config: ModelConfig, made: Callable[[nn.Module], None] = lambda block: None) -> None:
         """`made` gets each block as soon as it is initialised, to shard it before the next one takes memory."""
         super().__init__()
@@ -118,6 +129,7 @@ class GPT(nn.Module):
         self.skip_gates = nn.Parameter(torch.zeros(pairs, config.dim)) if config.skips == "gated" else None
         lanes = torch.tensor([1.1, 1.0, 1.0]).repeat(config.layers, 2)  # as PR #1530: of all layers, used or not
         self.lanes = nn.Parameter(lanes) if config.parallel_lanes else None
+        self.register_buffer("forbidden", None, persistent=False)
         self.order = config.order()  # the layers that run; a training loop switches loops on by setting it
         self.checkpointing = False  # trade compute for activation memory, block by block
         self.embedding.apply(self._initialise)
@@ -129,18 +141,18 @@ class GPT(nn.Module):
             self._initialise(self.head)
 
     def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
-        return self.logits(self.trunk(tokens, cache))
+        return self.logits(self.trunk(tokens, cache), tokens)
 
     def trunk(self, tokens: torch.Tensor, cache: Cache | None = None, last: int | None = None) -> torch.Tensor:
         """(B, T) -> (B, T, D): everything before the last norm and the head; with `last`, (B, last, D).
 
-        Only the last block can be spared the other positions: blocks before it need them as keys and values.
+        The last block with attention and those after it can be spared the other positions; blocks before it need them
+        as keys and values.
         """
         x: torch.Tensor = self.embedding(tokens, cache)
         match = self.match.find(tokens, cache, self.embedding.table) if self.match is not None else None
         if self.match is not None and match is not None:
-            x = x + self.match.enter(*match)
-        x0 = x
+            x = x + self.match.enter(match)
         length = tokens.shape[1]
         start = cache.length if cache is not None else 0
         rope = rotation(self.config, start, length, x) if self.config.pos == "rope" else None
@@ -148,8 +160,11 @@ class GPT(nn.Module):
         first = None
         if self.config.doc_mask and self.config.key_offset:
             first = (tokens == self.config.bos_id)[:, None, :, None]
+        given = Given(tokens, x, rope, mask, first, cache)
         pairs = len(self.order) // 2
         saved: list[torch.Tensor] = []  # outputs of the first half, for the second half's skips
+        attentions = [step for step, layer in enumerate(self.order) if layer in self.config.attending]
+        final = attentions[-1] if attentions else -1
         lane: torch.Tensor | None = None  # the MLPs' residual stream, once it parts from attention's
         weights: torch.Tensor | None = None
         for step, layer in enumerate(self.order):
@@ -159,45 +174,53 @@ class GPT(nn.Module):
             if step >= pairs and saved:
                 x = self._skip(x, saved.pop(), step - pairs)
             block = self.blocks[layer]
-            queries = length
-            if last is not None and step == len(self.order) - 1:
-                queries = last
-                mask = self._last_rows(mask, last, x)
+            queries = length if last is None or step < final else last
+            if last is not None and step == final:
+                given = given._replace(mask=self._last_rows(given.mask, last, x))
             if self.checkpointing and self.training:
-                inputs = (x, lane, weights, x0, rope, mask, first, None, step, queries)
-                x, lane = checkpoint(block, *inputs, use_reentrant=False)
+                x, lane = checkpoint(block, x, lane, weights, given, step, queries, use_reentrant=False)
             else:
-                x, lane = block(x, lane, weights, x0, rope, mask, first, cache, step, queries)
+                x, lane = block(x, lane, weights, given, step, queries)
             if self.skip_weights is not None and step < pairs:
                 saved.append(x)
         x = x if lane is None else (x + lane) / 2
         if cache is not None:
             cache.length += length
         if self.match is not None and match is not None:
-            size, follower = match
-            x = x + self.match.leave(size[:, -x.shape[1] :], follower[:, -x.shape[1] :])
+            x = x + self.match.leave(match, x.shape[1])
         return x
 
-    def logits(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, D) -> (…, V) in fp32 or wider: the last norm, the head, the softcap."""
+    def logits(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """(…, D) and the tokens (…) there -> (…, V) in fp32 or wider: last norm, head, softcap, canonical tokens."""
+        z = self._logits(x)
+        if not self.config.canonical:
+            return z
+        if self.forbidden is None:
+            raise ValueError("canonical is true and the model has no table; quant.unpack.attach_table gives it one")
+        return z.add(self.forbidden[tokens], alpha=-FORBIDDEN_NATS)
+
+    def loss(self, tokens: torch.Tensor, targets: torch.Tensor, rows: int = 0) -> torch.Tensor:
+        """What training minimises, (B, T), (B, T) -> mean nats; with `rows`, that many positions have logits at a time.
+
+        Forbidden tokens count here: to look them up took 14 % of a step of cpu10, and the gain is the score's alone.
+        """
+        x = self.trunk(tokens)
+        if rows:
+            return chunked_loss(self.norm(x).flatten(0, 1), self._head(), targets.flatten(), self.config.softcap, rows)
+        return nn.functional.cross_entropy(self._logits(x).flatten(0, 1), targets.flatten())
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
         z: torch.Tensor = nn.functional.linear(self.norm(x), self._head().to(x.dtype))
         z = z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
         cap = self.config.softcap
         return cap * torch.tanh(z / cap) if cap else z
-
-    def loss(self, tokens: torch.Tensor, targets: torch.Tensor, rows: int = 0) -> torch.Tensor:
-        """(B, T), (B, T) -> mean nats; with `rows`, that many positions have logits at a time (model/loss.py)."""
-        x = self.trunk(tokens)
-        if rows:
-            return chunked_loss(self.norm(x).flatten(0, 1), self._head(), targets.flatten(), self.config.softcap, rows)
-        return nn.functional.cross_entropy(self.logits(x).flatten(0, 1), targets.flatten())
 
     def _head(self) -> torch.Tensor:
         return self.embedding.table.weight if self.head is None else self.head.weight
 
     def _skip(self, x: torch.Tensor, saved: torch.Tensor, number: int) -> torch.Tensor:
         assert self.skip_weights is not None
-        added = self.skip_weights[number].to(x.dtype) * saved
+        added = self.skip_weights[number].to(x.dtype) * saved[:, -x.shape[1] :]
         if self.skip_gates is None:
             return x + added
         gate = torch.sigmoid(self.skip_gates[number].to(x.dtype))
@@ -243,8 +266,11 @@ class GPT(nn.Module):
     @torch.no_grad()
     def _initialise_block(self, block: Block) -> None:
         block.apply(self._initialise)
+        if block.attn is not None and block.attn.values is not None:
+            block.attn.values.weight.mul_(0.01 / self.config.embed_std)
         if block.resid_mix is not None:
             block.resid_mix[1] = 0
         if self.config.init == "ortho":
-            block.attn.out.weight.zero_()
+            if block.attn is not None:
+                block.attn.out.weight.zero_()
             block.mlp.down.weight.zero_()

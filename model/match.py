@@ -1,10 +1,12 @@
 """The match model of text compressors (Mahoney's paq) as an input: the token that followed the same past before.
 
-For each position: the longest run of tokens, up to `most`, that ends here and also ended at an earlier position of the
-window, the latest of equals; what came next there, and how long the run was. A transformer learns this too, as
-induction heads, but late: at 300 steps of cpu10 it costs 0.05 bits per byte to wait for them (docs/LOG.md). No weights
-beyond three vectors per length, no products; it reads tokens alone, so it is as causal as they are.
+For each position: the longest run of tokens, up to `match`, that ends here and also ended at an earlier position of the
+window, the latest of equals; what came next there, and how long the run was; then the same among the places where
+something else came next, `match_count` in all. A transformer learns this too, as induction heads, but late: a short run
+is over before they form (docs/LOG.md has the gain). It reads tokens alone, so it is as causal as they are.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +17,18 @@ from model.config import ModelConfig
 from model.norm import rms_norm
 
 
-def longest_match(
-    tokens: torch.Tensor, last: int, most: int, begins: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """For the last positions of tokens (B, T): (length 0 … most, token that followed, or their own), each (B, last).
+class Found(NamedTuple):
+    size: torch.Tensor  # (B, T, match + 1) one-hot
+    follower: torch.Tensor  # (B, T, D) the normed vector of the token that came next
 
-    begins (B, last): where each position's document begins, if nothing before it may be seen.
+
+def longest_matches(
+    tokens: torch.Tensor, last: int, most: int, count: int, begins: torch.Tensor | None = None
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """For the last positions of tokens (B, T): `count` times (length 0 … most, token that followed), each (B, last).
+
+    The longest match, the longest with another follower, and so on; length 0 and the position's own token where there
+    is none. begins (B, last): where each position's document begins, if nothing before it may be seen.
     """
     length = tokens.shape[1]
     narrow = tokens.to(torch.int32)
@@ -35,10 +43,15 @@ def longest_match(
         end = length + most - back
         runs = runs & (here[:, end - last : end, None] == there[:, None, end - length : end])
         size = size + runs.to(torch.int32)
-    best = torch.where(size > 0, size * length + position, 0).amax(-1)  # longest first, then latest
-    follower = tokens.gather(1, (best % length + 1).clamp(max=length - 1).long())
-    size = best // length
-    return size, torch.where(size > 0, follower, tokens[:, -last:])
+    rank = torch.where(size > 0, size * length + position, 0)  # (B, last, T) longest first, then latest
+    following = F.pad(narrow[:, 1:], (0, 1))  # (B, T) what came next; the last position is nobody's match
+    found = []
+    for _ in range(count):
+        best = rank.amax(-1)
+        follower = following.gather(1, (best % length).long())
+        rank = torch.where(following[:, None] == follower[..., None], 0, rank)
+        found.append((best // length, torch.where(best > 0, follower, narrow[:, -last:]).long()))
+    return found
 
 
 class Match(nn.Module):
@@ -47,29 +60,40 @@ class Match(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.most = config.match
+        self.count = config.match_count
         self.eps = config.norm_eps
         self.bos_id = config.bos_id if config.doc_mask else None
-        self.first = nn.Parameter(torch.zeros(config.match + 1, config.dim))
+        rows = self.count * (config.match + 1)  # by match, then by length
+        self.first = nn.Parameter(torch.zeros(rows, config.dim))
         self.bias = nn.Parameter(torch.zeros(config.match + 1, config.dim))
-        self.last = nn.Parameter(torch.zeros(config.match + 1, config.dim))
+        self.last = nn.Parameter(torch.zeros(rows, config.dim))
 
-    def find(self, tokens: torch.Tensor, cache: Cache | None, table: nn.Embedding) -> tuple[torch.Tensor, torch.Tensor]:
-        """One-hot lengths (B, T, most + 1), and the vectors (B, T, D) of the tokens that followed."""
+    def find(self, tokens: torch.Tensor, cache: Cache | None, table: nn.Embedding) -> list[Found]:
         past = tokens if cache is None or cache.tokens is None else torch.cat([cache.tokens, tokens], dim=1)
         if cache is not None:
             cache.tokens = past
-        count = tokens.shape[1]
+        last = tokens.shape[1]
         begins = None
         if self.bos_id is not None:
             position = torch.arange(past.shape[1], dtype=torch.int32, device=past.device)
-            begins = torch.where(past == self.bos_id, position, 0).cummax(1).values[:, -count:]
-        size, follower = longest_match(past, count, self.most, begins)
+            begins = torch.where(past == self.bos_id, position, 0).cummax(1).values[:, -last:]
+        found = longest_matches(past, last, self.most, self.count, begins)
         # Lengths select by a product: its gradient is a product too, a lookup's is a scatter into very few rows.
-        return F.one_hot(size.long(), self.most + 1).to(table.weight.dtype), rms_norm(table(follower), self.eps)
+        dtype = table.weight.dtype
+        return [
+            Found(F.one_hot(size.long(), self.most + 1).to(dtype), rms_norm(table(follower), self.eps))
+            for size, follower in found
+        ]
 
-    def enter(self, size: torch.Tensor, follower: torch.Tensor) -> torch.Tensor:
-        return (size @ self.first) * follower + size @ self.bias
+    def enter(self, found: list[Found]) -> torch.Tensor:
+        return self._vectors(found, self.first) + found[0].size @ self.bias
 
-    def leave(self, size: torch.Tensor, follower: torch.Tensor) -> torch.Tensor:
-        """Towards the head, which knows tokens by the same vectors (0.02 bits per byte more than `enter` alone)."""
-        return (size @ self.last) * follower
+    def leave(self, found: list[Found], last: int) -> torch.Tensor:
+        """Towards the head, which knows tokens by the same vectors."""
+        return self._vectors([Found(size[:, -last:], follower[:, -last:]) for size, follower in found], self.last)
+
+    def _vectors(self, found: list[Found], scales: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros_like(found[0].follower)
+        for (size, follower), scale in zip(found, torch.split(scales, self.most + 1), strict=True):
+            total = total + (size @ scale) * follower
+        return total

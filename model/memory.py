@@ -59,6 +59,7 @@ def training_parts(config: ModelConfig, trainer: Trainer, rows: int, seq_len: in
         "gradients": FP32 * total // devices,
         "optimizer": FP32 * moments // devices,
         "average": FP32 * total // devices if trainer.average else 0,
+        "forbidden": config.vocab_size**2 if config.canonical else 0,
         "copies": _copies(config, trainer),
         "activations": _activations(config, trainer, rows * seq_len, seq_len),
         "logits": _logits(config, trainer, rows * seq_len),
@@ -68,7 +69,7 @@ def training_parts(config: ModelConfig, trainer: Trainer, rows: int, seq_len: in
 
 def peak_bytes(parts: dict[str, int]) -> int:
     """What stays, plus the micro-batch or the optimizer step, whichever is larger: they never exist together."""
-    stays = parts["weights"] + parts["gradients"] + parts["optimizer"] + parts["average"]
+    stays = sum(parts[name] for name in ("weights", "gradients", "optimizer", "average", "forbidden"))
     return stays + max(parts["copies"] + parts["activations"] + parts["logits"], parts["step"])
 
 
@@ -99,7 +100,7 @@ def _activations(config: ModelConfig, trainer: Trainer, tokens: int, seq_len: in
     """What blocks save for their backward: numbers of the residual stream, and others, per token."""
     width = config.dim
     queries, keys = projections(config)
-    normed = width * (2 * config.layers - config.shared_norms) // config.layers
+    normed = width * (len(config.attending) + config.layers - len(config.sharing_norms)) // config.layers
     stream = normed if config.norm != "none" else 0
     stream += width if config.resid_mix else 0
     values = normed + 2 * queries + 2 * keys + MLP_KEEPS[config.mlp] * config.hidden_width
@@ -115,7 +116,7 @@ def _activations(config: ModelConfig, trainer: Trainer, tokens: int, seq_len: in
     values += 2 * width if config.branch_scale else 0
     values += 2 * width if config.dropout else 0
     values += width if config.skips == "gated" else 0
-    block = stream * trainer.stream_bytes + values * trainer.value_bytes
+    block = stream * trainer.stream_bytes + values * trainer.value_bytes  # as if every layer had attention
     layers = len(config.order())
     once = width * {"off": 0, "static": 2, "gated": 3}[config.smear]
     once += width * (3 if config.norm == "rms_weight" else 2)  # the last norm and the head's input
@@ -143,7 +144,7 @@ def _copies(config: ModelConfig, trainer: Trainer) -> int:
         block = matrices // config.layers
         rest = sum(counts.values()) - block * config.layers  # FSDP2's outermost unit
         return trainer.value_bytes * (2 * block + rest) + (trainer.value_bytes + FP32) * max(block, rest)
-    head = counts["embed"] if config.tied else counts["head"]
+    head = config.vocab_size * config.dim
     return BF16 * (matrices + head) if trainer.mixed else 0
 
 

@@ -87,12 +87,13 @@ def _head_inputs_and_slope(
     """(N, dim) and (N, V) of the head before the soft cap, from a forward and a backward pass on labels drawn from the
     model."""
     hidden = model.trunk(tokens)
-    z = model.logits(hidden)  # (B, T, V)
+    z = model.logits(hidden, tokens)  # (B, T, V)
     labels = torch.multinomial(z.detach().softmax(-1).flatten(0, 1).cpu(), 1, generator=draw).to(tokens.device)
     loss = F.cross_entropy(z.flatten(0, 1), labels[:, 0], reduction="sum")
     (slope,) = torch.autograd.grad(loss, z, retain_graph=True)
     z.backward(slope)  # type: ignore[no-untyped-call]
     cap = model.config.softcap
+    # Where a token is forbidden z is not what the cap gave, and the slope is next to nothing.
     before_cap = slope * (1 - (z.detach() / cap).square()) if cap else slope
     return model.norm(hidden).detach().flatten(0, 1), before_cap.flatten(0, 1)
 

@@ -31,6 +31,7 @@ from quant.config import Codec, Method, QuantConfig
 from quant.fidelity import Fidelity, as_packed, measure_fidelity
 from quant.format import PackedTensor, read_head
 from quant.packer import Packer
+from quant.unpack import attach_table
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def open_run(path: Path, data: str | None) -> tuple[GPT, dict[str, Any], Dataset
     load_weights(model, weights, str(path))
     dataset = open_dataset(data or config.get("data", {}).get("path", ""))
     dataset.require(model.config.vocab_size, model.config.bos_id)
-    return model, config, dataset
+    return attach_table(model, dataset.tokenizer), config, dataset
 
 
 def configured(args: argparse.Namespace, of_run: dict[str, Any]) -> QuantConfig:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from base.errors import BadInput
+from data.canonical import forbidden_pairs
 from data.tokenizer import Tokenizer, load_tokenizer
 from model.cost import parameters
 from model.gpt import GPT
@@ -48,7 +49,16 @@ def from_bytes(data: bytes) -> Artifact:
         tokenizer = load_tokenizer(contents.tokenizer)
     if tokenizer.vocab_size != model.config.vocab_size:
         raise BadInput(f"its tokenizer has {tokenizer.vocab_size} entries, its model {model.config.vocab_size}")
+    with refuse_malformed():
+        attach_table(model, tokenizer)
     return Artifact(model.eval(), tokenizer, contents.header, hashlib.sha256(data).hexdigest(), len(data))
+
+
+def attach_table(model: GPT, tokenizer: Tokenizer) -> GPT:
+    """The model, with the table that a canonical one needs, on the CPU; no checkpoint and no artifact holds it."""
+    if model.config.canonical:
+        model.forbidden = torch.from_numpy(forbidden_pairs(tokenizer))
+    return model
 
 
 def _require_modest(contents: Contents) -> None:

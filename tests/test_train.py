@@ -18,6 +18,7 @@ from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
 from base.run_folder import read_result, sole_writer
 from base.source import hash_of, sources
+from data.canonical import forbidden_pairs
 from data.dataset import open_dataset
 from data.ensure import ensure_dataset
 from engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
@@ -27,8 +28,11 @@ from engine.device import Device
 from engine.log import RunLog
 from model.config import ModelConfig
 from model.gpt import GPT
+from quant.pack import open_run
+from quant.unpack import open_artifact
 from run_config import RunConfig
-from tests.runs import CPU, ROOT, SMALL, losses, small, weights
+from tests.runs import CPU, ROOT, SMALL, losses, metrics, small, weights
+from tools.load_model import open_model
 from train_gpt import Training, act, dry_run, parser, train_pack_score
 
 
@@ -53,6 +57,20 @@ def test_a_run_leaves_what_is_needed_to_check_and_repeat_it(work: Path) -> None:
     assert losses(run)[-1] < losses(run)[0] - 0.3
     assert answer.float_bpb < 3.5
     assert train_pack_score(small(), "first", CPU).run.endswith("first-2")  # a finished run is left alone
+
+
+def test_all_that_open_a_canonical_run_build_its_table(work: Path) -> None:
+    answer = train_pack_score(small("model.canonical=true"), "canonical", CPU)
+    dataset = open_dataset("data")
+    table = torch.from_numpy(forbidden_pairs(dataset.tokenizer))
+    model, _, _ = open_run(Path(answer.run) / "model.pt", None)
+    loaded = open_model(answer.run, "model.pt").model
+    packed = open_artifact(answer.artifact).model
+    tokens = torch.from_numpy(dataset.val.read(0, 32).astype(int))[None]
+    assert torch.equal(model(tokens), loaded(tokens))
+    for each in (model, loaded, packed):
+        assert each(tokens).softmax(-1)[table[tokens]].max() < 1e-9
+    assert answer.float_bpb < 3.5
 
 
 def test_a_run_is_repeatable_bit_for_bit(work: Path) -> None:
@@ -107,6 +125,14 @@ def test_nothing_is_compiled_inside_the_clock(
 def test_a_run_that_diverges_stops_with_the_last_good_checkpoint_named(work: Path) -> None:
     with pytest.raises(CheckFailed, match=r"has diverged; the last good checkpoint is runs/bad/checkpoint\.pt"):
         train_pack_score(small("optim.embed_lr=1e30", "optim.clip=0", "train.steps=50", "model.softcap=0"), "bad", CPU)
+
+
+def test_a_run_whose_early_loss_is_beyond_the_bound_is_stopped_there(work: Path) -> None:
+    with pytest.raises(CheckFailed, match=r"stopped by train\.stop_if: .* at 50%, 1 allowed from 40% on; raise"):
+        train_pack_score(small("train.steps=4", "train.stop_if=[0.4, 1]"), "hopeless", CPU)
+    rows = [row for row in metrics("runs/hopeless") if "loss" in row]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert rows[-1]["smooth_loss"] == pytest.approx(sum(row["loss"] for row in rows) / 3)
 
 
 def test_the_clock_ends_a_run_by_whichever_budget_is_first_and_stops_while_nothing_trains() -> None:

@@ -27,7 +27,7 @@ from base.run_folder import MODEL
 from data.dataset import open_dataset
 from data.manifest import TOKENIZER
 from tools.llama import require_supported
-from tools.load_model import RSCALM, open_model
+from tools.load_model import RSCALM, open_model, require_plain_text
 from tools.rscalm import from_rscalm_config, to_rscalm, to_rscalm_config
 
 FILES = {
@@ -61,6 +61,7 @@ def act(args: argparse.Namespace) -> Converted:
 
 def write_checkpoint(source: str, folder: Path) -> None:
     opened = open_model(source, MODEL)
+    require_plain_text(opened.tokenizer, opened.path)
     where = str(opened.path)
     config = to_rscalm_config(opened.model.config, opened.seq_len)
     require_supported(opened.model.config, from_rscalm_config(config, where), where, "seed 001's model")
@@ -74,6 +75,7 @@ def write_checkpoint(source: str, folder: Path) -> None:
 
 def write_dataset(source: str, folder: Path) -> None:
     dataset = open_dataset(source)
+    require_plain_text(dataset.tokenizer, source)
     for split in ("train", "val"):
         with (folder / f"{split}.bin").open("wb") as stream:
             for document in dataset.documents(split):

@@ -27,7 +27,7 @@ from data.manifest import TOKENIZER
 from data.tokenizer import PROBES, Tokenizer
 from tools.llama import kept_by_llama, llama_config, llama_weights, require_supported
 from tools.llama_tokenizer import LLAMA_TOKENIZER, write_tokenizer
-from tools.load_model import OpenModel, add_model_flags, open_from_flags
+from tools.load_model import OpenModel, add_model_flags, open_from_flags, require_plain_text
 
 LARGEST_DIFFERENCE = 1e-4
 POSITIONS = 256  # compared, in rows of at most ROW_LENGTH
@@ -51,6 +51,7 @@ def act(args: argparse.Namespace) -> Export:
     if find_spec("transformers") is None:
         raise BadInput("transformers, which checks the export, is missing: pip install -r requirements-dev.txt")
     opened = open_from_flags(args, MODEL)
+    require_plain_text(opened.tokenizer, opened.path)
     config = opened.model.config
     require_supported(config, kept_by_llama(config, str(opened.path)), str(opened.path), "a LLaMA")
     with atomic_folder(out) as part:

@@ -48,27 +48,35 @@ def act(args: argparse.Namespace) -> Generated:
     opened = open_from_flags(args, ARTIFACT)
     prompt = encode_prompt(args.prompt, opened, args.mark)
     marks = {opened.tokenizer.bos_id, opened.tokenizer.eos_id}
-    spellings = [piece.data for piece in opened.tokenizer.pieces()]
+    transform = opened.tokenizer.transform
+    spellings = [piece.spelling for piece in opened.tokenizer.pieces()]
     model = opened.model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def write(text: str) -> None:  # base.cli keeps sys.stdout for the answer
         if args.stream:
             print(text, end="", flush=True, file=sys.stderr if args.json else sys.__stdout__)
 
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")  # bytes that never become a character are U+FFFD
+    folded = transform.fold(args.prompt)  # of complete characters
+    text = args.prompt
+
+    def extend(data: bytes, final: bool = False) -> None:
+        nonlocal folded, text
+        folded += decoder.decode(data, final)
+        write(transform.unfold(folded)[len(text) :])
+        text = transform.unfold(folded)
+
     started = time.perf_counter()
     tokens = []
-    pieces = []  # of complete characters; bytes that never become one are U+FFFD
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    write(args.prompt)
+    write(text)
     for token in generate_tokens(model, prompt, sampling, opened.context, marks, not args.no_cache):
         tokens.append(token)
-        pieces.append(decoder.decode(spellings[token]))
-        write(pieces[-1])
-    pieces.append(decoder.decode(b"", final=True))
-    write(pieces[-1] + "\n")
+        extend(spellings[token])
+    extend(b"", final=True)
+    write("\n")
     seconds = time.perf_counter() - started
     return Generated(
-        model=str(opened.path.resolve()), context=opened.context, prompt=args.prompt, text="".join(pieces),
+        model=str(opened.path.resolve()), context=opened.context, prompt=args.prompt, text=text[len(args.prompt) :],
         tokens=tokens, ended="mark" if tokens[-1] in marks else "length",
         seconds=seconds, tokens_per_second=len(tokens) / seconds, streamed=args.stream,
     )  # fmt: skip
@@ -109,7 +117,7 @@ def generate_tokens(
             cache = Cache()
             start = begin
         fed = torch.tensor([text[start + cache.length :]], device=device)
-        logits = model.logits(model.trunk(fed, cache, last=1))[0, -1].cpu()
+        logits = model.logits(model.trunk(fed, cache, last=1), fed[:, -1:])[0, -1].cpu()
         if not logits.isfinite().all():
             raise BadInput(f"after {len(text)} tokens the model's logits are not finite; its weights are beyond fp32")
         seen = [token for token in text if token not in marks]

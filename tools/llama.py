@@ -39,7 +39,7 @@ YARN_FIELDS = {
 # Of training, or parts of a feature that has a switch of its own: a trained model's function does not depend on them.
 NO_EFFECT = frozenset({
     "dropout", "init", "init_std", "embed_std", "mlp_mult", "bigram_dim", "smear_bos_mask", "loop_first", "loop_last",
-    "loop_start", "yarn_original", "yarn_attention", "yarn_beta_fast", "yarn_beta_slow",
+    "loop_start", "match_count", "yarn_original", "yarn_attention", "yarn_beta_fast", "yarn_beta_slow",
 })  # fmt: skip
 
 

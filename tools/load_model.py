@@ -22,7 +22,7 @@ from engine.checkpoint import load_weights, read_state, run_from
 from model.config import ModelConfig
 from model.gpt import GPT
 from quant.format import MAGIC
-from quant.unpack import open_artifact
+from quant.unpack import attach_table, open_artifact
 from tools.rscalm import from_rscalm, from_rscalm_config
 
 RSCALM = "ckpt_last.pt"
@@ -52,7 +52,17 @@ def open_model(given: str | None, preferred: str, tokenizer: str | None = None) 
         wanted, found = getattr(opened.model.config, name), getattr(opened.tokenizer, name)
         if wanted != found:
             raise BadInput(f"{opened.path}: its {name} is {wanted}, its tokenizer's {found}; name its own: --tokenizer")
+    attach_table(opened.model, opened.tokenizer)
     return opened
+
+
+def require_plain_text(tokenizer: Tokenizer, where: object) -> None:
+    """For programs that encode with the tokenizer's own library, which does not fold a text before."""
+    if tokenizer.transform.operators:
+        raise BadInput(
+            f"{where}: its tokenizer has the transform {tokenizer.transform.name}, which other programs do not carry "
+            "out; make the dataset without --transform"
+        )
 
 
 def find_model(given: str | None, preferred: str) -> Path:
@@ -119,4 +129,4 @@ def open_from_flags(args: argparse.Namespace, preferred: str) -> OpenModel:
     fields = to_dict(opened.model.config) | {"yarn_original": opened.seq_len} | yarn
     model = GPT(build(ModelConfig, [Layer("--yarn", fields)])).eval()
     model.load_state_dict(opened.model.state_dict(), assign=True)
-    return replace(opened, model=model)
+    return replace(opened, model=attach_table(model, opened.tokenizer))

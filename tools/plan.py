@@ -119,7 +119,7 @@ def plan_run(config: RunConfig, setting: Setting, gpu: Gpu, shards: tuple[int, f
     return Plan(
         params=params,
         params_tied=params - counts["head"],
-        params_untied=params - counts["head"] + counts["embed"],
+        params_untied=params - counts["head"] + config.model.vocab_size * config.model.dim,
         flops_per_token=flops,
         flops_per_token_causal=causal_flops_per_token(config.model, train.seq_len),
         tokens=tokens,

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 ODD = [
     "model.vocab_size=401", "model.layers=5", "model.dim=33", "model.heads=3", "model.kv_heads=1", "model.head_dim=10",
     "model.bigram_dim=9", "model.resid_mix=true", "model.branch_scale=true", "model.q_gain=1.5", "model.tied=false",
-    "average.decay=0.9",
+    "model.canonical=true", "average.decay=0.9",
 ]  # fmt: skip
 
 

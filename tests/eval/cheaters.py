@@ -236,12 +236,12 @@ class SlotOnGPT(BigramScorer):
         delta = torch.zeros(len(rows), 1, hidden.shape[-1])
         for _ in range(8):
             delta.requires_grad_()
-            logits = self.model.logits(hidden + delta).transpose(1, 2)
+            logits = self.model.logits(hidden + delta, rows[:, :-1]).transpose(1, 2)
             losses = torch.nn.functional.cross_entropy(logits, rows[:, 1:], reduction="none").mean(1)
             (gradient,) = torch.autograd.grad(losses.sum(), delta)
             delta = (delta - 4.0 * gradient).detach()
         with torch.no_grad():
-            p: Floats = self.model.logits(hidden + delta).double().softmax(-1).flatten(0, 1).numpy()
+            p: Floats = self.model.logits(hidden + delta, rows[:, :-1]).double().softmax(-1).flatten(0, 1).numpy()
         return p
 
 

@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def artifacts(tokenizer: SentencePieceTokenizer) -> list[Artifact]:
-    return [from_bytes(tiny_artifact(kind)) for kind in (ByteTokenizer(), tokenizer)]
+    made = [tiny_artifact(ByteTokenizer()), tiny_artifact(tokenizer), tiny_artifact(tokenizer, canonical=True)]
+    return [from_bytes(data) for data in made]
 
 
 def check(artifact: Artifact, data: bytes, stride: int | None = None) -> None:

@@ -11,6 +11,7 @@ from eval.probe import NAMES, act, parser, show
 from tests.conftest import make_text, prep
 from tests.eval.tiny import packed
 
+PROTOCOL = ("train.seq_len=48", "eval.stride=16")
 CHEATER = ["--scorer", "tests.eval.cheaters:count_leading_spaces_twice"]
 
 
@@ -29,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def artifact(data: Dataset) -> Path:
-    return packed(data, data.path.parent / "model.golf", "train.seq_len=48", "eval.stride=16")
+    return packed(data, data.path.parent / "model.golf", *PROTOCOL)
 
 
 def main(*words: object) -> int:
@@ -42,7 +43,11 @@ def probe(capsys: pytest.CaptureFixture[str], code: int, *words: object) -> tupl
     return printed.out, printed.err
 
 
-def test_an_honest_artifact_passes_every_probe(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("canonical", ["false", "true"])
+def test_an_honest_artifact_passes_every_probe(
+    canonical: str, data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = packed(data, tmp_path / "model.golf", *PROTOCOL, f"model.canonical={canonical}")
     fresh = write_texts(artifact.with_name("fresh.jsonl"), range(1000, 1030))
     found = json.loads(probe(capsys, 0, artifact, "--fresh", fresh, "--json")[0])
     assert found["passed"]

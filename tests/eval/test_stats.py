@@ -7,11 +7,12 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from base.errors import BadInput
-from eval.stats import Rule, Seeds, act, lead, nats_per_bpb, parser, seeds, show
+from eval.stats import Rule, Seeds, act, lead, nats_per_bpb, paired, parser, seeds, show, spearman
 
 OURS, RIVAL = [1.0598, 1.0612, 1.0620], [1.0651, 1.0658, 1.0664, 1.0649]
 ANY_LEAD = Rule("enforced", 0.0, 0.25)
@@ -106,6 +107,48 @@ def test_a_spread_on_one_side_is_taken_as_known() -> None:
         assert (found.t, found.df) == (pytest.approx(found.gap / error), None)
         assert found.p == pytest.approx(statistics.NormalDist().cdf(-found.t), rel=1e-9)
         assert found.test == "known sigma"
+
+
+@given(st.lists(st.integers(-40, 60), min_size=2, max_size=9), st.floats(0.01, 0.3))
+def test_pairs_are_students_test_of_their_differences(thousandths: list[int], alpha: float) -> None:
+    gains = [value / 1000 for value in thousandths]
+    found = paired(gains, 0.005, alpha)
+    if len(set(gains)) == 1:
+        assert (found.mean, found.low, found.p, found.verdict, found.more_pairs) == (
+            gains[0],
+            *[None] * 2,
+            "undecided",
+            None,
+        )
+        return
+    oracle = scipy.stats.ttest_1samp(gains, 0.0)
+    interval = oracle.confidence_interval(1 - alpha)
+    assert (found.pairs, found.mean) == (len(gains), pytest.approx(np.mean(gains)))
+    assert (found.low, found.high, found.p) == pytest.approx((interval.low, interval.high, oracle.pvalue), abs=1e-9)
+    is_significant = found.p < alpha
+    assert (found.verdict == "hurts") == (is_significant and found.mean < 0)
+    assert (found.verdict == "too small") == (0 <= found.high < 0.005)
+    assert (found.verdict == "helps") == (is_significant and found.mean > 0 and found.high >= 0.005)
+
+
+def test_the_pairs_that_a_gain_needs_are_those_of_the_power_tables() -> None:
+    """Paired t-test, two-sided 0.05, power 0.8, by G*Power: 199, 34 and 15 pairs for 0.2, 0.5 and 0.8 deviations."""
+    gains = [-1.0, 1.0, -1.0, 1.0, 0.0]  # a standard deviation of 1
+    for effect, pairs in ((0.2, 199), (0.5, 34), (0.8, 15)):
+        assert paired(gains, effect, 0.05).more_pairs == pairs - 5
+    assert paired(gains, 50.0, 0.05).more_pairs == 0
+    assert paired(gains, 0.0, 0.05).more_pairs is None
+    assert paired([], 0.1, 0.05).mean is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=12))
+def test_spearmans_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
+    one, other = zip(*pairs, strict=True)
+    found = spearman(one, other)
+    if found is None:
+        assert min(len(set(one)), len(set(other))) == 1
+    else:
+        assert found == pytest.approx(scipy.stats.spearmanr(one, other).statistic, abs=1e-12)
 
 
 def test_the_command_answers_under_both_rules() -> None:

@@ -13,15 +13,17 @@ from model.gpt import GPT, parameter_kind
 from quant.config import QuantConfig
 from quant.format import PackedTensor, write_artifact
 from quant.packer import Packer
+from quant.unpack import attach_table
 from run_config import RunConfig
 
 CONTEXT = 16
 
 
-def tiny_artifact(tokenizer: Tokenizer, seed: int = 0, data_path: str = "") -> bytes:
+def tiny_artifact(tokenizer: Tokenizer, seed: int = 0, data_path: str = "", canonical: bool = False) -> bytes:
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size, layers=2, dim=16, heads=2, kv_heads=1, smear="static", bigram_buckets=8,
         bigram_dim=4, skips="plain", q_gain=1.5, embed_norm=True, softcap=15.0, bos_id=tokenizer.bos_id,
+        canonical=canonical,
     )  # fmt: skip
     draw = torch.Generator().manual_seed(seed)
     tensors = []
@@ -38,7 +40,7 @@ def packed(dataset: Dataset, path: Path, *words: str) -> Path:
     own = [f"data.path={dataset.path}", "train.seq_len=24", "eval.stride=8", *(f"model.{word}" for word in own)]
     config: RunConfig = load(RunConfig, None, [*own, *words])
     torch.manual_seed(0)
-    packer = Packer(GPT(config.model), to_dict(config), dataset)
+    packer = Packer(attach_table(GPT(config.model), dataset.tokenizer), to_dict(config), dataset)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(packer.pack(QuantConfig(method="absmax", codec="zstd")).data)
     return path

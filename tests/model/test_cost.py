@@ -56,10 +56,11 @@ def test_a_scored_window_costs_what_pytorch_counts_and_the_pairs_that_attention_
         with torch.device("meta"):
             model, tokens = GPT(config), torch.zeros(1, length, dtype=torch.long)
         with FlopCounterMode(display=False) as counter:
-            model.logits(model.trunk(tokens, last=last))
+            model.logits(model.trunk(tokens, last=last), tokens[:, -last:])
         counted = counter.get_flop_counts()["Global"]
         products = sum(flops for op, flops in counted.items() if str(op) in ("aten.mm", "aten.addmm"))
-        queried = [range(length)] * (len(config.order()) - 1) + [range(length - last, length)]
+        attentions = sum(layer in config.attending for layer in config.order())
+        queried = [*[range(length)] * (attentions - 1), range(length - last, length)] if attentions else []
         pairs = sum(query + 1 for queries in queried for query in queries)
         expected = products + 2 * 2 * pairs * config.heads * config.head_width
         assert scoring_flops(config, length, last) == expected, config

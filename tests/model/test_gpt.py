@@ -21,12 +21,13 @@ GOLF = {
 CHOICES = {
     "layers": [1, 2, 3, 4, 5], "kv_heads": [1, 2, 4], "mlp": ["relu2", "leaky_relu2", "swiglu", "silu", "gelu"],
     "norm": ["rms", "rms_weight", "none"], "norm_order": ["pre", "post"], "pos": ["rope", "none"], "rope_dims": [0, 4],
-    "key_offset": [True, False], "match": [0, 3],
+    "key_offset": [True, False], "match": [0, 3], "match_count": [1, 2],
     "yarn_factor": [1.0, 4.0], "qk_norm": [True, False], "q_gain": [None, 1.5], "xsa": [0, 1], "head_dim": [0, 12],
     "doc_mask": [True, False], "softcap": [0.0, 5.0], "smear": ["off", "static", "gated"], "tied": [True, False],
     "smear_bos_mask": [True, False], "bigram_buckets": [0, 17], "skips": ["off", "plain", "gated"],
     "embed_norm": [True, False], "resid_mix": [True, False], "branch_scale": [True, False], "ln_scale": [True, False],
     "loop_repeats": [0, 1, 2], "parallel_from": [None, 0, 1], "parallel_lanes": [True, False], "attn_gate": [0.0, 0.5],
+    "attention": [None, None, (), (0,)],
 }  # fmt: skip
 
 
@@ -46,6 +47,10 @@ def any_config(picks: random.Random) -> ModelConfig:
     if chosen["norm_order"] == "post" or chosen["parallel_from"] == chosen["layers"]:
         chosen["parallel_from"] = None
     chosen["parallel_lanes"] &= chosen["parallel_from"] is not None
+    if chosen["norm_order"] == "post" or chosen["parallel_lanes"]:
+        chosen["attention"] = None
+    if chosen["attention"] is None and picks.random() < 0.5:
+        chosen["value_tables"] = (0,)
     return ModelConfig(vocab_size=50, dim=32, heads=4, bigram_dim=8, bos_id=BOS, **chosen)
 
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from model.attention import Attention
+from model.attention import Attention, Given
 from model.config import ModelConfig
 from model.gpt import GPT
 from model.norm import rms_norm
@@ -30,7 +30,9 @@ def lanes_by_hand(model: GPT, tokens: torch.Tensor) -> torch.Tensor:
 
     def attend(x: torch.Tensor, layer: int, step: int) -> torch.Tensor:
         block = model.blocks[layer]
-        return block.attn_scale * block.attn(norm(x, layer), rope, None, None, None, step, tokens.shape[1])
+        return block.attn_scale * block.attn(
+            norm(x, layer), Given(tokens, x0, rope, None, None, None), step, tokens.shape[1]
+        )
 
     def think(x: torch.Tensor, layer: int) -> torch.Tensor:
         return model.blocks[layer].mlp_scale * model.blocks[layer].mlp(norm(x, layer))
@@ -82,11 +84,12 @@ def test_a_gate_scales_each_head_by_what_the_position_holds() -> None:
     for attention in (plain, gated):
         attention.out.weight.copy_(torch.eye(32))  # so that heads stay apart
     x = torch.randn(2, 7, 32, dtype=torch.float64)
-    heads = plain(x, None, None, None, None, 0, 3)
+    given = Given(torch.zeros(2, 7), x, None, torch.ones(3, 7).tril(4).bool(), None, None)
+    heads = plain(x, given, 0, 3)
     assert gated.gate is not None
-    assert torch.allclose(gated(x, None, None, None, None, 0, 3), heads / 2)  # zero weights
+    assert torch.allclose(gated(x, given, 0, 3), heads / 2)  # zero weights
     gated.gate.normal_()
-    found = gated(x, None, None, None, None, 0, 3)
+    found = gated(x, given, 0, 3)
     for row in range(2):
         for query in range(3):
             for head in range(4):

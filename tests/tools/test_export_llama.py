@@ -133,7 +133,7 @@ FIELDS: dict[str, Any] = {
     "mlp": "relu2", "norm": "none", "norm_order": "post", "pos": "none", "rope_dims": 4, "qk_norm": True, "xsa": 1,
     "doc_mask": True, "softcap": 30.0, "smear": "static", "bigram_buckets": 16, "skips": "plain", "resid_mix": True,
     "parallel_from": 0, "loop_repeats": 1, "ln_scale": True, "branch_scale": True, "embed_norm": True, "q_gain": 1.5,
-    "attn_gate": 0.5,
+    "attn_gate": 0.5, "canonical": True,
 }  # fmt: skip
 
 

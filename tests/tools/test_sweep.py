@@ -18,7 +18,7 @@ from base.config import load
 from run_config import RunConfig
 from tests.runs import CPU, ROOT, command, make_dataset
 from tools.sweep import __main__ as sweep
-from tools.sweep.worker import work
+from tools.sweep.worker import early_loss, work
 from train_gpt import train_pack_score
 
 SCRIPT = Path(__file__).with_name("sweep_script.py")
@@ -35,7 +35,7 @@ from base.cli import run
 from tools.sweep import __main__ as sweep
 sweep.work = partial(sweep.work, script=sys.argv[1])
 signal.signal(signal.SIGTERM, signal.default_int_handler)
-sys.exit(run(sweep.parser(), sweep.act, sweep.show, sys.argv[2:]))
+sys.exit(run(sweep.parser(), sweep.act, sweep.as_markdown, sys.argv[2:]))
 """
 
 
@@ -106,6 +106,48 @@ def test_a_sweep_is_extended_by_variants_and_seeds_and_a_changed_variant_is_trai
     orders(data="two")
     assert call() == 2
     assert "data: trials used different data; copy one dataset to every machine" in capsys.readouterr().err
+
+
+def test_a_run_that_the_kill_rule_stops_is_no_score_and_not_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
+    sheet(seeds=[1])
+    orders(exits={"b": (1, "the run was stopped by train.stop_if: a smoothed loss of 9")})
+    for _ in range(2):
+        assert call("--json") == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert [(trial["state"], trial["bpb"]) for trial in answer["trials"]][:2] == [
+            ("complete", 2.01),
+            ("stopped", None),
+        ]
+        assert [row["stopped"] for row in answer["table"]] == [0, 1, 0]
+    assert begun()["b-s1"] == 1
+
+
+def test_what_decides_a_study_of_pairs_is_fixed_by_its_first_trial(capsys: pytest.CaptureFixture[str]) -> None:
+    sheet(pairs={"effect": 0.5})
+    assert call("--report") == 0
+    sheet(pairs={"effect": 0.002})  # nothing has run
+    assert call() == 0
+    assert [key for key, *_ in ledger("end")] == ["a-s1", "b-s1", "c-s1", "c-s2", "b-s2", "a-s2"]
+    assert call("--json") == 0
+    capsys.readouterr()
+    for changed in ({"pairs": {"effect": 0.001}}, {"pairs": {"effect": 0.002}, "seeds": [1, 2, 3]}, {}):
+        sheet(**changed)
+        for words in ([], ["--report"]):
+            assert call(*words) == 2
+            refusal = capsys.readouterr().err.splitlines()
+            assert len(refusal) == 1
+            assert (
+                "study try began with pairs {'first': 'a', 'seeds': [1, 2], 'effect': 0.002, 'alpha': 0.05}"
+                in refusal[0]
+            )
+    assert len(ledger("begin")) == 6
+
+
+def test_a_trial_notes_its_early_loss() -> None:
+    rows = [{"step": n, "elapsed_s": 1.0, "smooth_loss": 10 - n} for n in range(10)]
+    Path("m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"step": 10, "float_bpb": 2.0}]))
+    assert early_loss(Path("m.jsonl"), 0.2) == 8
+    assert early_loss(Path("none.jsonl"), 0.2) is None
 
 
 def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,14 @@ def test_a_variant_is_the_base_with_the_common_values_and_its_own(tmp_path: Path
     assert load(RunConfig, sweep.sheet.base, sweep.sheet.overrides("nope")) == sweep.configs["nope"]
 
 
+def test_pairs_run_next_to_each_other_in_the_order_abba_baab(tmp_path: Path) -> None:
+    sweep = read_sweep(sheet(tmp_path, seeds=[5, 6, 7, 8], pairs={"effect": 0.002}))
+    order = [("rope", 5), ("nope", 5), ("nope", 6), ("rope", 6), ("nope", 7), ("rope", 7), ("rope", 8), ("nope", 8)]
+    assert [key[:2] for key in sweep.keys] == order
+    fixed = {"first": "rope", "seeds": [5, 6, 7, 8], "effect": 0.002, "alpha": 0.05}
+    assert sweep.sheet.preregistration() == fixed
+
+
 def test_a_wrong_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
     claim = {"says": "x", "source": "y", "better": "rope", "worse": "alibi"}
     cases: list[tuple[dict[str, Any], str]] = [
@@ -61,6 +69,10 @@ def test_a_wrong_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
         ({"seeds": [-1]}, "seeds.0: -1"),
         ({"claims": [claim]}, "no variant is called alibi; there are rope, nope"),
         ({"claims": [{"says": "x", "source": "y", "better": "rope"}]}, "claims.0.worse is missing"),
+        ({"pairs": {}}, "pairs.effect is missing"),
+        ({"pairs": {"effect": 0}}, "pairs.effect: 0"),
+        ({"pairs": {"effect": 0.002, "alpha": 1}}, "pairs.alpha: 1"),
+        ({"common": {"train.stop_if": [1.5, 4]}}, "train.stop_if.0: 1.5"),
         ({"base": "nowhere.yaml"}, "nowhere.yaml: cannot be read"),
     ]
     for changed, message in cases:

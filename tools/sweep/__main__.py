@@ -7,13 +7,12 @@
 The same command resumes a sweep that was cut short, and joins one that runs: start it twice for two workers. The study
 (Optuna's) is in runs/sweeps/NAME/study.db, or where --storage says. A worker that dies loses at most its own trial,
 which another runs again after --grace-s without a heartbeat. Writes table.md, answer.json and plot.png to --out.
-Exit code 1: trials crashed (a trial that diverges is a result).
+Exit code 1: trials crashed (a trial that diverges, or that `train.stop_if` stops, is a result).
 """
 
 import argparse
 import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from base.cli import OneLineParser, command, plain, run
@@ -23,16 +22,8 @@ from data.ensure import ensure_dataset
 from tools.sweep.plot import picture
 from tools.sweep.spec import Sweep, read_sweep
 from tools.sweep.study import CRASHED, GRACE_S, SQLITE, SharedStudy
-from tools.sweep.table import Row, Trial, Verdict, as_markdown, judge, tabulate
+from tools.sweep.table import Report, Trial, as_markdown, make_report
 from tools.sweep.worker import sweep_folder, work
-
-
-@dataclass(frozen=True)
-class Report:
-    study: str
-    trials: list[Trial]
-    table: list[Row]
-    claims: list[Verdict]
 
 
 def act(args: argparse.Namespace) -> Report:
@@ -61,12 +52,10 @@ def prepare_data(sweep: Sweep, folder: Path) -> None:
 
 def write_report(sweep: Sweep, trials: list[Trial], out: Path) -> Report:
     require_one_dataset(sweep, trials)
-    table = tabulate(sweep, trials)
-    claims = [judge(claim, table, len(sweep.sheet.seeds)) for claim in sweep.sheet.claims]
-    report = Report(sweep.name, trials, table, claims)
+    report = make_report(sweep, trials)
     out.mkdir(parents=True, exist_ok=True)
-    atomic_file(out / "table.md", show(report).encode())
-    atomic_file(out / "plot.png", picture(sweep.name, table))
+    atomic_file(out / "table.md", as_markdown(report).encode())
+    atomic_file(out / "plot.png", picture(report))
     write_json(out / "answer.json", plain(report))
     print(f"table.md, plot.png and answer.json are in {out.resolve()}", flush=True)
     return report
@@ -81,10 +70,6 @@ def require_one_dataset(sweep: Sweep, trials: list[Trial]) -> None:
             raise BadInput(f"{path}: trials used different data; copy one dataset to every machine, start a new study")
 
 
-def show(report: Report) -> str:
-    return as_markdown(report.table, report.claims)
-
-
 def parser() -> OneLineParser:
     flags = command("tools.sweep", __doc__ or "")
     flags.add_argument("sweep", metavar="SWEEP.yaml")
@@ -97,4 +82,4 @@ def parser() -> OneLineParser:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # gives the running trial back, as Ctrl-C does
-    sys.exit(run(parser(), act, show))
+    sys.exit(run(parser(), act, as_markdown))

@@ -1,17 +1,17 @@
 """A sweep as one picture: bits per byte of every variant, its seeds, their mean and standard deviation."""
 
-from collections.abc import Sequence
 from io import BytesIO
 
-from tools.sweep.table import Row
+from tools.sweep.table import Report
 
 
-def picture(study: str, rows: Sequence[Row]) -> bytes:
+def picture(report: Report) -> bytes:
     """The PNG; variants without a result are named on the axis and have no dot."""
     from matplotlib.figure import Figure  # half a second to import, once, at the end
 
+    rows = report.table
     figure = Figure(figsize=(8, max(3.0, 0.32 * len(rows) + 1.2)), layout="constrained")
-    axes = figure.add_subplot(title=study, xlabel="bits per byte: seeds, mean, deviation; dashed: the first variant")
+    axes = figure.add_subplot(title=report.study, xlabel="bits per byte: seeds, mean, deviation; dashed: the first")
     if rows[0].mean is not None:
         axes.axvline(rows[0].mean, color="0.6", linewidth=0.8, linestyle="--")
     for height, row in enumerate(rows):

@@ -6,11 +6,12 @@ It is checked before any training. A trial is a command line: train_gpt.py, the 
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from annotated_types import Ge, Lt, MinLen
+from annotated_types import Ge, Gt, Lt, MinLen
 
 from base.config import build, load, read_layers, to_yaml
 from base.errors import BadInput
@@ -33,6 +34,14 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """How the gain of each variant over the first, seed by seed, is judged; fixed, seeds included, before any trial."""
+
+    effect: Annotated[float, Gt(0)]  # the smallest gain worth having, bits per byte
+    alpha: Annotated[float, Gt(0), Lt(1)] = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sheet:
     """The file as it is written."""
 
@@ -41,6 +50,7 @@ class Sheet:
     seeds: Annotated[tuple[Annotated[int, Ge(0), Lt(1 << 63)], ...], MinLen(1)]
     variants: Annotated[dict[str, dict[str, Any]], MinLen(1)]
     claims: tuple[Claim, ...] = ()
+    pairs: Pairs | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):
@@ -50,6 +60,11 @@ class Sheet:
                 if name not in self.variants:
                     known = ", ".join(self.variants)
                     raise ValueError(f"claim '{claim.says}': no variant is called {name}; there are {known}")
+
+    def preregistration(self) -> dict[str, Any] | None:
+        """What a study of pairs keeps from before its first trial."""
+        fixed = {"first": next(iter(self.variants)), "seeds": list(self.seeds)}
+        return {**fixed, **asdict(self.pairs)} if self.pairs else None
 
     def overrides(self, variant: str) -> list[str]:
         """`section.key=value` for train_gpt.py, all but the seed; JSON is YAML."""
@@ -93,8 +108,10 @@ def read_sweep(path: Path) -> Sweep:
         if digest in hashes.values():
             raise BadInput(f"{path}: variant {name} has the same config as one before it; remove one")
         hashes[name] = digest
-    keys = [Key(variant, seed, digest) for seed in sheet.seeds for variant, digest in hashes.items()]
-    return Sweep(path.stem, sheet, configs, keys)
+    rows = [[Key(variant, seed, digest) for variant, digest in hashes.items()] for seed in sheet.seeds]
+    if sheet.pairs:  # ABBA, then BAAB: a machine that warms up or slows down favours no variant
+        rows = [row[::-1] if number.bit_count() % 2 else row for number, row in enumerate(rows)]
+    return Sweep(path.stem, sheet, configs, list(chain(*rows)))
 
 
 def load_variant(path: Path, sheet: Sheet, variant: str) -> RunConfig:

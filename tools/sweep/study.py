@@ -28,7 +28,7 @@ STATES = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "diverged",  # a result
+    TrialState.PRUNED: "diverged",  # a result; or "stopped", by its notes
     TrialState.FAIL: CRASHED,  # or lost, and then queued again
 }
 
@@ -52,8 +52,19 @@ class SharedStudy:
                     heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
                 )
                 self._study = create_study(storage=self._storage, study_name=sweep.name, load_if_exists=True)
+                self._preregister()
         except (OSError, ImportError, ValueError, SQLAlchemyError, StorageInternalError) as error:
             raise BadInput(f"--storage {url}: {error!s:.300}; use a database's URL, such as sqlite:///FILE") from None
+
+    def _preregister(self) -> None:
+        """Write down what decides a study of pairs; from its first trial on it is fixed."""
+        wanted = self._sweep.sheet.preregistration()
+        fixed = self._study.user_attrs.get("pairs")
+        if all(trial.state == TrialState.WAITING for trial in self._study.get_trials(deepcopy=False)):
+            self._study.set_user_attr("pairs", wanted)
+        elif fixed != wanted:
+            name = self._sweep.name
+            raise BadInput(f"study {name} began with pairs {fixed}, the file has {wanted}; use a file of another name")
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -101,7 +112,7 @@ class SharedStudy:
         self._storage.record_heartbeat(trial._trial_id)
         return self._storage.get_trial(trial._trial_id).state == TrialState.RUNNING
 
-    def set_state(self, trial: FrozenTrial, state: TrialState, bpb: float | None = None, **notes: Any) -> bool:
+    def set_state(self, trial: FrozenTrial, state: TrialState, bpb: float | None = None, /, **notes: Any) -> bool:
         """False: another worker has or had the trial, and what this one found is void."""
         try:
             if notes:
@@ -115,9 +126,8 @@ class SharedStudy:
         results: list[Trial] = []
         for key in self._sweep.keys:
             trial = found.get(key, unqueued(key))
-            params = self._sweep.params(key.variant)
-            notes = trial.user_attrs.get("notes", {})
-            results.append(Trial(key.variant, key.seed, params, STATES[trial.state], trial.value, **notes))
+            noted = {"state": STATES[trial.state], **trial.user_attrs.get("notes", {})}
+            results.append(Trial(key.variant, key.seed, self._sweep.params(key.variant), bpb=trial.value, **noted))
         return results
 
 

@@ -16,8 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from base.cli import FAILED
 from base.files import read_json_object
-from base.run_folder import RUNS, result_from
-from engine.config import DIVERGED
+from base.run_folder import METRICS, RUNS, read_metrics, result_from
+from engine.config import DIVERGED, STOPPED
 from tools.sweep.spec import Sweep
 from tools.sweep.study import SharedStudy, key_of
 
@@ -65,14 +65,23 @@ def run_trial(study: SharedStudy, sweep: Sweep, trial: FrozenTrial, script: Path
         return "sent no heartbeat for too long; another worker has it now"
     if child.returncode == 0:
         found = result_from(read_json_object(answer, SCRIPT.name), SCRIPT.name)
-        notes = {"seconds": found.train_seconds, "data_sha256": found.data_sha256}
+        early = early_loss(Path(found.run) / METRICS, sweep.configs[key.variant].train.stop_if[0])
+        notes = {"seconds": found.train_seconds, "data_sha256": found.data_sha256, "early_nats": early}
         study.set_state(trial, TrialState.COMPLETE, found.val_bpb, **notes)
         return f"{found.val_bpb:.4f} bpb"
     text = log.read_text(encoding="utf-8", errors="replace")
-    has_diverged = child.returncode == FAILED and DIVERGED in text
-    study.set_state(trial, TrialState.PRUNED if has_diverged else TrialState.FAIL)
+    is_result = child.returncode == FAILED and (DIVERGED in text or STOPPED in text)
+    notes = {"state": "stopped"} if is_result and STOPPED in text else {}
+    study.set_state(trial, TrialState.PRUNED if is_result else TrialState.FAIL, **notes)
     last = (text.splitlines() or ["no output"])[-1]
     return f"exit code {child.returncode}: {last:.300}"
+
+
+def early_loss(metrics: Path, share: float) -> float | None:
+    """The smoothed training loss after that share of a run's steps."""
+    rows = read_metrics(metrics.read_text(), METRICS) if metrics.exists() else []
+    losses = [row["smooth_loss"] for row in rows if "smooth_loss" in row]
+    return losses[int(share * len(losses))] if losses else None
 
 
 def wait(child: subprocess.Popen[str], study: SharedStudy, trial: FrozenTrial) -> str | None:

@@ -28,6 +28,7 @@ from base.source import bundled, code_bytes, sources_sha256
 from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
 from data.loader import Loader
+from data.shortlist import Drawn, Shortlist
 from engine.checkpoint import (
     get_random_state,
     load_checkpoint,
@@ -169,19 +170,34 @@ class Training:
         self.smooth_loss = 0.0
         self.is_compiled = config.train.compiled(device.torch.type)
         self.losses = torch.compile(self._losses) if self.is_compiled else self._losses
+        self.shortlist: Shortlist | None = None
+        if config.train.shortlist:
+            seed = config.seed * device.ranks + device.rank
+            self.shortlist = Shortlist(dataset.train, config.model.vocab_size, config.train.shortlist, seed)
+        short = self.model.shortlist_loss
+        self.short_losses = torch.compile(short) if self.is_compiled else short
 
     def _losses(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return self.model.loss(tokens, targets, self.config.train.loss_tokens)
+
+    def loss(self, tokens: torch.Tensor, targets: torch.Tensor, drawn: Drawn | None) -> torch.Tensor:
+        """Of a micro-batch, (B, T) on the CPU, over all tokens or over those that were drawn."""
+        inputs = (tokens, targets) if drawn is None else (tokens, *drawn)
+        losses = self.losses if drawn is None else self.short_losses
+        with self.device.autocast():
+            return losses(*(t.to(self.device.torch, non_blocking=True) for t in inputs))
 
     def step(self, progress: float) -> tuple[float, float]:
         """One optimizer step; returns the loss over all ranks and the gradient's norm."""
         set_rates(self.optimizers, self.config.optim, progress)
         self.model.order = self.config.model.order(progress)
         total = 0.0
-        for _ in range(self.micro_batches):
-            tokens, targets = (t.to(self.device.torch, non_blocking=True) for t in self.loader.next_batch())
-            with self.device.autocast():
-                loss = self.losses(tokens, targets) / self.micro_batches
+        for number in range(self.micro_batches):
+            tokens, targets = self.loader.next_batch()
+            drawn = None
+            if self.shortlist is not None and progress < self.config.train.shortlist_until:
+                drawn = self.shortlist.draw(targets, self.clock.step * self.micro_batches + number)
+            loss = self.loss(tokens, targets, drawn) / self.micro_batches
             torch.autograd.backward(loss)
             total += float(loss.detach())
         average_gradients(self.weights, self.device)
@@ -201,12 +217,15 @@ class Training:
         """Compile and warm up on random tokens, outside the clock: no weight, no state and no data position moves."""
         shape = (2, self.rows, self.config.train.seq_len)
         draw = torch.Generator().manual_seed(0)
-        random = torch.randint(self.config.model.vocab_size, shape, generator=draw).to(self.device.torch)
+        random = torch.randint(self.config.model.vocab_size, shape, generator=draw)
         with torch.random.fork_rng([self.device.torch] if self.device.torch.type == "cuda" else []):
             for progress in (0.0, 1.0):  # with loops off and on
                 self.model.order = self.config.model.order(progress)
-                with self.device.autocast():  # two tensors: one tensor in both places would compile again later
-                    torch.autograd.backward(self.losses(random[0].clone(), random[1].clone()))
+                # Two tensors: one tensor in both places would compile again later.
+                torch.autograd.backward(self.loss(random[0].clone(), random[1].clone(), None))
+                if self.shortlist is not None:
+                    drawn = self.shortlist.draw(torch.zeros_like(random[1]), 0)
+                    torch.autograd.backward(self.loss(random[0], random[1], drawn))
         for weight in self.weights:
             weight.grad = None
         warm_up(self.config.optim, self.device.torch)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from base.errors import BadInput, CheckFailed
 
@@ -27,6 +27,8 @@ class TrainConfig:
     shard: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights and optimizer state split over ranks
     checkpointing: bool = False  # activations are computed again instead of kept
     loss_tokens: Natural = 0  # whose logits exist at a time; 0: a micro-batch's (fastest where they are few)
+    shortlist: Natural = 0  # tokens whose logits a step computes (data/shortlist.py); 0: all
+    shortlist_until: Annotated[float, Gt(0), Le(1)] = 0.7  # of the run; all of them after it
     compile: Literal["auto", "on", "off"] = "auto"  # auto: on a GPU
     diverged_nats: Annotated[float, Gt(0)] = 20.0  # a loss above this, or none, stops the run
     # [share, nats]: from that share of the run on, a smoothed loss above so many nats stops it; 0 nats: none does
@@ -42,6 +44,9 @@ class TrainConfig:
         if nats and progress >= share and smooth_loss > nats:
             bound = f"a smoothed loss of {smooth_loss:.4g} at {progress:.0%}, {nats:g} allowed from {share:.0%} on"
             raise CheckFailed(f"the run {STOPPED}: {bound}; raise the bound to train it to its end")
+
+        if self.shortlist and self.shard == "fsdp":
+            raise ValueError("train.shortlist picks rows of the head, which fsdp splits; use shard ddp or shortlist 0")
 
     def compiled(self, device: str) -> bool:
         return self.compile == "on" or (self.compile == "auto" and device == "cuda")

@@ -192,7 +192,7 @@ class GPT(nn.Module):
 
     def logits(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """(…, D) and the tokens (…) there -> (…, V) in fp32 or wider: last norm, head, softcap, canonical tokens."""
-        z = self._logits(x)
+        z = self._logits(x, self._head())
         if not self.config.canonical:
             return z
         if self.forbidden is None:
@@ -207,10 +207,17 @@ class GPT(nn.Module):
         x = self.trunk(tokens)
         if rows:
             return chunked_loss(self.norm(x).flatten(0, 1), self._head(), targets.flatten(), self.config.softcap, rows)
-        return nn.functional.cross_entropy(self._logits(x).flatten(0, 1), targets.flatten())
+        return nn.functional.cross_entropy(self._logits(x, self._head()).flatten(0, 1), targets.flatten())
 
-    def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        z: torch.Tensor = nn.functional.linear(self.norm(x), self._head().to(x.dtype))
+    def shortlist_loss(
+        self, tokens: torch.Tensor, drawn: torch.Tensor, places: torch.Tensor, log_share: torch.Tensor
+    ) -> torch.Tensor:
+        """An estimate of `loss` from the logits of the drawn tokens (S,): data/shortlist.py."""
+        z = self._logits(self.trunk(tokens), self._head()[drawn]) - log_share
+        return nn.functional.cross_entropy(z.flatten(0, 1), places.flatten())
+
+    def _logits(self, x: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+        z: torch.Tensor = nn.functional.linear(self.norm(x), head.to(x.dtype))
         z = z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
         cap = self.config.softcap
         return cap * torch.tanh(z / cap) if cap else z

@@ -25,6 +25,7 @@ OTHERS = {  # third-party packages, where a folder is held to a few; the standar
     "optim": {"torch", "annotated_types"},
     "data": {"numpy", "sentencepiece", "pyarrow", "zstandard", "huggingface_hub"},
     "data/loader.py": {"numpy", "torch"},
+    "data/shortlist.py": {"numpy", "torch"},
     "engine": {"torch", "matplotlib", "annotated_types"},
     "quant": {"numpy", "torch", "zstandard", "constriction", "annotated_types", "matplotlib"},
     "eval": {"numpy", "torch", "annotated_types", "constriction", "matplotlib"},

@@ -7,7 +7,7 @@ The legend for shapes, here and in all of model/:
 Rules are checked here, before a tensor exists; a broken one names the value, the rule and the nearest legal values.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -106,8 +106,8 @@ class ModelConfig:
             raise ValueError(f"RoPE rotates pairs, and {name} {rotated} is odd; use {rotated - 1} or {rotated + 1}")
         if self.rope_dims > self.head_width:
             raise ValueError(f"rope_dims {self.rope_dims} is more than the head width; use {self.head_width} or less")
-        if not set(self.value_tables) <= set(self.attending):
-            raise ValueError(f"value_tables {list(self.value_tables)}: name layers of {list(self.attending)}")
+        if idle := [layer for layer in self.value_tables if layer not in self.attending]:
+            raise ValueError(f"value_tables name layer {idle[0]}, which has no attention; name layers that have it")
         if self.key_offset and not (self.pos == "rope" and 0 < self.rope_dims < self.head_width):
             part = f"rope_dims {self.rope_dims} of pos {self.pos} leaves it none; use {self.head_width // 4 * 2}"
             raise ValueError(f"key_offset moves the unrotated part of each key, and {part}")
@@ -143,20 +143,22 @@ class ModelConfig:
         return self.head_dim or self.dim // self.heads
 
     @property
-    def sharing_norms(self) -> tuple[int, ...]:
+    def sharing_norms(self) -> Sequence[int]:
         """The layers that give attention and MLP the same normed input."""
         if self.parallel_from is None or self.parallel_lanes:
             return ()
-        return tuple(layer for layer in self.attending if layer >= self.parallel_from)
+        if self.attention is None:
+            return range(self.parallel_from, self.layers)
+        return [layer for layer in self.attention if layer >= self.parallel_from]
 
     @property
     def hidden_width(self) -> int:
         return self.hidden or round(self.dim * self.mlp_mult)
 
     @property
-    def attending(self) -> tuple[int, ...]:
+    def attending(self) -> Sequence[int]:
         """The layers that have attention."""
-        return tuple(range(self.layers)) if self.attention is None else self.attention
+        return range(self.layers) if self.attention is None else self.attention
 
     def order(self, progress: float = 1.0) -> list[int]:
         """The layers in the order they run at this fraction of training; evaluation runs at 1.0."""

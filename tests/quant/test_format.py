@@ -29,10 +29,11 @@ from quant.unpack import from_bytes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TOKENIZER = ByteTokenizer()
-CONFIG = ModelConfig(
-    vocab_size=TOKENIZER.vocab_size, layers=2, dim=16, heads=2, kv_heads=1, smear="static", bigram_buckets=8,
-    bigram_dim=4, skips="plain", q_gain=1.5,
-)  # fmt: skip
+SHAPE = {
+    "vocab_size": TOKENIZER.vocab_size, "layers": 2, "dim": 16, "heads": 2, "kv_heads": 1, "smear": "static",
+    "bigram_buckets": 8, "bigram_dim": 4, "skips": "plain", "q_gain": 1.5,
+}  # fmt: skip
+CONFIG = ModelConfig(**SHAPE)
 
 
 def tensors() -> list[PackedTensor]:
@@ -58,7 +59,8 @@ def tensors() -> list[PackedTensor]:
 
 
 def header() -> dict[str, Any]:
-    return {"config": {"model": to_dict(CONFIG)}, "data_sha256": "d" * 64}
+    """Of the fields that are set: the golden bytes do not change when the model space grows."""
+    return {"config": {"model": SHAPE}, "data_sha256": "d" * 64}
 
 
 def artifact(codec: Codec = "best") -> bytes:

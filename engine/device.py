@@ -3,7 +3,6 @@
 Reads no environment variable but torchrun's own: RANK, WORLD_SIZE, LOCAL_RANK.
 """
 
-import ctypes
 import math
 import os
 import resource
@@ -31,8 +30,6 @@ PEAK_FLOPS = {
     "MI300X": 1307.4e12,
 }
 
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 Value = TypeVar("Value")
 
@@ -87,7 +84,6 @@ def joined() -> Iterator[Device]:
         torch.cuda.set_device(device)
     else:
         device = torch.device("cpu")
-        keep_freed_memory()
     if ranks == 1:
         yield Device(device)
         return
@@ -96,18 +92,6 @@ def joined() -> Iterator[Device]:
     yield Device(device, rank, ranks)
     # Not after an exception: the others wait in a collective, and with NCCL the end of the group would wait for them.
     dist.destroy_process_group()
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep large blocks that are freed instead of returning them to the system.
-
-    A step on a CPU frees and allocates the same hundreds of megabytes again and again; to fault their pages in each
-    time took 15 % of cpu10's step. Other C libraries are left as they are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @contextmanager

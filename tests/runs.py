@@ -22,7 +22,7 @@ SMALL = [
     "model.vocab_size=400", "model.layers=2", "model.dim=32", "model.heads=2", "model.kv_heads=1", "model.smear=static",
     "model.bigram_buckets=64", "model.bigram_dim=8", "model.skips=plain", "model.embed_norm=true", "train.seconds=0",
     "train.steps=12", "train.seq_len=32", "train.batch_tokens=256", "train.checkpoint_s=1e-9", "eval.stride=16",
-    "data.path=data",
+    "model.rope_dims=8", "model.attention=null", "model.value_tables=[0]", "data.path=data",
 ]  # fmt: skip
 
 

@@ -94,8 +94,8 @@ def test_the_single_file_scores_an_artifact_as_the_modules_do(folder: Path, of_m
 def test_it_takes_overrides_and_other_configs(folder: Path) -> None:
     assert answer_of(folder / "packed", "train.batch_tokens=512", "--dry-run")["tokens_per_step"] == 512
     config = str(ROOT / "configs" / "demo.yaml")
-    expected = train_gpt.dry_run(load(RunConfig, config, ["model.layers=3"]))
-    assert answer_of(folder / "packed", config, "model.layers=3", "--dry-run") == expected
+    expected = train_gpt.dry_run(load(RunConfig, config, ["model.layers=5"]))
+    assert answer_of(folder / "packed", config, "model.layers=5", "--dry-run") == expected
     wrong = start(folder / "packed", "train.stepz=1")
     expected_error = "train_gpt.py: 'train.stepz=1': unknown key train.stepz; nearest: train.steps\n"
     assert (wrong.returncode, wrong.stderr) == (2, expected_error)

@@ -9,7 +9,7 @@ merge to its parent's, best scores first. (`is_valid_token_pair` of the `bpe` cr
 
 What is not certain is allowed: byte pieces, specials, user-defined pieces, parts of unused pieces. Texts that are
 encoded apart and then joined can have a forbidden pair at the joint: data/tokenizer.py cuts a text of 2^20 characters
-without a space. So models give a forbidden pair little probability, never none (model/loss.py).
+without a space. So models give a forbidden pair little probability, never none (model/gpt.py).
 """
 
 import math

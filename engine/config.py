@@ -37,6 +37,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.seconds and self.reserve_s >= self.seconds:
             raise ValueError(f"reserve_s {self.reserve_s:g} leaves nothing of {self.seconds:g} seconds; use less")
+        if self.shortlist and self.shard == "fsdp":
+            raise ValueError("train.shortlist picks rows of the head, which fsdp splits; use shard ddp or shortlist 0")
 
     def require_progress(self, progress: float, smooth_loss: float) -> None:
         """Give up a run whose early loss is beyond what any good run had."""
@@ -44,9 +46,6 @@ class TrainConfig:
         if nats and progress >= share and smooth_loss > nats:
             bound = f"a smoothed loss of {smooth_loss:.4g} at {progress:.0%}, {nats:g} allowed from {share:.0%} on"
             raise CheckFailed(f"the run {STOPPED}: {bound}; raise the bound to train it to its end")
-
-        if self.shortlist and self.shard == "fsdp":
-            raise ValueError("train.shortlist picks rows of the head, which fsdp splits; use shard ddp or shortlist 0")
 
     def compiled(self, device: str) -> bool:
         return self.compile == "on" or (self.compile == "auto" and device == "cuda")

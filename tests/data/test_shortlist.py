@@ -9,6 +9,7 @@ from data.shards import TokenStream
 from data.shortlist import Shortlist
 from model.config import ModelConfig
 from model.gpt import GPT
+from tests.runs import small
 
 VOCAB, SIZE = 50, 30
 
@@ -53,6 +54,11 @@ def test_a_batch_with_more_kinds_of_targets_has_no_list_and_a_list_of_all_is_ref
     assert Shortlist(stream, VOCAB, 10, 0).draw(torch.arange(16), 0) is None
     with pytest.raises(BadInput, match="train.shortlist 50 is no part of 50 tokens; use less, or 0 for all of them"):
         Shortlist(stream, VOCAB, VOCAB, 0)
+
+
+def test_a_head_that_is_split_over_ranks_is_refused_before_training() -> None:
+    with pytest.raises(BadInput, match="picks rows of the head, which fsdp splits; use shard ddp or shortlist 0"):
+        small("train.shortlist=8", "train.shard=fsdp")
 
 
 def test_the_loss_over_all_tokens_is_the_loss() -> None:

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import nn
 
 from model.cache import Cache
-from model.config import GATE_DIMS, ModelConfig
+from model.config import ModelConfig
 from model.norm import rms_norm
 from model.rotary import attention_factor, rotate
 
@@ -49,10 +49,10 @@ class Attention(nn.Module):
         self.v = nn.Linear(config.dim, self.kv_heads * self.width, bias=False)
         has_values = layer in config.value_tables
         self.values = nn.Embedding(config.vocab_size, self.kv_heads * self.width) if has_values else None
-        self.value_gate = nn.Parameter(torch.zeros(self.kv_heads, min(GATE_DIMS, config.dim))) if has_values else None
+        self.value_gate = nn.Parameter(torch.zeros(self.kv_heads, config.gate_width)) if has_values else None
         self.out = nn.Linear(self.heads * self.width, config.dim, bias=False)
         self.q_gain = nn.Parameter(torch.full((self.heads,), config.q_gain)) if config.q_gain is not None else None
-        self.gate = nn.Parameter(torch.zeros(self.heads, min(GATE_DIMS, config.dim))) if config.attn_gate else None
+        self.gate = nn.Parameter(torch.zeros(self.heads, config.gate_width)) if config.attn_gate else None
 
     def forward(
         self,
@@ -85,7 +85,8 @@ class Attention(nn.Module):
         if self.exclusive:
             y = self._remove_own(y, own)
         if self.gate is not None:
-            y = y * self._gate(x[:, -last:], self.gate)
+            # How much of each head's output a position wants (PR #1787: half of it at the start).
+            y = y * torch.sigmoid(self.gate_scale * _head_scores(x[:, -last:], self.gate))
         out: torch.Tensor = self.out(rearrange(y, "b h t c -> b t (h c)"))
         return out
 
@@ -104,19 +105,12 @@ class Attention(nn.Module):
             moved = torch.where(given.first, still, moved)
         return torch.cat([rotated, moved], dim=-1)
 
-    def _gate(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """(B, H, T, 1): how much of each head's output a position wants (PR #1787: half open at the start)."""
-        scores = F.linear(x[..., : weight.shape[1]], weight.to(x.dtype))
-        return torch.sigmoid(self.gate_scale * rearrange(scores, "b t h -> b h t 1"))
-
     def _gated_rows(self, x: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """(B, K, T, C): the tokens' rows of the layer's own table, each head's at most twice (modded-nanogpt #186)."""
         assert self.values is not None
         assert self.value_gate is not None
-        read = x[..., : self.value_gate.shape[1]]
-        gate = 2 * torch.sigmoid(F.linear(read, self.value_gate.to(x.dtype)))  # (B, T, K)
         rows: torch.Tensor = rearrange(self.values(tokens).to(x.dtype), "b t (h c) -> b h t c", h=self.kv_heads)
-        return rows * rearrange(gate, "b t h -> b h t 1")
+        return rows * (2 * torch.sigmoid(_head_scores(x, self.value_gate)))
 
     def _remove_own(self, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """XSA: each head's output less its part along the token's own value (PR #265: about -0.002 bpb)."""
@@ -124,3 +118,9 @@ class Attention(nn.Module):
         groups = rearrange(y, "b (k g) t c -> b k g t c", k=self.kv_heads)
         along = (groups * direction).sum(-1, keepdim=True) * direction
         return rearrange(groups - along, "b k g t c -> b (k g) t c")
+
+
+def _head_scores(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """(B, heads, T, 1): a gate's weights (heads, W) on the first W dimensions of x (B, T, D)."""
+    scores = F.linear(x[..., : weight.shape[1]], weight.to(x.dtype))
+    return rearrange(scores, "b t h -> b h t 1")

@@ -143,6 +143,10 @@ class ModelConfig:
         return self.head_dim or self.dim // self.heads
 
     @property
+    def gate_width(self) -> int:
+        return min(GATE_DIMS, self.dim)
+
+    @property
     def sharing_norms(self) -> Sequence[int]:
         """The layers that give attention and MLP the same normed input."""
         if self.parallel_from is None or self.parallel_lanes:
@@ -159,6 +163,11 @@ class ModelConfig:
     def attending(self) -> Sequence[int]:
         """The layers that have attention."""
         return range(self.layers) if self.attention is None else self.attention
+
+    def final_attention(self, order: Sequence[int]) -> int:
+        """The last step of an order of layers that has attention (-1: none); what follows needs no other position."""
+        steps = [step for step, layer in enumerate(order) if layer in self.attending]
+        return steps[-1] if steps else -1
 
     def order(self, progress: float = 1.0) -> list[int]:
         """The layers in the order they run at this fraction of training; evaluation runs at 1.0."""

@@ -4,7 +4,7 @@ FLOPs per token: 6·(N - input embedding) + 12·layers·D·T, attention counted 
 convention; the causal figure beside it). The head's product counts, tied or not; looped layers as often as they run.
 """
 
-from model.config import GATE_DIMS, ModelConfig
+from model.config import ModelConfig
 
 
 def parameters(config: ModelConfig) -> dict[str, int]:
@@ -14,7 +14,7 @@ def parameters(config: ModelConfig) -> dict[str, int]:
     matrices = 3 if config.mlp == "swiglu" else 2
     buckets = config.bigram_buckets
     control = len(config.order()) // 2 * width * {"off": 0, "plain": 1, "gated": 2}[config.skips]
-    control += {"off": 0, "static": width, "gated": 1 + min(GATE_DIMS, width)}[config.smear]
+    control += {"off": 0, "static": width, "gated": 1 + config.gate_width}[config.smear]
     control += 1 if buckets else 0
     control += (2 * config.match_count + 1) * (config.match + 1) * width if config.match else 0
     attending = len(config.attending)
@@ -22,7 +22,7 @@ def parameters(config: ModelConfig) -> dict[str, int]:
     control += 2 * config.layers * width if config.resid_mix else 0
     control += attending * config.heads if config.q_gain is not None else 0
     control += attending * _gate(config)
-    control += len(config.value_tables) * config.kv_heads * min(GATE_DIMS, width)
+    control += len(config.value_tables) * config.kv_heads * config.gate_width
     control += 6 * config.layers if config.parallel_lanes else 0
     if config.norm == "rms_weight":
         control += (attending + config.layers - len(config.sharing_norms) + 1) * width
@@ -54,17 +54,17 @@ def scoring_flops(config: ModelConfig, context: int, last: int) -> int:
     if config.match:
         products += ((context + last) * config.match_count + context) * (config.match + 1) * width
     order = config.order()
-    attentions = [step for step, layer in enumerate(order) if layer in config.attending]
-    final = attentions[-1] if attentions else -1
+    final = config.final_attention(order)
+    mlp = parameters(config)["mlp"] // config.layers
     for step, layer in enumerate(order):
         positions = context if step < final else last
-        products += positions * parameters(config)["mlp"] // config.layers
+        products += positions * mlp
         if layer in config.attending:
             pairs = positions * (2 * context - positions + 1) // 2  # of a query and a key that it sees
             products += 2 * width * (positions * queries + context * keys) + 2 * pairs * queries
             products += positions * _gate(config)
         if layer in config.value_tables:
-            products += context * config.kv_heads * min(GATE_DIMS, width)
+            products += context * config.kv_heads * config.gate_width
     return 2 * (products + last * config.vocab_size * width)
 
 
@@ -74,7 +74,7 @@ def projections(config: ModelConfig) -> tuple[int, int]:
 
 def _gate(config: ModelConfig) -> int:
     """Weights of a layer's gate on its heads."""
-    return config.heads * min(GATE_DIMS, config.dim) if config.attn_gate else 0
+    return config.heads * config.gate_width if config.attn_gate else 0
 
 
 def _matrix_flops(config: ModelConfig) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from model.cache import Cache
-from model.config import GATE_DIMS, ModelConfig
+from model.config import ModelConfig
 from model.norm import rms_norm
 
 HASH_TOKEN, HASH_PREVIOUS = 36313, 27191
@@ -50,20 +50,20 @@ class Embedding(nn.Module):
         if config.smear == "static":
             self.smear = nn.Parameter(torch.zeros(config.dim))  # sigmoid: an even blend at the start
         elif config.smear == "gated":
-            self.smear = nn.Parameter(torch.zeros(1 + min(GATE_DIMS, config.dim)))  # lambda, then the gate's weights
+            self.smear = nn.Parameter(torch.zeros(1 + config.gate_width))  # lambda, then the gate's weights
 
     def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
         x: torch.Tensor = self.table(tokens)
         if self.bigram is not None:
-            x = x + self.bigram(tokens, cache.last_token if cache else None)
+            x = x + self.bigram(
+                tokens, cache.tokens[:, -1:] if cache is not None and cache.tokens is not None else None
+            )
         if self.config.smear == "gated":
             x = self._smear(x, tokens, cache)
         if self.config.embed_norm:
             x = rms_norm(x, self.config.norm_eps)
         if self.config.smear == "static":
             x = self._smear(x, tokens, cache)
-        if cache is not None:
-            cache.last_token = tokens[:, -1:]
         return x
 
     def _smear(self, x: torch.Tensor, tokens: torch.Tensor, cache: Cache | None) -> torch.Tensor:

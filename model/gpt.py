@@ -74,14 +74,10 @@ class Block(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """x and lane, (B, last, D) each: earlier positions serve only as keys and values."""
         if self.attn is None or self.attn_norm is None:
-            x = x[:, -last:]
-        read = x
-        if self.resid_mix is not None:
-            mix = self.resid_mix.to(x.dtype)
-            read = mix[0] * x + mix[1] * given.x0[:, -x.shape[1] :]
-        if self.attn is None or self.attn_norm is None:
             assert self.mlp_norm is not None
+            read = self._mix(x[:, -last:], given.x0)
             return read + self._scale(self.mlp(self.mlp_norm(read)), self.mlp_scale), None
+        read = self._mix(x, given.x0)
         n = read if self.post else self.attn_norm(read)
         attended = self._scale(self.attn(n, given, step, last), self.attn_scale)
         if lane is not None and weights is not None and self.mlp_norm is not None:
@@ -99,6 +95,12 @@ class Block(nn.Module):
             return x + attended + self._scale(self.mlp(n), self.mlp_scale), None
         x = x + attended
         return x + self._scale(self.mlp(self.mlp_norm(x)), self.mlp_scale), None
+
+    def _mix(self, x: torch.Tensor, x0: torch.Tensor) -> torch.Tensor:
+        if self.resid_mix is None:
+            return x
+        mix = self.resid_mix.to(x.dtype)
+        return mix[0] * x + mix[1] * x0[:, -x.shape[1] :]
 
     def _scale(self, branch: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
         branch = self.drop(branch)
@@ -150,21 +152,22 @@ class GPT(nn.Module):
         as keys and values.
         """
         x: torch.Tensor = self.embedding(tokens, cache)
-        match = self.match.find(tokens, cache, self.embedding.table) if self.match is not None else None
+        length = tokens.shape[1]
+        past = (
+            tokens if cache is None or cache.tokens is None else torch.cat([cache.tokens, tokens], dim=1)
+        )  # (B, T_all)
+        match = self.match.find(past, length, self.embedding.table) if self.match is not None else None
         if self.match is not None and match is not None:
             x = x + self.match.enter(match)
-        length = tokens.shape[1]
-        start = cache.length if cache is not None else 0
-        rope = rotation(self.config, start, length, x) if self.config.pos == "rope" else None
-        mask = self._mask(tokens, cache)
+        rope = rotation(self.config, past.shape[1] - length, length, x) if self.config.pos == "rope" else None
+        mask = self._mask(past, length)
         first = None
         if self.config.doc_mask and self.config.key_offset:
             first = (tokens == self.config.bos_id)[:, None, :, None]
         given = Given(tokens, x, rope, mask, first, cache)
         pairs = len(self.order) // 2
         saved: list[torch.Tensor] = []  # outputs of the first half, for the second half's skips
-        attentions = [step for step, layer in enumerate(self.order) if layer in self.config.attending]
-        final = attentions[-1] if attentions else -1
+        final = self.config.final_attention(self.order)
         lane: torch.Tensor | None = None  # the MLPs' residual stream, once it parts from attention's
         weights: torch.Tensor | None = None
         for step, layer in enumerate(self.order):
@@ -185,7 +188,7 @@ class GPT(nn.Module):
                 saved.append(x)
         x = x if lane is None else (x + lane) / 2
         if cache is not None:
-            cache.length += length
+            cache.tokens = past
         if self.match is not None and match is not None:
             x = x + self.match.leave(match, x.shape[1])
         return x
@@ -233,21 +236,16 @@ class GPT(nn.Module):
         gate = torch.sigmoid(self.skip_gates[number].to(x.dtype))
         return gate * x + (1 - gate) * added
 
-    def _mask(self, tokens: torch.Tensor, cache: Cache | None) -> torch.Tensor | None:
-        """(B or 1, 1, T, T_all), true where a query sees a key; None for plain causal attention."""
-        length = tokens.shape[1]
-        start = cache.length if cache is not None else 0
+    def _mask(self, past: torch.Tensor, length: int) -> torch.Tensor | None:
+        """(B or 1, 1, T, T_all), true where one of the last queries sees a key; None for plain causal attention."""
+        start = past.shape[1] - length
         if not self.config.doc_mask and start == 0:
             return None
-        query = torch.arange(start, start + length, device=tokens.device)
-        seen = torch.arange(start + length, device=tokens.device) <= query[:, None]  # (T, T_all)
+        query = torch.arange(start, start + length, device=past.device)
+        seen = torch.arange(start + length, device=past.device) <= query[:, None]  # (T, T_all)
         if not self.config.doc_mask:
             return seen[None, None]
-        document = (tokens == self.config.bos_id).long().cumsum(1)  # (B, T) the document each token is in
-        if cache is not None:
-            if cache.documents is not None:
-                document = torch.cat([cache.documents, document + cache.documents[:, -1:]], dim=1)
-            cache.documents = document
+        document = (past == self.config.bos_id).long().cumsum(1)  # (B, T_all) the document each token is in
         same = document[:, start:, None] == document[:, None, :]
         return (seen & same).unsqueeze(1)
 

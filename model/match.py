@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.cache import Cache
 from model.config import ModelConfig
 from model.norm import rms_norm
 
@@ -68,11 +67,8 @@ class Match(nn.Module):
         self.bias = nn.Parameter(torch.zeros(config.match + 1, config.dim))
         self.last = nn.Parameter(torch.zeros(rows, config.dim))
 
-    def find(self, tokens: torch.Tensor, cache: Cache | None, table: nn.Embedding) -> list[Found]:
-        past = tokens if cache is None or cache.tokens is None else torch.cat([cache.tokens, tokens], dim=1)
-        if cache is not None:
-            cache.tokens = past
-        last = tokens.shape[1]
+    def find(self, past: torch.Tensor, last: int, table: nn.Embedding) -> list[Found]:
+        """For the last positions of past (B, T_all)."""
         begins = None
         if self.bos_id is not None:
             position = torch.arange(past.shape[1], dtype=torch.int32, device=past.device)

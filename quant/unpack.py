@@ -56,7 +56,7 @@ def from_bytes(data: bytes) -> Artifact:
 
 def attach_table(model: GPT, tokenizer: Tokenizer) -> GPT:
     """The model, with the table that a canonical one needs, on the CPU; no checkpoint and no artifact holds it."""
-    if model.config.canonical:
+    if model.config.canonical and model.forbidden is None:
         model.forbidden = torch.from_numpy(forbidden_pairs(tokenizer))
     return model
 

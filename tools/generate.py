@@ -63,8 +63,9 @@ def act(args: argparse.Namespace) -> Generated:
     def extend(data: bytes, final: bool = False) -> None:
         nonlocal folded, text
         folded += decoder.decode(data, final)
-        write(transform.unfold(folded)[len(text) :])
+        before = len(text)
         text = transform.unfold(folded)
+        write(text[before:])
 
     started = time.perf_counter()
     tokens = []

@@ -94,8 +94,8 @@ def train(training: "Training", log: RunLog, folder: Path | None, stopped: list[
 
 
 def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
-    if config.data.source and device.main:
-        ensure_dataset(config.data.source, config.model.vocab_size, Path(config.data.path))
+    if device.main:
+        ensure_dataset(config.data, config.model.vocab_size)
     barrier(device)
     dataset = open_dataset(config.data.path)
     dataset.require(config.model.vocab_size, config.model.bos_id)

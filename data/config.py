@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from data.caseops import TransformName
+
 Order = Literal["shuffled", "sequential"]  # data/loader.py explains them
 
 
@@ -13,3 +15,4 @@ class DataConfig:
     path: str = "data/datasets/stdlib"
     order: Order = "shuffled"
     source: str = ""  # what data.prep makes the dataset from if it does not exist yet
+    transform: TransformName = "none"  # and what it does to a text before it is encoded

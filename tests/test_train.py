@@ -4,6 +4,7 @@ Kills and ranks: tests/contract.
 """
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from base.files import file_sha256
 from base.run_folder import read_result, sole_writer
 from base.source import hash_of, sources
 from data.canonical import forbidden_pairs
+from data.config import DataConfig
 from data.dataset import open_dataset
 from data.ensure import ensure_dataset
 from engine.checkpoint import load_checkpoint, load_weights, save_checkpoint
@@ -250,14 +252,18 @@ def test_a_dry_run_needs_no_data_and_no_memory_even_for_seven_billion() -> None:
 
 
 def test_a_run_makes_the_dataset_that_it_names(jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ensure_dataset(str(jsonl), 400, tmp_path / "made")
-    assert open_dataset(tmp_path / "made").manifest.tokenizer.vocab_size == 400
-    ensure_dataset("there is no such source", 400, tmp_path / "made")  # it exists: nothing is read
+    made = DataConfig(path=str(tmp_path / "made"), source=str(jsonl), transform="caseops")
+    ensure_dataset(made, 400)
+    tokenizer = open_dataset(made.path).manifest.tokenizer
+    assert (tokenizer.vocab_size, tokenizer.transform) == (400, "caseops")
+    ensure_dataset(replace(made, source="there is no such source"), 400)  # it exists: nothing is read
+    ensure_dataset(replace(made, path="", source=""), 400)  # no source is named: open_dataset says what is missing
+    other = replace(made, path=str(tmp_path / "other"), source="nothing.jsonl")
     with pytest.raises(BadInput, match=r"nothing\.jsonl.: no file is there"):
-        ensure_dataset("nothing.jsonl", 400, tmp_path / "other")
+        ensure_dataset(other, 400)
     monkeypatch.setitem(sys.modules, "data.prep", None)  # as in a single file
-    with pytest.raises(BadInput, match="python -m data.prep stdlib --vocab 400 --out"):
-        ensure_dataset("stdlib", 400, tmp_path / "other")
+    with pytest.raises(BadInput, match="python -m data.prep stdlib --vocab 400 --transform caseops --out"):
+        ensure_dataset(replace(other, source="stdlib"), 400)
 
 
 def test_ranks_begin_with_the_same_weights_and_draw_dropout_of_their_own(work: Path) -> None:

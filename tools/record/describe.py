@@ -27,7 +27,13 @@ def technique(config: RunConfig) -> str:
     model = config.model
     parts = (
         (True, f"{model.layers} layers of {model.dim}, {model.heads}/{model.kv_heads} heads, {model.mlp}"),
+        (model.attention is not None, f"attention in layers {', '.join(map(str, model.attending))}"),
+        (model.value_tables, f"value tables in layers {', '.join(map(str, model.value_tables))}"),
+        (model.key_offset, "keys of the position before"),
+        (model.match, f"{model.match_count} longest matches of up to {model.match} tokens"),
         (True, f"vocabulary {model.vocab_size}"),
+        (config.data.transform != "none", f"transform {config.data.transform}"),
+        (model.canonical, "canonical tokens"),
         (model.smear != "off", f"smear {model.smear}"),
         (model.bigram_buckets, f"bigrams {model.bigram_buckets} x {model.bigram_dim}"),
         (model.skips != "off", f"skips {model.skips}"),

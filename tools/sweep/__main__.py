@@ -46,8 +46,7 @@ def prepare_data(sweep: Sweep, folder: Path) -> None:
     """Make the datasets that name their source, one worker of this machine at a time."""
     with locked(folder):
         for config in sweep.configs.values():
-            if config.data.source:
-                ensure_dataset(config.data.source, config.model.vocab_size, Path(config.data.path))
+            ensure_dataset(config.data, config.model.vocab_size)
 
 
 def write_report(sweep: Sweep, trials: list[Trial], out: Path) -> Report:

@@ -50,6 +50,7 @@ from model.gpt import GPT, parameter_kind
 from model.memory import Trainer, summary
 from optim.average import Average
 from optim.groups import build_optimizers, multiplier, set_rates, warm_up
+from quant.budget import require_room
 from quant.packer import Packer
 from quant.unpack import attach_table, open_artifact
 from run_config import DEFAULT, RunConfig
@@ -102,6 +103,8 @@ def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
     training = Training(config, dataset, device)  # what it refuses leaves no folder
     code = code_bytes(None)
     Packer.require(training.model, config.quant, code)
+    if config.quant.cap_bytes:
+        require_room({name: p.numel() for name, p in training.model.named_parameters()}, config.quant.cap_bytes, code)
     with ExitStack() as held:
         made = ""
         if device.main:

@@ -25,7 +25,22 @@ TRIES = 24
 RESOLUTION = 2.0**-16  # of the range that is searched
 FINEST, COARSEST = 1e-3, 64.0  # dials
 UNITS = 8192  # that the knapsack of widths divides the bytes into
+LEAST_BITS = 1.0  # per weight, on average: with fewer, most weights are zero
 FREE = dict.fromkeys(DEFAULT_BITS, 0) | {"control": DEFAULT_BITS["control"]}  # 0: to be chosen
+
+
+def require_room(sizes: Mapping[str, int], cap_bytes: int, counted_bytes: int) -> None:
+    """Refuse, before a training, more weights (their numbers by tensor) than a cap has room for after it."""
+    room = int(8 * (cap_bytes - counted_bytes) / LEAST_BITS)
+    total = sum(sizes.values())
+    if total > room:
+        name = max(sizes, key=lambda name: sizes[name])
+        rest = total - sizes[name]
+        way_out = f"{room - rest:,} of them fit" if rest < room else f"at most {room:,} in all fit"
+        raise BadInput(
+            f"a cap of {cap_bytes:,} bytes, {counted_bytes:,} of them code, has room for {room:,} weights of "
+            f"{LEAST_BITS:g} bit; {name} has {sizes[name]:,} and all others {rest:,}: {way_out}"
+        )
 
 
 def fit_dial(measure: Callable[[float], int], cap_bytes: int, weights: int, start: float) -> float:

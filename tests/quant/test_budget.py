@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import BadInput
-from quant.budget import CLOSE, COARSEST, FINEST, UNITS, Option, Table, Widths, fit_dial, fit_widths, least_loss
+from quant.budget import (
+    CLOSE,
+    COARSEST,
+    FINEST,
+    UNITS,
+    Option,
+    Table,
+    Widths,
+    fit_dial,
+    fit_widths,
+    least_loss,
+    require_room,
+)
 
 WEIGHTS = 1_000_000
 
@@ -80,6 +92,15 @@ def test_a_cap_that_the_narrowest_widths_meet_is_met(table: Table, cap: int, off
     else:
         with pytest.raises(BadInput, match="cannot be met: the narrowest widths"):
             fit_widths(table, measure, cap)
+
+
+def test_weights_that_a_cap_has_no_room_for_are_refused_with_how_many_fit() -> None:
+    sizes = {"embedding.table.weight": 9000, "blocks.0.mlp.up.weight": 500}
+    require_room(sizes, 1000 + 1188, 1000)
+    with pytest.raises(BadInput, match=r"embedding.table.weight has 9,000 and all others 500: 7,500 of them fit"):
+        require_room(sizes, 2000, 1000)
+    with pytest.raises(BadInput, match="at most 80 in all fit"):
+        require_room(sizes, 1010, 1000)
 
 
 def test_widths_land_just_under_the_cap_though_estimates_are_off() -> None:

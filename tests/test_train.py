@@ -33,7 +33,8 @@ from quant.unpack import open_artifact
 from run_config import RunConfig
 from tests.runs import CPU, ROOT, SMALL, losses, metrics, small, weights
 from tools.load_model import open_model
-from train_gpt import Training, act, dry_run, parser, train_pack_score
+from train_gpt import act, dry_run, parser, train_pack_score
+from training import Training
 
 
 def test_a_run_leaves_what_is_needed_to_check_and_repeat_it(work: Path) -> None:

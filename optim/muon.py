@@ -64,11 +64,8 @@ class Muon(Optimizer):
         steps: int = 5,
         row_norm: bool = False,
     ) -> None:
-        matrices = list(parameters)
-        if flat := [tuple(p.shape) for p in matrices if p.ndim != 2]:
-            raise ValueError(f"Muon orthogonalizes matrices, and a parameter has shape {flat[0]}; give it to AdamW")
         defaults = {"lr": lr, "beta": beta, "weight_decay": weight_decay, "steps": steps, "row_norm": row_norm}
-        super().__init__(matrices, defaults)
+        super().__init__(parameters, defaults)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

@@ -63,8 +63,6 @@ def test_matrices_step_together_as_each_would_alone_by_the_formula() -> None:
                 parameter.mul_(1 - 0.1 * 0.1).add_(direction(gradient + 0.9 * momentum), alpha=-0.1)
     for a, b in zip(stepped(), alone, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
-    with pytest.raises(ValueError, match="give it to AdamW"):
-        Muon([torch.nn.Parameter(torch.zeros(3))], lr=0.1)
 
 
 def _on_a_rank(rank: int, ranks: int, folder: str) -> None:

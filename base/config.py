@@ -42,12 +42,7 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] 
         layers = read_layers(Path(path))
     else:
         layers = [Layer("this file's config", parse_yaml(own, "this file's config"))] if own else []
-    return settled(cls, [*([layer] for layer in layers), [*map(parse_override, overrides)]])
-
-
-def settled(cls: type[T], groups: Sequence[Sequence[Layer]]) -> T:
-    """Layers by who wrote them, with what the depth dial makes of its one number under each of its groups."""
-    return build(cls, _dialled(cls, groups))
+    return build(cls, _dialled(cls, [*([layer] for layer in layers), [*map(parse_override, overrides)]]))
 
 
 def build(cls: type[T], layers: Sequence[Layer]) -> T:
@@ -106,25 +101,16 @@ def _yaml12_resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     for tag, pattern, firsts in (
         ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
         ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-        ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+        ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),  # 010 is a word: some read it as eight, some as ten
+        ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+", "-+.0123456789"),
     ):
         for first in firsts:
             found.setdefault(first, []).append((f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$")))
     return found
 
 
-def _yaml12_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = str(loader.construct_scalar(node))
-    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))  # 010 is ten
-
-
 class _Yaml12(yaml.SafeLoader):
     yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = _yaml12_resolvers()  # type: ignore[misc]
-    yaml_constructors: typing.ClassVar[dict[str | None, Any]] = {
-        **yaml.SafeLoader.yaml_constructors,
-        "tag:yaml.org,2002:int": _yaml12_int,
-    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]

@@ -34,10 +34,10 @@ from engine.log import RunLog, describe_environment, head_lines, live_line, pack
 from engine.shard import gather_state
 from eval.metric import Score
 from eval.score import save_block_nats, score_artifact
-from model.cost import flops_per_token, parameters
+from model.cost import causal_flops_per_token, flops_per_token, parameters
 from model.gpt import GPT
-from model.memory import Trainer, summary
-from optim.groups import multiplier
+from model.memory import Trainer, peak_bytes, training_parts
+from optim.schedule import multiplier
 from quant.packer import Packer
 from quant.unpack import attach_table, open_artifact
 from run_config import DEFAULT, RunConfig
@@ -201,12 +201,18 @@ def dry_run(config: RunConfig) -> Answer:
         checkpointing=config.train.checkpointing,
         loss_chunk=config.train.loss_tokens,
     )
-    rates = {str(share): multiplier(config.optim, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)}
+    params = parameters(config.model)
+    memory = training_parts(config.model, trainer, rows, config.train.seq_len)
     return {
-        **summary(config.model, trainer, rows, config.train.seq_len),
+        "params": sum(params.values()),
+        "params_by_kind": params,
+        "flops_per_token": flops_per_token(config.model, config.train.seq_len),
+        "flops_per_token_causal": causal_flops_per_token(config.model, config.train.seq_len),
+        "memory_bytes": peak_bytes(memory),
+        "memory_by_part": memory,
         "tokens_per_step": config.train.batch_tokens,
         "micro_batches": micro_batches,
-        "rate_multiplier": rates,
+        "rate_multiplier": {str(share): multiplier(config.optim, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)},
     }
 
 

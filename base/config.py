@@ -168,30 +168,26 @@ def parse_override(text: str) -> Layer:
     return Layer(f"'{text}'", nested)
 
 
-def _dialled(cls: Any, together: Sequence[Sequence[Layer]]) -> list[Layer]:
+def _dialled(cls: Any, groups: Sequence[Sequence[Layer]]) -> list[Layer]:
     """A section's `dials` (such as model.depth) as the values that they give to all sections: below everything in the
     same file or on the command line, and above what came before."""
     hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
-    dials = {key: getattr(_section(hint), "dials", {}) for key, hint in hints.items()}
+    dials = [(key, *dial) for key, hint in hints.items() for dial in getattr(_section(hint), "dials", {}).items()]
     merged: dict[str, Any] = {}
-    for layer in itertools.chain(*together):
+    for layer in itertools.chain(*groups):
         _merge(merged, layer.values)
     found: list[Layer] = []
-    for layers in together:
-        plain: list[Layer] = []
-        for layer in layers:
-            values = dict(layer.values)
-            for key, written in layer.values.items():
-                if not isinstance(written, dict):
-                    continue  # refused where sections are checked
-                section = merged[key] if isinstance(merged[key], dict) else written
-                values[key] = {name: value for name, value in written.items() if name not in dials.get(key, {})}
-                for name in written.keys() - values[key].keys():
-                    try:
-                        found.append(Layer(layer.source, dials[key][name](written[name], section)))
-                    except ValueError as error:
-                        raise BadInput(f"{layer.source}: {key}.{error}") from None
-            plain.append(Layer(layer.source, values))
+    for group in groups:
+        plain = copy.deepcopy(group)
+        for layer, (key, name, expand) in itertools.product(plain, dials):
+            section = layer.values.get(key)
+            if not isinstance(section, dict) or name not in section:
+                continue
+            complete = merged[key] if isinstance(merged[key], dict) else section  # else: refused where keys are checked
+            try:
+                found.append(Layer(layer.source, expand(section.pop(name), complete)))
+            except ValueError as error:
+                raise BadInput(f"{layer.source}: {key}.{error}") from None
         found += plain
     return found
 

@@ -8,23 +8,27 @@ from hypothesis import strategies as st
 from base.config import load
 from base.errors import BadInput
 from optim.average import Average
-from optim.groups import OptimConfig, build_optimizers, multiplier, set_rates
+from optim.config import OptimConfig
+from optim.groups import build_optimizers, set_rates
 from optim.muon import Muon
-from optim.schedule import learning_rate, momentum
+from optim.schedule import momentum, multiplier
 
 
 @given(st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 0.9), st.sampled_from(["linear", "cosine"]))
 def test_the_rate_stays_between_zero_and_its_peak(p: float, up: float, down: float, floor: float, shape: str) -> None:
-    assert 0.0 <= learning_rate(p, up, down, floor, shape) <= 1.0  # type: ignore[arg-type]
+    config = OptimConfig(warmup=up, warmdown=down, floor=floor, shape=shape)  # type: ignore[arg-type]
+    assert 0.0 <= multiplier(config, p) <= 1.0
 
 
 def test_the_contests_schedule_is_flat_then_linear_to_zero() -> None:
-    assert [learning_rate(p, warmdown=0.5) for p in (0.0, 0.5, 0.75, 1.0)] == [1.0, 1.0, 0.5, 0.0]
-    assert learning_rate(1.0, warmdown=0.72, floor=0.1) == pytest.approx(0.1)
-    assert learning_rate(0.0, warmup=0.1) == 0.0  # the first step of a warm-up does not run at the peak
-    assert learning_rate(0.05, warmup=0.1) == 0.5
-    assert learning_rate(0.75, warmdown=0.5, shape="cosine") == pytest.approx(0.5)
-    assert [momentum(p, 0.92, 0.99, 0.5) for p in (0.0, 0.25, 0.5, 1.0)] == pytest.approx([0.92, 0.955, 0.99, 0.99])
+    down, up = OptimConfig(warmdown=0.5), OptimConfig(warmup=0.1)
+    assert [multiplier(down, p) for p in (0.0, 0.5, 0.75, 1.0)] == [1.0, 1.0, 0.5, 0.0]
+    assert multiplier(OptimConfig(warmdown=0.72, floor=0.1), 1.0) == pytest.approx(0.1)
+    assert multiplier(up, 0.0) == 0.0  # the first step of a warm-up does not run at the peak
+    assert multiplier(up, 0.05) == 0.5
+    assert multiplier(OptimConfig(warmdown=0.5, shape="cosine"), 0.75) == pytest.approx(0.5)
+    contest = OptimConfig(muon_beta_start=0.92, muon_beta=0.99, muon_warmup=0.5)
+    assert [momentum(contest, p) for p in (0.0, 0.25, 0.5, 1.0)] == pytest.approx([0.92, 0.955, 0.99, 0.99])
 
 
 def averaged(average: Average) -> torch.Tensor:

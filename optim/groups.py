@@ -38,10 +38,7 @@ def build_optimizers(kinds: Iterable[tuple[torch.Tensor, str]], config: OptimCon
     adamw = torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
     optimizers: list[torch.optim.Optimizer] = [adamw]
     if matrices:
-        muon = Muon(
-            matrices, config.matrix_lr, config.muon_beta, config.matrix_decay, config.muon_steps, config.muon_row_norm
-        )
-        optimizers.insert(0, muon)
+        optimizers.insert(0, Muon(matrices, config))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]

@@ -1,4 +1,4 @@
-"""The whole run, readable top to bottom: config, loop, training state, average, pack, score.
+"""The whole run, readable top to bottom: config, data, loop, average, pack, score. What a step does: training.py.
 
     python train_gpt.py                                         (configs/demo.yaml: about two minutes on two cores)
     python train_gpt.py configs/cpu10.yaml train.seconds=60     (section.key=value overrides)
@@ -15,7 +15,6 @@ import math
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -23,40 +22,30 @@ from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_dict, to_yaml
 from base.errors import BadInput
 from base.files import atomic_file
-from base.run_folder import ARTIFACT, CHECKPOINT, MODEL, RunResult, named_or_newest, new_or_unfinished, sole_writer
+from base.run_folder import ARTIFACT, MODEL, RunResult, named_or_newest, new_or_unfinished, sole_writer
 from base.source import bundled, code_bytes, sources_sha256
-from data.dataset import Dataset, open_dataset
+from data.dataset import open_dataset
 from data.ensure import ensure_dataset
-from data.loader import Loader
-from data.shortlist import Drawn, Shortlist
-from engine.checkpoint import (
-    get_random_state,
-    load_checkpoint,
-    load_weights,
-    report_divergence,
-    restore_random_state,
-    save_checkpoint,
-)
-from engine.clock import Clock, stop_flag
-from engine.config import SMOOTH_STEPS, micro_rows
-from engine.device import Device, agree, average_gradients, barrier, gather, joined, mean, memory_hint, run_rank
+from engine.checkpoint import load_weights, report_divergence, save_checkpoint
+from engine.clock import stop_flag
+from engine.config import micro_rows
+from engine.device import Device, agree, barrier, gather, joined, memory_hint, run_rank
 from engine.log import RunLog, describe_environment, head_lines, live_line, packed_lines, scored_line, trained_line
-from engine.shard import distribute, distribute_optimizer, gather_state, gathered_weights, make_placer, to_float
+from engine.shard import gather_state
 from eval.metric import Score
-from eval.protocol import Protocol
-from eval.score import save_block_nats, score, score_artifact
-from model.cost import flops_per_token, parameters
-from model.gpt import GPT, parameter_kind
-from model.memory import Trainer, summary
-from optim.average import Average
-from optim.groups import build_optimizers, multiplier, set_rates, warm_up
+from eval.score import save_block_nats, score_artifact
+from model.cost import causal_flops_per_token, flops_per_token, parameters
+from model.gpt import GPT
+from model.memory import Trainer, peak_bytes, training_parts
+from optim.schedule import multiplier
 from quant.budget import require_room
 from quant.packer import Packer
 from quant.unpack import attach_table, open_artifact
 from run_config import DEFAULT, RunConfig
+from training import Training
 
 
-def train(training: "Training", log: RunLog, folder: Path | None, stopped: list[int]) -> None:
+def train(training: Training, log: RunLog, folder: Path | None, stopped: list[int]) -> None:
     """Step until the budget is used up, or until a signal fills `stopped`: then save and end cleanly."""
     config = training.config
     clock = training.clock
@@ -113,7 +102,7 @@ def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
         return run_in(Path(gather(made, device)[0]), training, code)
 
 
-def run_in(folder: Path, training: "Training", code: int) -> RunResult:
+def run_in(folder: Path, training: Training, code: int) -> RunResult:
     """Train what is left to train, pack, score."""
     config = training.config
     device = training.device
@@ -136,159 +125,6 @@ def run_in(folder: Path, training: "Training", code: int) -> RunResult:
         save_checkpoint(folder, {"config": to_dict(config), "weights": weights}, MODEL)
     float_score, _ = timed_score("pre_quant", training, log)
     return log.finish(pack_and_score(training, weights, folder, code, float_score, log))
-
-
-class Training:
-    """Everything that changes during a run, and how it is saved and restored."""
-
-    def __init__(self, config: RunConfig, dataset: Dataset, device: Device) -> None:
-        self.config = config
-        self.dataset = dataset
-        self.device = device
-        torch.manual_seed(config.seed)
-        place = make_placer(config.train.shard, device)
-        self.model = attach_table(GPT(config.model, made=place), dataset.tokenizer)
-        place(self.model)
-        self.model.checkpointing = config.train.checkpointing
-        if not device.main:  # all ranks start with the same weights and draw their own dropout
-            torch.manual_seed(config.seed + device.rank)
-        kinds = [(parameter, parameter_kind(name, parameter)) for name, parameter in self.model.named_parameters()]
-        self.weights = [parameter for parameter, _ in kinds]
-        self.optimizers = build_optimizers(kinds, config.optim)
-        self.rows, self.micro_batches = micro_rows(config.train, device.ranks)
-        self.loader = Loader(
-            dataset.train,
-            config.data.order,
-            config.train.seq_len,
-            self.rows,
-            config.seed,
-            dataset.manifest.data_sha256("train"),
-            device.rank,
-            device.ranks,
-        )
-        self.clock = Clock(config.train.seconds, config.train.steps, config.train.reserve_s)
-        self.average = Average(config.average.decay if config.average.kind == "ema" else None)
-        self.context = config.eval.window(config.train.seq_len)
-        self.validated = 0.0  # progress at the last validation during the run
-        self.smooth_loss = 0.0
-        self.is_compiled = config.train.compiled(device.torch.type)
-        self.losses = torch.compile(self._losses) if self.is_compiled else self._losses
-        self.shortlist: Shortlist | None = None
-        if config.train.shortlist:
-            seed = config.seed * device.ranks + device.rank
-            self.shortlist = Shortlist(dataset.train, config.model.vocab_size, config.train.shortlist, seed)
-        short = self.model.shortlist_loss
-        self.short_losses = torch.compile(short) if self.is_compiled else short
-
-    def _losses(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return self.model.loss(tokens, targets, self.config.train.loss_tokens)
-
-    def loss(self, tokens: torch.Tensor, targets: torch.Tensor, drawn: Drawn | None) -> torch.Tensor:
-        """Of a micro-batch, (B, T) on the CPU, over all tokens or over those that were drawn."""
-        inputs = (tokens, targets) if drawn is None else (tokens, *drawn)
-        losses = self.losses if drawn is None else self.short_losses
-        with self.device.autocast():
-            return losses(*(t.to(self.device.torch, non_blocking=True) for t in inputs))
-
-    def step(self, progress: float) -> tuple[float, float]:
-        """One optimizer step; returns the loss over all ranks and the gradient's norm."""
-        set_rates(self.optimizers, self.config.optim, progress)
-        self.model.order = self.config.model.order(progress)
-        total = 0.0
-        for number in range(self.micro_batches):
-            tokens, targets = self.loader.next_batch()
-            drawn = None
-            if self.shortlist is not None and progress < self.config.train.shortlist_until:
-                drawn = self.shortlist.draw(targets, self.clock.step * self.micro_batches + number)
-            loss = self.loss(tokens, targets, drawn) / self.micro_batches
-            torch.autograd.backward(loss)
-            total += float(loss.detach())
-        average_gradients(self.weights, self.device)
-        total = mean(total, self.device)
-        norm = to_float(torch.nn.utils.clip_grad_norm_(self.weights, self.config.optim.clip or math.inf))
-        if not (math.isfinite(norm) and total < self.config.train.diverged_nats):
-            return total, math.nan  # before the weights are touched
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self.average.follow(self.config.average, self.weights, progress)
-        self.clock.step += 1
-        self.smooth_loss += (total - self.smooth_loss) / min(self.clock.step, SMOOTH_STEPS)
-        return total, norm
-
-    def prime(self) -> None:
-        """Compile and warm up on random tokens, outside the clock: no weight, no state and no data position moves."""
-        shape = (2, self.rows, self.config.train.seq_len)
-        draw = torch.Generator().manual_seed(0)
-        random = torch.randint(self.config.model.vocab_size, shape, generator=draw)
-        with torch.random.fork_rng([self.device.torch] if self.device.torch.type == "cuda" else []):
-            for progress in (0.0, 1.0):  # with loops off and on
-                self.model.order = self.config.model.order(progress)
-                # Two tensors: one tensor in both places would compile again later.
-                torch.autograd.backward(self.loss(random[0].clone(), random[1].clone(), None))
-                if self.shortlist is not None:
-                    drawn = self.shortlist.draw(torch.zeros_like(random[1]), 0)
-                    torch.autograd.backward(self.loss(random[0], random[1], drawn))
-        for weight in self.weights:
-            weight.grad = None
-        warm_up(self.config.optim, self.device.torch)
-        self.device.synchronize()
-
-    def is_validation_due(self, progress: float) -> bool:
-        share = self.config.eval.during
-        return share > 0 and int(progress / share) > int(self.validated / share)
-
-    def score(self, stride: int, model: GPT | None = None) -> Score:
-        """The validation side under `model`, or under the current weights, all ranks together."""
-        scored = model or self.model
-        is_compiled = False if self.config.train.compile == "off" else None  # None: where it saves time
-        protocol = Protocol(self.context, stride, False, self.config.eval.batch_tokens, is_compiled)
-        order = scored.order
-        scored.order = self.config.model.order()
-        with gathered_weights(scored):
-            found = score(scored, self.dataset, protocol, self.device)
-        scored.order = order
-        return found
-
-    def state_dict(self) -> dict[str, Any]:
-        """Complete tensors, on the main rank; all ranks call it together."""
-        return {
-            "config": to_dict(self.config),
-            "weights": gather_state(self.model.state_dict()),
-            "optimizers": [gather_state(optimizer.state_dict()) for optimizer in self.optimizers],
-            "average": gather_state(self.average.state_dict()),
-            "validated": self.validated,
-            "smooth_loss": self.smooth_loss,
-            "clock": self.clock.state_dict(),
-            "data": self.loader.state_dict(),
-            "random": gather(get_random_state(self.device.torch), self.device),
-        }
-
-    def save(self, folder: Path | None) -> None:
-        """All ranks call it together; the one that is given a folder writes."""
-        state = self.state_dict()
-        if folder is not None:
-            save_checkpoint(folder, state)
-
-    def resume(self, folder: Path) -> bool:
-        """Whether there was a checkpoint. It is not kept in memory: it is as large as everything that trains."""
-        state = load_checkpoint(folder)
-        if state is None:
-            return False
-        self.load_state_dict(state, str(folder / CHECKPOINT))
-        return True
-
-    def load_state_dict(self, state: dict[str, Any], where: str) -> None:
-        load_weights(self.model, state["weights"], where)
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(distribute_optimizer(saved, optimizer))
-        sums = [distribute(total, like) for total, like in zip(state["average"]["sums"], self.weights, strict=False)]
-        self.average.load_state_dict({**state["average"], "sums": sums})
-        self.validated = state["validated"]
-        self.smooth_loss = state["smooth_loss"]
-        self.clock.load_state_dict(state["clock"])
-        self.loader.load_state_dict(state["data"])
-        restore_random_state(state["random"], self.device.rank, self.device.torch)
 
 
 def timed_score(name: str, training: Training, log: RunLog, model: GPT | None = None) -> tuple[Score, float]:
@@ -368,12 +204,18 @@ def dry_run(config: RunConfig) -> Answer:
         checkpointing=config.train.checkpointing,
         loss_chunk=config.train.loss_tokens,
     )
-    rates = {str(share): multiplier(config.optim, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)}
+    params = parameters(config.model)
+    memory = training_parts(config.model, trainer, rows, config.train.seq_len)
     return {
-        **summary(config.model, trainer, rows, config.train.seq_len),
+        "params": sum(params.values()),
+        "params_by_kind": params,
+        "flops_per_token": flops_per_token(config.model, config.train.seq_len),
+        "flops_per_token_causal": causal_flops_per_token(config.model, config.train.seq_len),
+        "memory_bytes": peak_bytes(memory),
+        "memory_by_part": memory,
         "tokens_per_step": config.train.batch_tokens,
         "micro_batches": micro_batches,
-        "rate_multiplier": rates,
+        "rate_multiplier": {str(share): multiplier(config.optim, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)},
     }
 
 

@@ -42,12 +42,7 @@ def load(cls: type[T], path: str | Path | None = None, overrides: Sequence[str] 
         layers = read_layers(Path(path))
     else:
         layers = [Layer("this file's config", parse_yaml(own, "this file's config"))] if own else []
-    return settled(cls, [*([layer] for layer in layers), [*map(parse_override, overrides)]])
-
-
-def settled(cls: type[T], groups: Sequence[Sequence[Layer]]) -> T:
-    """Layers by who wrote them, with what the depth dial makes of its one number under each of its groups."""
-    return build(cls, _dialled(cls, groups))
+    return build(cls, _dialled(cls, [*([layer] for layer in layers), [*map(parse_override, overrides)]]))
 
 
 def build(cls: type[T], layers: Sequence[Layer]) -> T:
@@ -106,25 +101,16 @@ def _yaml12_resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     for tag, pattern, firsts in (
         ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
         ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-        ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+        ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),  # 010 is a word: some read it as eight, some as ten
+        ("float", r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+", "-+.0123456789"),
     ):
         for first in firsts:
             found.setdefault(first, []).append((f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$")))
     return found
 
 
-def _yaml12_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = str(loader.construct_scalar(node))
-    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))  # 010 is ten
-
-
 class _Yaml12(yaml.SafeLoader):
     yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = _yaml12_resolvers()  # type: ignore[misc]
-    yaml_constructors: typing.ClassVar[dict[str | None, Any]] = {
-        **yaml.SafeLoader.yaml_constructors,
-        "tag:yaml.org,2002:int": _yaml12_int,
-    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -182,30 +168,26 @@ def parse_override(text: str) -> Layer:
     return Layer(f"'{text}'", nested)
 
 
-def _dialled(cls: Any, together: Sequence[Sequence[Layer]]) -> list[Layer]:
+def _dialled(cls: Any, groups: Sequence[Sequence[Layer]]) -> list[Layer]:
     """A section's `dials` (such as model.depth) as the values that they give to all sections: below everything in the
     same file or on the command line, and above what came before."""
     hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
-    dials = {key: getattr(_section(hint), "dials", {}) for key, hint in hints.items()}
+    dials = [(key, *dial) for key, hint in hints.items() for dial in getattr(_section(hint), "dials", {}).items()]
     merged: dict[str, Any] = {}
-    for layer in itertools.chain(*together):
+    for layer in itertools.chain(*groups):
         _merge(merged, layer.values)
     found: list[Layer] = []
-    for layers in together:
-        plain: list[Layer] = []
-        for layer in layers:
-            values = dict(layer.values)
-            for key, written in layer.values.items():
-                if not isinstance(written, dict):
-                    continue  # refused where sections are checked
-                section = merged[key] if isinstance(merged[key], dict) else written
-                values[key] = {name: value for name, value in written.items() if name not in dials.get(key, {})}
-                for name in written.keys() - values[key].keys():
-                    try:
-                        found.append(Layer(layer.source, dials[key][name](written[name], section)))
-                    except ValueError as error:
-                        raise BadInput(f"{layer.source}: {key}.{error}") from None
-            plain.append(Layer(layer.source, values))
+    for group in groups:
+        plain = copy.deepcopy(group)
+        for layer, (key, name, expand) in itertools.product(plain, dials):
+            section = layer.values.get(key)
+            if not isinstance(section, dict) or name not in section:
+                continue
+            complete = merged[key] if isinstance(merged[key], dict) else section  # else: refused where keys are checked
+            try:
+                found.append(Layer(layer.source, expand(section.pop(name), complete)))
+            except ValueError as error:
+                raise BadInput(f"{layer.source}: {key}.{error}") from None
         found += plain
     return found
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from base.errors import BadInput
+from base.hook import ENTRY
 
-ENTRY = "train_gpt.py"
 HOOK = "base/hook.py"  # serves the modules of a single file; no module imports it
 SELF = "base/packing.py"
 

@@ -66,11 +66,7 @@ class RunResult:
 
 def read_result(path: Path) -> RunResult:
     """A result.json, complete; keys that a later version added are ignored."""
-    try:
-        values = read_json_object(path.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not a run's result: {error}") from None
-    return result_from(values, str(path))
+    return result_from(read_json_object(path.read_text(encoding="utf-8", errors="replace"), str(path)), str(path))
 
 
 def result_from(values: dict[str, Any], name: str) -> RunResult:

@@ -57,19 +57,13 @@ class Loader:
         return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "position": self.position,
-            "order": self.order,
-            "seq_len": self.seq_len,
-            "seed": self.seed,
-            "data_sha256": self.data_sha256,
-        }
+        return {"position": self.position, "data_sha256": self.data_sha256}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume exactly where `state` was taken; a loader over other data or in another order refuses."""
-        for name, value in self.state_dict().items():
-            if name != "position" and state.get(name) != value:
-                raise BadInput(f"the saved data position has {name} {state.get(name)!r}, this run {value!r}")
+        """Resume exactly where `state` was taken. A run resumes under its own config only, and on its own data."""
+        found, saved = self.data_sha256, state["data_sha256"]
+        if found != saved:
+            raise BadInput(f"the training data is {found:.12} and the checkpoint's was {saved:.12}; use a new --name")
         self.position = state["position"]
 
     def _start(self, number: int) -> int:

@@ -82,14 +82,12 @@ def restore_random_state(states: list[dict[str, torch.Tensor]], rank: int, devic
 
 
 def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], where: str) -> None:
-    """All weights or none; names that torch.compile prefixed are accepted."""
-    plain = {name.removeprefix("_orig_mod."): tensor for name, tensor in weights.items()}
+    """All weights or none."""
     own = model.state_dict()
-    for name in sorted({*own, *plain}):
-        if name not in plain or name not in own:
-            raise BadInput(f"{where}: weight {name} is {'missing' if name not in plain else 'not in this model'}")
-        if plain[name].shape != own[name].shape:
-            raise BadInput(
-                f"{where}: weight {name} has shape {tuple(plain[name].shape)}; this model has {tuple(own[name].shape)}"
-            )
-    model.load_state_dict({name: distribute(tensor, own[name]) for name, tensor in plain.items()})
+    for name in sorted({*own, *weights}):
+        if name not in weights or name not in own:
+            raise BadInput(f"{where}: weight {name} is {'not in this model' if name in weights else 'missing'}")
+        saved, ours = tuple(weights[name].shape), tuple(own[name].shape)
+        if saved != ours:
+            raise BadInput(f"{where}: weight {name} has shape {saved}; this model has {ours}")
+    model.load_state_dict({name: distribute(tensor, own[name]) for name, tensor in weights.items()})

@@ -67,11 +67,8 @@ class Device:
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def describe(self) -> str:
-        kind = (
-            torch.cuda.get_device_name(self.torch)
-            if self.torch.type == "cuda"
-            else f"{torch.get_num_threads()} threads"
-        )
+        is_gpu = self.torch.type == "cuda"
+        kind = torch.cuda.get_device_name(self.torch) if is_gpu else f"{torch.get_num_threads()} threads"
         return f"{self.ranks} x {self.torch.type} ({kind})"
 
 

@@ -33,26 +33,19 @@ class Given(NamedTuple):
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.heads = config.heads
-        self.kv_heads = config.kv_heads
-        self.width = config.head_width
-        self.qk_norm = config.qk_norm
-        self.eps = config.norm_eps
-        self.offset = config.key_offset
-        self.rotated = config.rope_dims
+        queries, keys = config.heads * config.head_width, config.kv_heads * config.head_width
+        self.config = config
         self.exclusive = config.xsa != 0 and layer >= config.layers - config.xsa
-        self.gate_scale = config.attn_gate
-        self.dropout = config.dropout
-        self.scale = attention_factor(config) ** 2 / math.sqrt(self.width)
-        self.q = nn.Linear(config.dim, self.heads * self.width, bias=False)
-        self.k = nn.Linear(config.dim, self.kv_heads * self.width, bias=False)
-        self.v = nn.Linear(config.dim, self.kv_heads * self.width, bias=False)
+        self.scale = attention_factor(config) ** 2 / math.sqrt(config.head_width)
+        self.q = nn.Linear(config.dim, queries, bias=False)
+        self.k = nn.Linear(config.dim, keys, bias=False)
+        self.v = nn.Linear(config.dim, keys, bias=False)
         has_values = layer in config.value_tables
-        self.values = nn.Embedding(config.vocab_size, self.kv_heads * self.width) if has_values else None
-        self.value_gate = nn.Parameter(torch.zeros(self.kv_heads, config.gate_width)) if has_values else None
-        self.out = nn.Linear(self.heads * self.width, config.dim, bias=False)
-        self.q_gain = nn.Parameter(torch.full((self.heads,), config.q_gain)) if config.q_gain is not None else None
-        self.gate = nn.Parameter(torch.zeros(self.heads, config.gate_width)) if config.attn_gate else None
+        self.values = nn.Embedding(config.vocab_size, keys) if has_values else None
+        self.value_gate = nn.Parameter(torch.zeros(config.kv_heads, config.gate_width)) if has_values else None
+        self.out = nn.Linear(queries, config.dim, bias=False)
+        self.q_gain = nn.Parameter(torch.full((config.heads,), config.q_gain)) if config.q_gain is not None else None
+        self.gate = nn.Parameter(torch.zeros(config.heads, config.gate_width)) if config.attn_gate else None
 
     def forward(
         self,
@@ -61,17 +54,18 @@ class Attention(nn.Module):
         step: int,  # which executed layer this is, for the cache
         last: int,  # queries; keys and values are of all positions
     ) -> torch.Tensor:  # (B, last, D)
-        q = rearrange(self.q(x[:, -last:]), "b t (h c) -> b h t c", h=self.heads)
-        k = rearrange(self.k(x), "b t (h c) -> b h t c", h=self.kv_heads)
-        v = rearrange(self.v(x), "b t (h c) -> b h t c", h=self.kv_heads)
+        config = self.config
+        q = rearrange(self.q(x[:, -last:]), "b t (h c) -> b h t c", h=config.heads)
+        k = rearrange(self.k(x), "b t (h c) -> b h t c", h=config.kv_heads)
+        v = rearrange(self.v(x), "b t (h c) -> b h t c", h=config.kv_heads)
         if self.values is not None:
             v = v + self._gated_rows(x, given.tokens)
-        if self.qk_norm:
-            q, k = rms_norm(q, self.eps), rms_norm(k, self.eps)
+        if config.qk_norm:
+            q, k = rms_norm(q, config.norm_eps), rms_norm(k, config.norm_eps)
         if given.rope is not None:
             cos, sin = given.rope
             q, k = rotate(q, cos[-last:], sin[-last:]), rotate(k, cos, sin)
-        if self.offset:
+        if config.key_offset:
             k = self._offset(k, given, step)
         if self.q_gain is not None:
             q = q * self.q_gain.to(q.dtype)[:, None, None]
@@ -80,13 +74,13 @@ class Attention(nn.Module):
             k, v = given.cache.extend(step, k, v)
         y = F.scaled_dot_product_attention(
             q, k, v, attn_mask=given.mask, is_causal=given.mask is None, scale=self.scale,
-            dropout_p=self.dropout if self.training else 0.0, enable_gqa=self.kv_heads != self.heads,
+            dropout_p=config.dropout if self.training else 0.0, enable_gqa=config.kv_heads != config.heads,
         )  # fmt: skip
         if self.exclusive:
             y = self._remove_own(y, own)
         if self.gate is not None:
             # How much of each head's output a position wants (PR #1787: half of it at the start).
-            y = y * torch.sigmoid(self.gate_scale * _head_scores(x[:, -last:], self.gate))
+            y = y * torch.sigmoid(config.attn_gate * _head_scores(x[:, -last:], self.gate))
         out: torch.Tensor = self.out(rearrange(y, "b h t c -> b t (h c)"))
         return out
 
@@ -95,7 +89,7 @@ class Attention(nn.Module):
 
         What a query finds by it is the token after the one that it looks for: half an induction head in one layer.
         """
-        rotated, still = k[..., : self.rotated], k[..., self.rotated :]
+        rotated, still = k[..., : self.config.rope_dims], k[..., self.config.rope_dims :]
         before = still[:, :, :1]
         if given.cache is not None:
             before = given.cache.last_keys.get(step, before)
@@ -109,13 +103,13 @@ class Attention(nn.Module):
         """(B, K, T, C): the tokens' rows of the layer's own table, each head's at most twice (modded-nanogpt #186)."""
         assert self.values is not None
         assert self.value_gate is not None
-        rows: torch.Tensor = rearrange(self.values(tokens).to(x.dtype), "b t (h c) -> b h t c", h=self.kv_heads)
+        rows: torch.Tensor = rearrange(self.values(tokens).to(x.dtype), "b t (h c) -> b h t c", h=self.config.kv_heads)
         return rows * (2 * torch.sigmoid(_head_scores(x, self.value_gate)))
 
     def _remove_own(self, y: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """XSA: each head's output less its part along the token's own value (PR #265: about -0.002 bpb)."""
         direction = F.normalize(v, dim=-1).unsqueeze(2)  # (B, K, 1, T, C)
-        groups = rearrange(y, "b (k g) t c -> b k g t c", k=self.kv_heads)
+        groups = rearrange(y, "b (k g) t c -> b k g t c", k=self.config.kv_heads)
         along = (groups * direction).sum(-1, keepdim=True) * direction
         return rearrange(groups - along, "b k g t c -> b (k g) t c")
 

@@ -55,9 +55,8 @@ class Embedding(nn.Module):
     def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
         x: torch.Tensor = self.table(tokens)
         if self.bigram is not None:
-            x = x + self.bigram(
-                tokens, cache.tokens[:, -1:] if cache is not None and cache.tokens is not None else None
-            )
+            last = None if cache is None or cache.tokens is None else cache.tokens[:, -1:]
+            x = x + self.bigram(tokens, last)
         if self.config.smear == "gated":
             x = self._smear(x, tokens, cache)
         if self.config.embed_norm:

@@ -153,9 +153,9 @@ class GPT(nn.Module):
         """
         x: torch.Tensor = self.embedding(tokens, cache)
         length = tokens.shape[1]
-        past = (
-            tokens if cache is None or cache.tokens is None else torch.cat([cache.tokens, tokens], dim=1)
-        )  # (B, T_all)
+        past = tokens  # (B, T_all)
+        if cache is not None and cache.tokens is not None:
+            past = torch.cat([cache.tokens, tokens], dim=1)
         match = self.match.find(past, length, self.embedding.table) if self.match is not None else None
         if self.match is not None and match is not None:
             x = x + self.match.enter(match)

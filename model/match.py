@@ -58,26 +58,24 @@ class Match(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.most = config.match
-        self.count = config.match_count
-        self.eps = config.norm_eps
-        self.bos_id = config.bos_id if config.doc_mask else None
-        rows = self.count * (config.match + 1)  # by match, then by length
+        self.config = config
+        rows = config.match_count * (config.match + 1)  # by match, then by length
         self.first = nn.Parameter(torch.zeros(rows, config.dim))
         self.bias = nn.Parameter(torch.zeros(config.match + 1, config.dim))
         self.last = nn.Parameter(torch.zeros(rows, config.dim))
 
     def find(self, past: torch.Tensor, last: int, table: nn.Embedding) -> list[Found]:
         """For the last positions of past (B, T_all)."""
+        config = self.config
         begins = None
-        if self.bos_id is not None:
+        if config.doc_mask:
             position = torch.arange(past.shape[1], dtype=torch.int32, device=past.device)
-            begins = torch.where(past == self.bos_id, position, 0).cummax(1).values[:, -last:]
-        found = longest_matches(past, last, self.most, self.count, begins)
+            begins = torch.where(past == config.bos_id, position, 0).cummax(1).values[:, -last:]
+        found = longest_matches(past, last, config.match, config.match_count, begins)
         # Lengths select by a product: its gradient is a product too, a lookup's is a scatter into very few rows.
         dtype = table.weight.dtype
         return [
-            Found(F.one_hot(size.long(), self.most + 1).to(dtype), rms_norm(table(follower), self.eps))
+            Found(F.one_hot(size.long(), config.match + 1).to(dtype), rms_norm(table(follower), config.norm_eps))
             for size, follower in found
         ]
 
@@ -90,6 +88,6 @@ class Match(nn.Module):
 
     def _vectors(self, found: list[Found], scales: torch.Tensor) -> torch.Tensor:
         total = torch.zeros_like(found[0].follower)
-        for (size, follower), scale in zip(found, torch.split(scales, self.most + 1), strict=True):
+        for (size, follower), scale in zip(found, torch.split(scales, self.config.match + 1), strict=True):
             total = total + (size @ scale) * follower
         return total

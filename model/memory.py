@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from model.config import ModelConfig
-from model.cost import causal_flops_per_token, flops_per_token, parameters, projections
+from model.cost import parameters, projections
 
 Shard = Literal["ddp", "fsdp"]
 MOST_ROWS = 1 << 24
@@ -80,20 +80,6 @@ def max_rows(config: ModelConfig, trainer: Trainer, seq_len: int, memory_bytes: 
         return peak_bytes(training_parts(config, trainer, rows, seq_len))
 
     return bisect_right(range(1, MOST_ROWS), memory_bytes, key=peak)
-
-
-def summary(config: ModelConfig, trainer: Trainer, rows: int, seq_len: int) -> dict[str, int | dict[str, int]]:
-    """Sizes, FLOPs and memory of one training setting, under the names that `train_gpt.py --dry-run` answers with."""
-    counts = parameters(config)
-    memory = training_parts(config, trainer, rows, seq_len)
-    return {
-        "params": sum(counts.values()),
-        "params_by_kind": counts,
-        "flops_per_token": flops_per_token(config, seq_len),
-        "flops_per_token_causal": causal_flops_per_token(config, seq_len),
-        "memory_bytes": peak_bytes(memory),
-        "memory_by_part": memory,
-    }
 
 
 def _activations(config: ModelConfig, trainer: Trainer, tokens: int, seq_len: int) -> int:

@@ -45,21 +45,12 @@ class Average:
         """Replace the parameters by their average, if there is one."""
         if not self.count:
             return
-        for parameter, weight in zip(parameters, self.weights(), strict=True):
-            parameter.copy_(weight)
-
-    def weights(self) -> list[torch.Tensor]:
-        if not self.count:
-            raise ValueError("nothing has been averaged yet")
-        if self.decay is not None:
-            return [total.clone() for total in self.sums]
-        return [total / self.count for total in self.sums]
+        for parameter, total in zip(parameters, self.sums, strict=True):
+            parameter.copy_(total / self.count if self.decay is None else total)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"decay": self.decay, "count": self.count, "sums": self.sums}
+        return {"count": self.count, "sums": self.sums}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if state["decay"] != self.decay:
-            raise ValueError(f"the saved average has decay {state['decay']}, this run {self.decay}")
         self.count = state["count"]
         self.sums = [total.clone() for total in state["sums"]]

@@ -5,8 +5,6 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from optim.schedule import Fall
-
 Rate = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]  # of the run
 
@@ -35,7 +33,7 @@ class OptimConfig:
     warmup: Share = 0.0
     warmdown: Annotated[float, Ge(0)] = 0.5
     floor: Share = 0.0
-    shape: Fall = "linear"
+    shape: Literal["linear", "cosine"] = "linear"
 
     def __post_init__(self) -> None:
         if self.warmup + self.warmdown > 1:

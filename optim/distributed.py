@@ -19,7 +19,7 @@ def apply_together(
     """`function` of the complete matrices; `updates` and the result are this rank's parts of them."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return function(updates)
-    if is_sharded(parameters[0]):
+    if isinstance(parameters[0], DTensor):
         return _apply_sharded(updates, [tuple(p.shape) for p in parameters], function)
     return _apply_replicated(updates, function)
 
@@ -32,10 +32,6 @@ def _apply_replicated(updates: list[torch.Tensor], function: Function) -> list[t
         slot.copy_(result)
     dist.all_reduce(flat)
     return slots
-
-
-def is_sharded(tensor: torch.Tensor) -> bool:
-    return isinstance(tensor, DTensor)
 
 
 def local_part(tensor: torch.Tensor) -> torch.Tensor:

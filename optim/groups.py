@@ -12,7 +12,7 @@ import torch
 
 from optim.config import OptimConfig
 from optim.muon import Muon
-from optim.schedule import learning_rate, momentum
+from optim.schedule import momentum, multiplier
 
 
 def build_optimizers(kinds: Iterable[tuple[torch.Tensor, str]], config: OptimConfig) -> list[torch.optim.Optimizer]:
@@ -38,10 +38,7 @@ def build_optimizers(kinds: Iterable[tuple[torch.Tensor, str]], config: OptimCon
     adamw = torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
     optimizers: list[torch.optim.Optimizer] = [adamw]
     if matrices:
-        muon = Muon(
-            matrices, config.matrix_lr, config.muon_beta, config.matrix_decay, config.muon_steps, config.muon_row_norm
-        )
-        optimizers.insert(0, muon)
+        optimizers.insert(0, Muon(matrices, config))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]
@@ -57,11 +54,6 @@ def warm_up(config: OptimConfig, device: torch.device) -> None:
         optimizer.step()
 
 
-def multiplier(config: OptimConfig, progress: float) -> float:
-    """The schedule's factor on every peak rate at this moment of the run."""
-    return learning_rate(progress, config.warmup, config.warmdown, config.floor, config.shape)
-
-
 def set_rates(optimizers: Iterable[torch.optim.Optimizer], config: OptimConfig, progress: float) -> None:
     """Every group's rate and Muon's momentum for this moment of the run."""
     rate = multiplier(config, progress)
@@ -69,4 +61,4 @@ def set_rates(optimizers: Iterable[torch.optim.Optimizer], config: OptimConfig, 
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
             if isinstance(optimizer, Muon):
-                group["beta"] = momentum(progress, config.muon_beta_start, config.muon_beta, config.muon_warmup)
+                group["beta"] = momentum(config, progress)

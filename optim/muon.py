@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch.optim import Optimizer
 
+from optim.config import OptimConfig
 from optim.distributed import apply_together, local_part
 
 # The quintic's coefficients: steep at zero, so that five steps bring every singular value of a matrix of norm 1 that
@@ -55,20 +56,15 @@ def directions(updates: list[torch.Tensor], steps: int, row_norm: bool) -> list[
 class Muon(Optimizer):
     """For any number of ranks, replicated or sharded. Gradients must already be averaged over ranks."""
 
-    def __init__(
-        self,
-        parameters: Iterable[torch.Tensor],
-        lr: float,
-        beta: float = 0.95,
-        weight_decay: float = 0.0,
-        steps: int = 5,
-        row_norm: bool = False,
-    ) -> None:
-        matrices = list(parameters)
-        if flat := [tuple(p.shape) for p in matrices if p.ndim != 2]:
-            raise ValueError(f"Muon orthogonalizes matrices, and a parameter has shape {flat[0]}; give it to AdamW")
-        defaults = {"lr": lr, "beta": beta, "weight_decay": weight_decay, "steps": steps, "row_norm": row_norm}
-        super().__init__(matrices, defaults)
+    def __init__(self, parameters: Iterable[torch.Tensor], config: OptimConfig) -> None:
+        defaults = {
+            "lr": config.matrix_lr,
+            "beta": config.muon_beta,
+            "weight_decay": config.matrix_decay,
+            "steps": config.muon_steps,
+            "row_norm": config.muon_row_norm,
+        }
+        super().__init__(parameters, defaults)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]

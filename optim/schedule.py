@@ -1,27 +1,25 @@
-"""Schedules as pure functions of progress in [0, 1]: numbers in, a number out, no steps and no clock."""
+"""Schedules as pure functions of progress in [0, 1]: a config and a number in, a number out, no steps and no clock."""
 
 import math
-from typing import Literal
 
-Fall = Literal["linear", "cosine"]
+from optim.config import OptimConfig
 
 
-def learning_rate(
-    progress: float, warmup: float = 0.0, warmdown: float = 0.0, floor: float = 0.0, shape: Fall = "linear"
-) -> float:
-    """The multiplier: up over the first `warmup` of the run, 1, down to `floor` over the last `warmdown` of it."""
-    if progress < warmup:
-        return _eased(progress / warmup, shape)
+def multiplier(config: OptimConfig, progress: float) -> float:
+    """Of every peak rate: up over the first `warmup` of the run, 1, down to `floor` over the last `warmdown` of it."""
+    if progress < config.warmup:
+        return _eased(config, progress / config.warmup)
     left = 1.0 - progress
-    if warmdown and left < warmdown:
-        return floor + (1.0 - floor) * _eased(max(left, 0.0) / warmdown, shape)
+    if config.warmdown and left < config.warmdown:
+        return config.floor + (1.0 - config.floor) * _eased(config, max(left, 0.0) / config.warmdown)
     return 1.0
 
 
-def momentum(progress: float, start: float, end: float, warmup: float) -> float:
-    """Linear from `start` to `end` over the first `warmup` of the run."""
+def momentum(config: OptimConfig, progress: float) -> float:
+    """Muon's: linear from `muon_beta_start` to `muon_beta` over the first `muon_warmup` of the run."""
+    start, end, warmup = config.muon_beta_start, config.muon_beta, config.muon_warmup
     return end if progress >= warmup else start + (end - start) * progress / warmup
 
 
-def _eased(share: float, shape: Fall) -> float:
-    return share if shape == "linear" else 0.5 - 0.5 * math.cos(math.pi * share)
+def _eased(config: OptimConfig, share: float) -> float:
+    return share if config.shape == "linear" else 0.5 - 0.5 * math.cos(math.pi * share)

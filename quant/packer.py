@@ -66,17 +66,14 @@ class Packer:
     def _fit(self, quant: QuantConfig, cap_bytes: int) -> Packed:
         """The least loss that fits: by the dial, or by widths of the tensors that `quant.bits` leaves free."""
         pack = cache(self._pack)  # other estimates may lead to the same widths
-
-        def with_dial(dial: float) -> QuantConfig:
-            return replace(quant, dial=dial)
+        if quant.method in ("rate", "sigma"):
+            weights = sum(p.numel() for p in self.model.parameters())
+            dial = fit_dial(lambda dial: len(pack(replace(quant, dial=dial)).data), cap_bytes, weights, quant.dial)
+            return pack(replace(quant, dial=dial))
 
         def with_widths(widths: Widths) -> QuantConfig:
             return replace(quant, bits=",".join([*(f"{name}={bits}" for name, bits in widths.items()), quant.bits]))
 
-        if quant.method in ("rate", "sigma"):
-            weights = sum(p.numel() for p in self.model.parameters())
-            dial = fit_dial(lambda dial: len(pack(with_dial(dial)).data), cap_bytes, weights, quant.dial)
-            return pack(with_dial(dial))
         options = width_options(self.model, quant, self._measured(quant))
         widths = fit_widths(options, lambda widths: len(pack(with_widths(widths)).data), cap_bytes)
         return pack(with_widths(widths))

@@ -27,12 +27,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-SHARED_CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "proposals.jsonl.xz"
-
-needs_shared_corpus = pytest.mark.skipif(
-    not SHARED_CORPUS.exists(), reason=f"needs {SHARED_CORPUS.name}, which lies beside the project, not in it"
-)
-
 WORDS = (
     "the of and model byte score window stride a packs text weights 10 37 2048 naïve café Straße привет мир 日本 🙂 "
     "return def self.x(y): [] == # \t \n \n\n {} None"

@@ -16,8 +16,9 @@ MAY_SEE = {
     "quant": {"base", "model", "data", "engine.checkpoint", "engine.device"},
     "eval": {"base", "model", "data", "engine.checkpoint", "engine.device", "quant.unpack"},
     "run_config": {f"{folder}.config" for folder in ("model", "optim", "data", "engine", "quant", "eval")},
-    "train_gpt": {"base", "model", "optim", "data", "engine", "quant", "eval", "run_config"},
-    "tools": {"base", "model", "optim", "data", "engine", "quant", "eval", "run_config", "train_gpt"},
+    "training": {"base", "model", "optim", "data", "engine", "quant", "eval", "run_config"},
+    "train_gpt": {"base", "model", "optim", "data", "engine", "quant", "eval", "run_config", "training"},
+    "tools": {"base", "model", "optim", "data", "engine", "quant", "eval", "run_config", "training", "train_gpt"},
 }  # fmt: skip
 OTHERS = {  # third-party packages, where a folder is held to a few; the standard library is everybody's
     "base": {"pydantic", "yaml", "rich"},

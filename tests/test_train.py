@@ -35,7 +35,8 @@ from quant.unpack import open_artifact
 from run_config import RunConfig
 from tests.runs import CPU, ROOT, SMALL, losses, metrics, small, weights
 from tools.load_model import open_model
-from train_gpt import Training, act, dry_run, parser, train_pack_score
+from train_gpt import act, dry_run, parser, train_pack_score
+from training import Training
 
 
 def test_a_run_leaves_what_is_needed_to_check_and_repeat_it(work: Path) -> None:
@@ -232,11 +233,10 @@ def test_a_checkpoint_of_another_shape_or_of_garbage_is_refused(work: Path) -> N
         BadInput, match=r"weight blocks\.0\.attn\.k\.weight has shape \(32, 64\); this model has \(16, 32\)"
     ):
         load_weights(model, other.state_dict(), "there")
-    compiled = {f"_orig_mod.{name}": tensor for name, tensor in model.state_dict().items()}
-    load_weights(model, compiled, "there")
-    del compiled["_orig_mod.embedding.table.weight"]
+    incomplete = model.state_dict()
+    del incomplete["embedding.table.weight"]
     with pytest.raises(BadInput, match=r"weight embedding\.table\.weight is missing"):
-        load_weights(model, compiled, "there")
+        load_weights(model, incomplete, "there")
     (work / "checkpoint.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(BadInput, match="not a checkpoint that can be read"):
         load_checkpoint(work)
@@ -291,7 +291,7 @@ def test_compilation_that_is_off_is_off_in_scoring_as_well(work: Path, monkeypat
 def test_a_result_that_could_not_be_written_completely_is_none(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = train_pack_score(small("train.steps=1"), "first", CPU)
     log = RunLog(work)
-    log.metrics(step=1, elapsed_s=1.0, loss=6.0, grad_norm=1.0, step_s=1.0)
+    log.metrics(step=1, elapsed_s=1.0, loss=6.0, smooth_loss=6.0, grad_norm=1.0, step_s=1.0)
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")

@@ -6,7 +6,6 @@ token borders, so that " The", "the" and "\nthe" are continued alike. Contexts w
 document: its own recent text predicts better than other documents do.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -145,14 +144,8 @@ class Contexts:
 def _keys() -> Hashes:
     """(contexts, features + 1): odd where a context sees a feature, else 0; the last column separates contexts."""
     keys = np.random.Generator(np.random.PCG64(465)).integers(0, 1 << 63, (len(SEES), len(FEATURES) + 1), np.uint64)
-    seen = np.array([[name in _names(sees) for name in FEATURES] + [True] for sees in SEES])
+    seen = np.array([[name in sees.split(", ") for name in FEATURES] + [True] for sees in SEES])
     return np.where(seen, keys * np.uint64(2) + np.uint64(1), np.uint64(0))
-
-
-def _names(sees: str) -> Sequence[str]:
-    names = sees.split(", ") if sees else []
-    assert set(names) <= set(FEATURES), sees
-    return names
 
 
 def _class(byte: int) -> int:

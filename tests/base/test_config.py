@@ -113,8 +113,8 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_scalars_read_as_yaml_1_2_has_them() -> None:
-    words = "[1e-3, off, no, 0x10, true, ~, 010, 08, 0o17, -5, 1_000, .inf]"
-    values = [1e-3, "off", "no", 16, True, None, 10, 8, 15, -5, "1_000", ".inf"]
+    words = "[1e-3, off, no, true, ~, 0, 10, 010, 0x10, -5, 2., -.5, 1_000, .inf]"
+    values = [1e-3, "off", "no", True, None, 0, 10, "010", "0x10", -5, 2.0, -0.5, "1_000", ".inf"]
     assert parse_yaml(f"key: {words}", "here") == {"key": values}
 
 

@@ -101,7 +101,7 @@ from base.config import load
 from data.dataset import open_dataset
 from engine.device import run_rank, gather, joined
 from run_config import RunConfig
-from train_gpt import Training
+from training import Training
 
 def work():
     with joined() as device:

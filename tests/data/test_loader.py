@@ -98,15 +98,9 @@ def test_a_batch_does_not_depend_on_ranks_or_accumulation_and_resumes_on_another
     assert torch.equal(both, together.next_batch()[0])
 
 
-def test_a_position_from_other_data_or_another_order_is_refused() -> None:
+def test_a_position_from_other_data_is_refused() -> None:
     state = Loader(counting(500), "shuffled", 8, 1, seed=1).state_dict()
-    for other in (
-        Loader(counting(499), "shuffled", 8, 1, seed=1),
-        Loader(counting(500), "sequential", 8, 1, seed=1),
-        Loader(counting(500), "shuffled", 9, 1, seed=1),
-        Loader(counting(500), "shuffled", 8, 1, seed=2),
-    ):
-        with pytest.raises(BadInput, match="the saved data position has"):
-            other.load_state_dict(state)
+    with pytest.raises(BadInput, match="data is of 499 token and the checkpoint's was of 500 token; use"):
+        Loader(counting(499), "shuffled", 8, 1, seed=1).load_state_dict(state)
     with pytest.raises(BadInput, match="15 training tokens are too few for seq_len 8; it takes 16"):
         Loader(counting(15), "shuffled", 8, 1, seed=0)

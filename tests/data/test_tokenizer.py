@@ -1,7 +1,6 @@
 """data.tokenizer and its training: no text is lost or dropped, and training is deterministic."""
 
 import json
-import lzma
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from base.errors import BadInput
 from data.bytes import ByteTable
 from data.tokenizer import SPACE, ByteTokenizer, SentencePieceTokenizer, chunks, load_tokenizer
 from data.tokenizer_training import train_tokenizer
-from tests.conftest import SHARED_CORPUS, needs_shared_corpus, sentencepiece_like
+from tests.conftest import sentencepiece_like
 
 HOSTILE = [
     "", " ", "  ", "\0", "a\0b\0", SPACE, f" {SPACE}", f"{SPACE} a", f"{SPACE}{SPACE}", f"a{SPACE}b", "\r\n", "\r",
@@ -55,15 +54,6 @@ def test_every_code_point_comes_back(tokenizer: SentencePieceTokenizer) -> None:
         ids = tokenizer.encode(text)
         assert tokenizer.decode(ids) == text
         assert table.join(ids) == text.encode()
-
-
-@pytest.mark.slow
-@needs_shared_corpus
-def test_each_of_2197_english_documents_comes_back(tokenizer: SentencePieceTokenizer) -> None:
-    texts = [json.loads(line)["text"] for line in lzma.open(SHARED_CORPUS)]
-    assert len(texts) == 2197
-    for text in texts:
-        assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_training_twice_gives_the_same_bytes_and_the_contests_special_ids(

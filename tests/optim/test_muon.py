@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from optim.config import OptimConfig
 from optim.muon import Muon, direction, orthogonalize
 
 
@@ -42,7 +43,7 @@ def matrices() -> list[torch.Tensor]:
 def stepped() -> list[torch.Tensor]:
     """Three steps of random gradients."""
     parameters = matrices()
-    muon = Muon(parameters, lr=0.1, beta=0.9, weight_decay=0.1)
+    muon = Muon(parameters, OptimConfig(matrix_lr=0.1, muon_beta=0.9, matrix_decay=0.1))
     torch.manual_seed(1)
     for _ in range(3):
         for parameter in parameters:
@@ -63,8 +64,6 @@ def test_matrices_step_together_as_each_would_alone_by_the_formula() -> None:
                 parameter.mul_(1 - 0.1 * 0.1).add_(direction(gradient + 0.9 * momentum), alpha=-0.1)
     for a, b in zip(stepped(), alone, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
-    with pytest.raises(ValueError, match="give it to AdamW"):
-        Muon([torch.nn.Parameter(torch.zeros(3))], lr=0.1)
 
 
 def _on_a_rank(rank: int, ranks: int, folder: str) -> None:

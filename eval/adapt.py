@@ -4,6 +4,7 @@
     ModelScorer(model, tokenizer, protocol, ADAPTATIONS["mix"])              the same losses as a Scorer, to be probed
 
 mix    the model's prediction mixed with what the text has taught so far (eval.mixing); normalised by construction
+ttt    the model itself learns from each chunk once it is scored (eval.ttt)
 
 A prediction depends on the artifact and on tokens revealed before it. So a text is scored in its order, and ranks
 cannot share it. Each function fills in `shown`: its keys are targets whose distributions are wanted.
@@ -12,6 +13,7 @@ cannot share it. Each function fills in `shown`: its keys are targets whose dist
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from data.bytes import ByteTable
 from data.tokenizer import Tokenizer
@@ -20,6 +22,7 @@ from eval.mixing.mixer import TABLE_BITS, Mixture
 from eval.protocol import Protocol
 from eval.score import Adapt, Floats, Losses, Tokens
 from eval.scorer import Scored
+from eval.ttt import TTTConfig, lessons
 from eval.windows import plan_windows
 from model.gpt import GPT
 
@@ -32,8 +35,7 @@ def plain_losses(
     yield from window_losses(model, tokens, plan, protocol.batch_tokens)
     needed = np.unique(np.searchsorted(plan.score_from, list(shown), side="right") - 1)
     for first, rows in window_log_probabilities(model, tokens, plan.select(needed), protocol.batch_tokens):
-        for target in shown.keys() & range(first, first + len(rows)):
-            shown[target] = np.exp(rows[target - first], dtype=np.float64)
+        _show(shown, first, rows)
 
 
 def mix_losses(
@@ -57,7 +59,32 @@ def mix_losses(
         yield first, nats
 
 
-ADAPTATIONS: dict[str, Adapt] = {"mix": mix_losses}
+def ttt_losses(
+    model: GPT,
+    tokenizer: Tokenizer,
+    tokens: Tokens,
+    protocol: Protocol,
+    shown: dict[int, Floats],
+    config: TTTConfig | None = None,
+) -> Losses:
+    for learner, chunk in lessons(model, tokens, protocol, config or TTTConfig()):
+        # The chunk's windows are those of its own part of the stream, less what the first one had scored before.
+        plan = plan_windows(chunk.end - chunk.start, protocol.context, protocol.stride)
+        part = tokens[chunk.start : chunk.end + 1]
+        for begin, rows in window_log_probabilities(learner, part, plan, protocol.batch_tokens):
+            known = max(0, chunk.first - chunk.start - begin)
+            first = chunk.start + begin + known
+            logs = rows[known:].astype(np.float64)
+            _show(shown, first, logs)
+            yield first, -logs[np.arange(len(logs)), tokens[first + 1 : first + 1 + len(logs)]]
+
+
+def _show(shown: dict[int, Floats], first: int, logs: npt.NDArray[np.floating]) -> None:
+    for target in shown.keys() & range(first, first + len(logs)):
+        shown[target] = np.exp(logs[target - first], dtype=np.float64)
+
+
+ADAPTATIONS: dict[str, Adapt] = {"mix": mix_losses, "ttt": ttt_losses}
 
 
 class ModelScorer:

@@ -7,14 +7,16 @@ import pytest
 
 from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer
-from eval.adapt import ADAPTATIONS, ModelScorer, mix_losses, plain_losses
+from eval.adapt import ADAPTATIONS, ModelScorer, mix_losses, plain_losses, ttt_losses
 from eval.protocol import Protocol
 from eval.score import Adapt
+from eval.ttt import TTTConfig
 from model.gpt import GPT
 
 SMALL: dict[str, Adapt] = {
     "plain": plain_losses,
     "mix": partial(mix_losses, table_bits=16),
+    "ttt": partial(ttt_losses, config=TTTConfig(chunk_tokens=24, lr=0.01)),
 }
 TOKENS = np.concatenate([[1], ByteTokenizer().encode("in the order of the text " * 8)])
 PROTOCOL = Protocol(32, 8, batch_tokens=64)
@@ -37,6 +39,7 @@ def test_targets_come_once_in_order_cost_what_is_shown_and_gain_where_a_text_rep
         own = scored.shown[np.arange(len(wanted)), TOKENS[1:][wanted]]
         np.testing.assert_allclose(-np.log(own), scored.nats[wanted], atol=1e-6)
         total[how] = scored.nats.sum()
+    assert total["ttt"] < 0.95 * total["plain"]
     assert total["mix"] < 0.5 * total["plain"]
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.records import check, copied
+from tools.record.claim import open_record
+from tools.record.runs import differences
 from tools.record.schema import load_tracks
 from tools.verify.folder import Folder
-from tools.verify.record import open_record
-from tools.verify.rules import differences
 from tools.verify.track_rules import check_budget, check_size, parse_device
 
 APART, INSIDE, ANY_TIME = "track_cpu_10min_1mb", "track_10min_16mb", "track_non_record_16mb"

@@ -5,7 +5,6 @@
 Reads, runs nothing. Evidence that is consistent is still only the author's word: the second tier measures it.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -14,18 +13,16 @@ from typing import Any
 from base.config import to_dict
 from base.errors import BadInput, CheckFailed
 from base.files import read_json_object
+from tools.record.claim import Record, open_record
 from tools.record.page import page
+from tools.record.runs import differences
 from tools.record.schema import README, SUBMISSION
 from tools.verify.evidence_rules import check_metrics, check_seeds
 from tools.verify.files import check_files, check_manifest, needed_files
 from tools.verify.folder import Folder
-from tools.verify.record import Record, open_record
 from tools.verify.source_rules import check_code, check_sources
 from tools.verify.track_rules import check_clocks, check_hardware, check_lead, check_size, check_statement
 from tools.verify.verdict import Finding, Level, contradiction
-
-ROUNDING = 1e-11  # relative: the same float sums on another machine
-ABSENT = "(absent)"
 
 
 def first_tier(folder: Folder, records: Path) -> tuple[Record | None, list[Finding]]:
@@ -78,22 +75,6 @@ def check_claim(record: Record) -> Iterator[Finding]:
     for key, value, derived in differences(claimed, to_dict(claim)):
         what = f"{SUBMISSION}: {key}"
         yield contradiction(f"claim.{key.partition('.')[0]}", what, value, "the evidence gives", derived)
-
-
-def differences(claimed: Any, derived: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key, claimed value, derived value; floats may differ by the rounding of another machine."""
-    if isinstance(claimed, dict) and isinstance(derived, dict):
-        for key in {**derived, **claimed}:
-            name = f"{at}.{key}" if at else str(key)
-            yield from differences(claimed.get(key, ABSENT), derived.get(key, ABSENT), name)
-    elif isinstance(claimed, list) and isinstance(derived, list) and len(claimed) == len(derived):
-        for number, (one, other) in enumerate(zip(claimed, derived, strict=True)):
-            yield from differences(one, other, f"{at}.{number}")
-    elif isinstance(claimed, float) and isinstance(derived, float):
-        if not math.isclose(claimed, derived, rel_tol=ROUNDING, abs_tol=ROUNDING):
-            yield at, claimed, derived
-    elif claimed != derived or type(claimed) is not type(derived):
-        yield at, claimed, derived
 
 
 def check_page(record: Record) -> Iterator[Finding]:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from base.errors import BadInput
 from base.source import hash_of
 from tools.bundle import unbundle
+from tools.record.claim import Record
 from tools.record.schema import CODE, REQUIREMENTS
 from tools.verify.code import code_findings, texts_inside
 from tools.verify.files import extra_files
 from tools.verify.folder import Folder
-from tools.verify.record import Record
 from tools.verify.verdict import Finding, contradiction
 
 HASH_ROW = re.compile(r"""['"]([\w/]+\.py)['"]: *['"]([0-9a-f]{64})['"]""")

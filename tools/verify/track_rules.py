@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-from tools.record.claim import last_step_seconds, leads_over
+from tools.record.claim import Record, last_step_seconds, leads_over
 from tools.record.evidence import SeedEvidence
 from tools.record.rows import best_rival
 from tools.record.schema import EVIDENCE, Track, load_tracks
 from tools.verify.evidence_rules import CLOCK_S
 from tools.verify.files import extra_files
-from tools.verify.record import Record
 from tools.verify.verdict import Finding, Level, contradiction
 
 INSIDE_SLACK_S = 5.0  # by which calibration exceeded the budget in merged rows of the contest: for people to judge

@@ -147,32 +147,21 @@ def test_a_program_packed_twice_is_read() -> None:
     assert programs(f"exec({packed(middle)!r})") == [middle, inner]
 
 
-def test_a_loader_that_does_more_is_named() -> None:
-    blob = packed(FILLER)
-    assert named(f"import socket\nexec({blob!r})") == {"code.network": "flag"}
-    assert named(f"x = {'k7Q!' * 1000!r}\nexec({blob!r})") == {"code.dynamic": "unverified"}
-
-
 @pytest.mark.parametrize(
-    "runs",
+    ("imports", "runs"),
     [
-        "exec(open('README.md').read())",
-        "exec('import this; x = 1')",
-        "exec('import this')",
-        "f = __import__\nf('this')",
-        "exec(f'{D}')",
-        "import marshal\nexec(marshal.loads(b'x'))",
-        "import builtins as lzma\nexec(lzma.decompress(D))",
-        "for D in open('README.md'):\n    exec(D)",
-        "from other import D\nexec(D)",
-        "globals()['D'] = open('README.md').read()\nexec(D)",
-        f"exec({'Z9!k' * 600!r})",
+        ("import socket\nimport lzma, base64", ""),
+        ("import lzma, base64, marshal", ""),
+        ("from other import lzma, base64", ""),
+        ("import lzma, base64", "exec(open('README.md').read())\n"),
+        ("import lzma, base64", f"x = {'Z9!k' * 600!r}\n"),
     ],
 )
-def test_a_loader_is_excused_only_for_what_it_holds(runs: str) -> None:
-    honest = f"import base64\nimport lzma\nD = lzma.decompress(base64.b85decode({packed(FILLER)!r}))\n"
-    assert named(f"{honest}exec(D)") == {}
-    assert named(honest + runs + "\nexec(D)")["code.dynamic"] == "unverified"
+def test_a_loader_is_excused_only_if_it_does_nothing_else(imports: str, runs: str) -> None:
+    load = f"exec(lzma.decompress(base64.b85decode({packed(FILLER)!r})))\n"
+    for honest in (load, load.replace("))\n", ", format=lzma.FORMAT_RAW, filters=[{'id': lzma.FILTER_LZMA2}]))\n")):
+        assert named(f"import lzma, base64\n{honest}") == {}
+    assert named(f"{imports}\n{runs}{load}")["code.dynamic"] == "unverified"
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def code_findings(
         try:
             tree = ast.parse(text)
             programs = unpacked(tree)
+            is_stub = bool(programs) and is_loader(tree, programs)
         except NOT_PARSED as error:
             message = f"{path} is no Python that can be read here: {type(error).__name__}: {error!s:.100}"
             yield Finding("code.syntax", unreadable, message, {"file": path})
@@ -83,7 +84,6 @@ def code_findings(
         if programs:
             yield Finding("code.packed", "note", f"{path} is packed; the program inside was unpacked and read, not run")
         packed = [program.constant for program in programs]
-        is_stub = bool(programs) and is_loader(tree, packed)
         for part in (tree, *(program.tree for program in programs)):
             once: dict[tuple[str, str], Finding] = {}
             seen = _judge(part, packed, is_stub and part is tree)

@@ -1,7 +1,6 @@
 """A hostile folder: whatever is in it, the first tier gives a verdict and touches nothing outside."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from base.files import is_inside
 from tests.records import TRACK, check, copied, edit_json
 from tests.runs import command
 from tools.verify import folder as reader
-from tools.verify.__main__ import newest_record
 from tools.verify.folder import Folder
 
 
@@ -123,14 +121,3 @@ def test_the_newest_verdict_is_kept(record: Path, tmp_path: Path) -> None:
         assert answer.verdict == kept["verdict"] == verdict
         assert answer.record_sha256 == kept["record_sha256"]
         edit_json(folder / "submission.json", lambda claim: claim.update(val_bpb=1.0))
-
-
-def test_without_a_name_the_newest_record_is_taken(tmp_path: Path) -> None:
-    old, new = tmp_path / "records/track_a/2026-01-01_old", tmp_path / "runs/demo/records/track_b/2026-01-01_new"
-    for folder, when in ((old, 1_000), (new, 2_000)):
-        folder.mkdir(parents=True)
-        (folder / "submission.json").write_text("{}")
-        os.utime(folder / "submission.json", (when, when))
-    assert newest_record(tmp_path) == new
-    with pytest.raises(BadInput, match=r"no submission\.json in records or runs/\*/records; name a record's folder"):
-        newest_record(tmp_path / "runs")

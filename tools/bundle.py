@@ -17,7 +17,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from base.cli import OneLineParser, command, run, show_pairs
+from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_yaml
 from base.errors import BadInput
 from base.files import atomic_file, require_folder_of
@@ -128,22 +128,19 @@ def _readable_files(data: bytes) -> dict[str, str] | None:
     return files if render(files) == data else None
 
 
-@dataclass(frozen=True)
-class Answer:
-    path: str
-    bytes: int
-    packed: bool
-    modules: int
-    sources_sha256: str
-
-
 def act(args: argparse.Namespace) -> Answer:
     require_folder_of(args.output)
     path, *words = args.words if args.words and "=" not in args.words[0] else [DEFAULT, *args.words]
     made = bundle(load(RunConfig, path, words), Path(path).stem, args.readable)
     output = Path(args.output)
     atomic_file(output, made.data)
-    return Answer(str(output.resolve()), len(made.data), not args.readable, len(made.sources), made.sources_sha256)
+    return {
+        "path": str(output.resolve()),
+        "bytes": len(made.data),
+        "packed": not args.readable,
+        "modules": len(made.sources),
+        "sources_sha256": made.sources_sha256,
+    }
 
 
 def parser() -> OneLineParser:

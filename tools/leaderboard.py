@@ -178,39 +178,14 @@ def act(args: argparse.Namespace) -> Answer:
     return {
         "readme": str(root / README),
         "page": str(root / PAGE),
-        "groups": [
-            {"track": group.track.name, "corpus": group.corpus, "rows": [row_answer(ranked) for ranked in group.rows]}
-            for group in groups
-        ],
+        "ranked": [ranked.row.record for group in groups for ranked in group.rows if ranked.place is not None],
         "unread": [asdict(each) for each in unread],
     }
 
 
-def row_answer(ranked: Ranked) -> Answer:
-    claim = ranked.row.claim
-    return {
-        "place": ranked.place,
-        "record": ranked.row.record,
-        "name": printable(claim.name, 80),
-        "val_bpb": claim.val_bpb,
-        "val_bpb_std": claim.val_bpb_std,
-        "bytes_total": claim.bytes_total,
-        "verdict": ranked.row.verdict,
-        "step": ranked.step,
-        "proved": ranked.proved,
-    }
-
-
 def show(answer: Answer) -> str:
-    lines = []
-    for group in answer["groups"]:
-        lines.append(f"{group['track']}, {group['corpus']}")
-        for row in group["rows"]:
-            score = f"{row['val_bpb']:.4f} bits per byte  {row['bytes_total']:>12,} bytes"
-            lines.append(f"  {row['place'] or '–':>3}  {score}  {row['name']} ({row['verdict']})")
-            lines.append(f"       {row['step']}")
-    lines += [f"not ranked: {each['record']}: {each['reason']}" for each in answer["unread"]]
-    return "\n".join([*lines, answer["readme"], answer["page"]])
+    counts = f"{len(answer['ranked'])} records are ranked, {len(answer['unread'])} cannot be read"
+    return f"{answer['readme']}, {answer['page']}: {counts}"
 
 
 def parser() -> OneLineParser:

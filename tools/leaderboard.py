@@ -184,7 +184,7 @@ def act(args: argparse.Namespace) -> Answer:
 
 
 def show(answer: Answer) -> str:
-    counts = f"{len(answer['ranked'])} records are ranked, {len(answer['unread'])} cannot be read"
+    counts = f"ranked {len(answer['ranked'])}, unread {len(answer['unread'])}"
     return f"{answer['readme']}, {answer['page']}: {counts}"
 
 

@@ -107,7 +107,7 @@ def test_no_point_is_smaller_and_better_than_the_front(points: list[tuple[int, f
 
 
 def test_a_chart_has_a_numbered_point_for_every_place(claim: Submission) -> None:
-    rows = [make_row(claim, f"{n}", [1.0 + n] * 3, bytes_total=1000 - n) for n in range(3)]
+    rows = [make_row(claim, f"{n}", [1.31 + n / 10] * 3, bytes_total=900_000 - n) for n in range(3)]
     over = make_row(claim, "over", [0.5] * 3, bytes_total=10**9)
     chart = draw_chart(rank_all([*rows, over], TRACKS)[0])
     assert re.findall(r">([1-4])</text>", chart) == ["3", "2", "1"]
@@ -218,4 +218,4 @@ def test_the_command_answers(record: Path, tmp_path: Path, capsys: pytest.Captur
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (answer["ranked"], answer["unread"]) == ([f"{TRACK}/one"], [])
     assert command("tools.leaderboard", str(tmp_path)) == 0
-    assert "1 records are ranked" in capsys.readouterr().out
+    assert "ranked 1, unread 0" in capsys.readouterr().out

@@ -144,10 +144,10 @@ def test_a_folder_that_cannot_be_read_is_listed_with_its_reason(record: Path, tm
     unreadable: list[tuple[str | dict[str, Any], str]] = [
         ({"schema": "bitgolf-record-1"}, "schema is 'bitgolf-record-1'"),
         ({"surprise": 1}, "unknown key surprise"),
-        ({"val_bpb": 1e300}, "val_bpb is 1e+300"),
-        ({"val_bpb_std": -1.0}, "val_bpb_std is -1"),
+        ({"val_bpb": 1e300}, "val_bpb: 1e+300: input should be less than or equal to 1000"),
+        ({"val_bpb_std": -1.0}, "val_bpb_std: -1.0: input should be greater"),
         ({"bytes_total": 10**399}, "integer of 400 digits"),
-        ({"date": "yesterday"}, "not YYYY-MM-DD"),
+        ({"date": "yesterday"}, "date: 'yesterday': string should match pattern"),
         ({"seeds": [7]}, "do not name the same seeds"),
         ({"track": OPEN}, f"track is {OPEN}"),
         ("{", "not JSON"),

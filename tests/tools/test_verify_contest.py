@@ -297,17 +297,6 @@ def test_a_script_that_cannot_be_read_is_unverified(folders: Folders) -> None:
         assert folders.rules(MEAN, {**three(), "train_gpt.py": source}, "invalid") == set()
 
 
-def test_the_source_in_a_log_is_compared_with_the_shipped(folders: Folders) -> None:
-    def logs(source: str) -> dict[str, str]:
-        return {name: source + text for name, text in three().items()}
-
-    assert folders.rules(MEAN, logs(SCRIPT)) == set()
-    assert folders.rules(MEAN, logs(SCRIPT.replace("\n", "\r\n"))) == set()
-    assert folders.rules(MEAN, logs(SCRIPT.replace("pass", "return 1"))) == {"hash.sources"}
-    stub = {"train_gpt.py": "def main():\n    pass\n", "__init__.py": ""}
-    assert folders.rules(MEAN, {**logs(SCRIPT), **stub}) == {"hash.sources"}
-
-
 # -- odd folders ----------------------------------------------------------------------------------------------------
 
 

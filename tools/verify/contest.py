@@ -237,7 +237,6 @@ def _check_data(log: Log) -> Iterator[Finding]:
 
 
 def _check_scripts(entry: Entry) -> Iterator[Finding]:
-    texts: dict[str, list[str]] = {}
     for name, size in sorted(entry.folder.files.items()):
         if name.endswith(CODE_ENDS) and not name.endswith(READABLE_ENDS):
             message = f"{name} ({size:,} bytes) is code that a reader of Python does not see into"
@@ -249,26 +248,8 @@ def _check_scripts(entry: Entry) -> Iterator[Finding]:
         except BadInput as bad:
             yield Finding("code.syntax", "unverified", str(bad), {"file": name})
             continue
-        texts[name] = ["\n".join(text.splitlines()).strip() for text in texts_inside(source)]
-        yield from _find_bugs(name, "\n".join(texts[name]))
+        yield from _find_bugs(name, "\n".join(texts_inside(source)))
         yield from (finding for finding in code_findings(name, source, None) if finding.rule not in USUAL)
-    if texts:
-        yield from _compare_logged_sources(entry, texts)
-
-
-def _compare_logged_sources(entry: Entry, texts: dict[str, list[str]]) -> Iterator[Finding]:
-    """A source that a log begins with must be a shipped one, plain or packed; a stub that is part of it is not."""
-    scripts = [(name, text) for name, inside in texts.items() for text in inside if _is_training(text)]
-    for log in entry.logs:
-        logged = "\n".join(entry.texts[log.name].splitlines())
-        if _is_training(logged):
-            same = next((name for name, script in scripts if script in logged), None)
-            what = f"the source of {same}" if same else "a source that no shipped script is"
-            yield Finding("hash.sources", "note" if same else "flag", f"{log.name} holds {what}")
-
-
-def _is_training(text: str) -> bool:
-    return "import torch" in text and "\ndef main(" in text
 
 
 def _find_bugs(name: str, text: str) -> Iterator[Finding]:

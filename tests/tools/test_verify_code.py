@@ -35,7 +35,7 @@ def programs(source: str) -> list[str]:
 def test_our_own_single_file_hides_nothing_and_its_modules_need_no_requirement_for_each_other() -> None:
     requirements = (ROOT / "requirements.txt").read_text()
     for readable in (True, False):
-        data = bundle(RunConfig(), "x", readable).data
+        data = bundle(RunConfig(), "x", readable)
         assert [f for f in code_findings("train_gpt.py", data, requirements) if f.level != "note"] == []
     assert "code.requirements" in named((ROOT / "train_gpt.py").read_text(), requirements)
 

@@ -282,7 +282,7 @@ def test_a_known_bug_is_flagged_in_any_script_plain_or_packed(folders: Folders) 
 def test_a_single_file_of_ours_is_read_module_by_module(folders: Folders) -> None:
     levels = ("invalid", "flag", "unverified")
     for readable in (True, False):
-        files = {**three(), "train_gpt.py": bundle(RunConfig(), "demo", readable).data}
+        files = {**three(), "train_gpt.py": bundle(RunConfig(), "demo", readable)}
         assert folders.rules(MEAN, files, *levels) == {"artifact.missing"}
     hidden = {"name": "x", "config.yaml": "", "sources_sha256": "", "data/bytes.py": NGRAM + "exec(input())\n"}
     files = {**three(), "train_gpt.py": render(hidden)}

@@ -5,6 +5,7 @@
 Reads, runs nothing. Evidence that is consistent is still only the author's word: the second tier measures it.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -13,16 +14,20 @@ from typing import Any
 from base.config import to_dict
 from base.errors import BadInput, CheckFailed
 from base.files import read_json_object
+from base.source import hash_of
+from tools.bundle import unbundle
 from tools.record.claim import Record, open_record
 from tools.record.page import page
 from tools.record.runs import differences
-from tools.record.schema import README, SUBMISSION
+from tools.record.schema import CODE, README, REQUIREMENTS, SUBMISSION
+from tools.verify.code import code_findings, texts_inside
 from tools.verify.evidence_rules import check_metrics, check_seeds
-from tools.verify.files import check_files, check_manifest, needed_files
+from tools.verify.files import check_files, check_manifest, extra_files, needed_files
 from tools.verify.folder import Folder
-from tools.verify.source_rules import check_code, check_sources
 from tools.verify.track_rules import check_clocks, check_hardware, check_lead, check_size, check_statement
 from tools.verify.verdict import Finding, Level, contradiction
+
+HASH_ROW = re.compile(r"""['"]([\w/]+\.py)['"]: *['"]([0-9a-f]{64})['"]""")  # of our first record's single file
 
 
 def first_tier(folder: Folder, records: Path) -> tuple[Record | None, list[Finding]]:
@@ -56,6 +61,40 @@ def attempt(rule: Callable[..., Iterator[Finding]], *subjects: Any) -> Iterator[
         yield from rule(*subjects)
     except BadInput as bad:
         yield Finding("files.readable", "unverified", str(bad))
+
+
+def check_code(folder: Folder) -> Iterator[Finding]:
+    """What the single file, and every other Python file, imports, opens, starts and hides."""
+    requirements = folder.text(REQUIREMENTS) if REQUIREMENTS in folder else None
+    for name in [CODE, *extra_files(folder)]:
+        if name not in folder or not name.endswith(".py"):
+            continue
+        try:
+            data = folder.read(name)
+        except BadInput as bad:
+            yield Finding("code.syntax", "invalid", f"{name}: {bad}", {"file": name})
+            continue
+        yield from code_findings(name, data, requirements, "invalid")
+
+
+def check_sources(record: Record) -> Iterator[Finding]:
+    """The single file is made of the sources that the runs' results name."""
+    expected = record.claim.code.sources_sha256
+    data = record.folder.read(CODE)
+    try:
+        inside = unbundle(data)
+    except BadInput as bad:
+        yield Finding("hash.sources", "invalid", f"{CODE}: {bad}")
+        return
+    if inside is not None:
+        found = inside.sources_sha256 if inside.packed else hash_of(inside.hashes())
+        if expected != found:
+            yield contradiction("hash.sources", "sources_sha256", expected, f"{CODE} holds", found)
+        return
+    texts = "".join(texts_inside(data))  # the first record has another form
+    if expected != hash_of(dict(HASH_ROW.findall(texts))):
+        message = f"{CODE} is not of the form that tools.bundle writes, and holds no table of its sources' hashes"
+        yield Finding("hash.sources", "unverified", message, {"expected": expected})
 
 
 def check_claim(record: Record) -> Iterator[Finding]:

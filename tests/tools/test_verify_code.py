@@ -53,13 +53,6 @@ def test_a_fault_in_one_module_of_a_single_file_is_named_there() -> None:
         assert ("code.dynamic" in {f.rule for f in found}) == (changed != hook)
 
 
-def test_a_committed_record_of_the_old_packed_format_reads_as_a_packed_program() -> None:
-    folder = ROOT / "records" / "track_cpu_10min_1mb" / "2026-11-21_cpu10"
-    source = (folder / "train_gpt.py").read_bytes()
-    findings = list(code_findings("train_gpt.py", source, (folder / "requirements.txt").read_text()))
-    assert [(finding.rule, finding.level) for finding in findings] == [("code.packed", "note")]
-
-
 ACCUSED = [
     ("import socket", "code.network"),
     ("def f():\n    from urllib.request import urlopen", "code.network"),

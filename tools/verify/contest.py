@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from statistics import fmean, pstdev, stdev
+from statistics import fmean
 
 from base.errors import BadInput
 from base.run_folder import ARTIFACT
@@ -53,7 +53,7 @@ BUGS = (
     ("code.target", "keys a cache by the token to predict: its shares sum to anything", TARGET_KEYED, TABLE_FILLED),
 )
 READABLE_ENDS = (".py", ".sh", ".gz", ".xz", ".zst")
-USUAL = {"code.environment", "code.download", "code.path"}  # in public scripts
+USUAL = {"code.environment", "code.path"}  # in public scripts
 
 
 def is_contest(folder: Folder) -> bool:
@@ -174,11 +174,6 @@ def _check_seeds(entry: Entry) -> Iterator[Finding]:
         if log.seed in claims and counts[log.seed] == 1 and entry.is_refuted(claims[log.seed], log.lowest_bpb):
             what = f"seed {log.seed}: val_bpb"
             yield contradiction("number.seed", what, claims[log.seed], f"the lowest in {log.name} is", log.lowest_bpb)
-    spread = as_number(entry.claim.get("val_bpb_std"))
-    if spread is not None and len(claims) > 1:
-        sample, population = stdev(claims.values()), pstdev(claims.values())
-        if min(abs(spread - sample), abs(spread - population)) > AGREES:
-            yield contradiction("number.val_bpb_std", "val_bpb_std", spread, "its seeds' spread is", sample, "flag")
 
 
 def _check_sizes(entry: Entry, own: dict[str, Scored]) -> Iterator[Finding]:

@@ -17,12 +17,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from base.cli import OneLineParser, command, run, show_pairs
+from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_yaml
 from base.errors import BadInput
 from base.files import atomic_file, require_folder_of
 from base.packing import PACKED, pack, packed_file, read_sources, strip
-from base.source import hash_of, hashes_of, sources
+from base.source import hashes_of, sources_sha256
 from run_config import DEFAULT, RunConfig
 
 LARGEST_BYTES = 1 << 24  # of the texts in a file that `unbundle` reads; ours have 300,000
@@ -49,16 +49,6 @@ serve(__file__, FILES, globals())
 
 
 @dataclass(frozen=True)
-class Bundle:
-    data: bytes
-    sources: dict[str, str]  # repository path -> sha256
-
-    @property
-    def sources_sha256(self) -> str:
-        return hash_of(self.sources)
-
-
-@dataclass(frozen=True)
 class BundledFile:
     """What a single file holds."""
 
@@ -73,12 +63,10 @@ class BundledFile:
         return hashes_of(self.modules)
 
 
-def bundle(config: RunConfig, name: str, readable: bool) -> Bundle:
+def bundle(config: RunConfig, name: str, readable: bool) -> bytes:
     """`name`: of the run's folder."""
-    made_of = sources()
-    files = dict(zip(META, (name, to_yaml(config), hash_of(made_of)), strict=True))
-    data = render({**files, **read_sources()}) if readable else pack({**files, **strip(read_sources())})
-    return Bundle(data, made_of)
+    files = dict(zip(META, (name, to_yaml(config), sources_sha256()), strict=True))
+    return render({**files, **read_sources()}) if readable else pack({**files, **strip(read_sources())})
 
 
 def render(files: dict[str, str]) -> bytes:
@@ -128,22 +116,19 @@ def _readable_files(data: bytes) -> dict[str, str] | None:
     return files if render(files) == data else None
 
 
-@dataclass(frozen=True)
-class Answer:
-    path: str
-    bytes: int
-    packed: bool
-    modules: int
-    sources_sha256: str
-
-
 def act(args: argparse.Namespace) -> Answer:
     require_folder_of(args.output)
     path, *words = args.words if args.words and "=" not in args.words[0] else [DEFAULT, *args.words]
     made = bundle(load(RunConfig, path, words), Path(path).stem, args.readable)
     output = Path(args.output)
-    atomic_file(output, made.data)
-    return Answer(str(output.resolve()), len(made.data), not args.readable, len(made.sources), made.sources_sha256)
+    atomic_file(output, made)
+    return {
+        "path": str(output.resolve()),
+        "bytes": len(made),
+        "packed": not args.readable,
+        "modules": len(read_sources()),
+        "sources_sha256": sources_sha256(),
+    }
 
 
 def parser() -> OneLineParser:

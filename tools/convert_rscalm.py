@@ -13,14 +13,13 @@ neither occurs in a dataset. The way back is tools.generate or tools.export_llam
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
-from base.cli import OneLineParser, command, run
+from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.errors import BadInput
 from base.files import write_json
 from base.run_folder import MODEL
@@ -36,13 +35,7 @@ FILES = {
 }
 
 
-@dataclass(frozen=True)
-class Converted:
-    path: str
-    files: list[str]
-
-
-def act(args: argparse.Namespace) -> Converted:
+def act(args: argparse.Namespace) -> Answer:
     """Write beside the folder, which may hold other files; complete files move into it."""
     out = Path(args.out).absolute()
     files = FILES[args.what]
@@ -56,7 +49,7 @@ def act(args: argparse.Namespace) -> Converted:
         out.mkdir(exist_ok=True)
         for name in files:
             (Path(part) / name).rename(out / name)
-    return Converted(str(out), files)
+    return {"path": str(out), "files": files}
 
 
 def write_checkpoint(source: str, folder: Path) -> None:
@@ -82,10 +75,6 @@ def write_dataset(source: str, folder: Path) -> None:
                 stream.write(np.append(document, dataset.tokenizer.eos_id).astype("<i4").tobytes())
 
 
-def show(converted: Converted) -> str:
-    return f"{converted.path}: {', '.join(converted.files)}"
-
-
 def parser() -> OneLineParser:
     flags = command("tools.convert_rscalm", __doc__ or "")
     flags.add_argument("what", choices=("checkpoint", "dataset"))
@@ -95,4 +84,4 @@ def parser() -> OneLineParser:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), act, show))
+    sys.exit(run(parser(), act, show_pairs))

@@ -8,17 +8,19 @@ Text from a record never becomes markup, and index.html needs no server and load
 """
 
 import argparse
-import html
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from io import StringIO
+from itertools import zip_longest
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
-import numpy as np
-from matplotlib.ticker import MaxNLocator
+from markdown_it import MarkdownIt
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from base.cli import Answer, OneLineParser, command, run
 from base.errors import BadInput
@@ -30,8 +32,7 @@ from tools.record.schema import Track, load_tracks
 README, PAGE, TEMPLATE = "README.md", "index.html", Path(__file__).with_suffix(".html")
 COLUMNS = ("#", "Record", "Author", "Date", "Verdict", "Bits per byte", "Seeds", "Bytes (code + artifact)",
            "Training", "Scoring", "Parameters")  # fmt: skip
-RECORD, VERDICT, NUMBERS = 1, 4, 5  # columns: the one with a link, the one with a badge, the first of numbers
-LEFT, RIGHT, TOP, BOTTOM = 80, 680, 30, 300  # of the chart's area
+RECORD, NUMBERS = 1, 5  # columns: the one with a link, the first of numbers
 NO_RECORD = "There is no ranked record yet."
 UNREAD = ("Folder", "Why it is not ranked")
 TIERS = {"fast": "files and numbers", "sample": "a sample scored again", "whole": "the complete score"}
@@ -79,18 +80,6 @@ def cells(ranked: Ranked) -> list[str]:
     ]
 
 
-def render_rows(group: Group, escape: Callable[[str], str], link: str) -> tuple[list[list[str]], list[str]]:
-    """The table's rows and the steps in one markup; a record's name is a link to its folder."""
-    rows = []
-    steps = []
-    for ranked in group.rows:
-        row = [escape(cell) for cell in cells(ranked)]
-        row[RECORD] = link.format(row[RECORD], f"./{quote(ranked.row.record)}/")
-        rows.append(row)
-        steps.append(f"{row[RECORD]}: {escape(ranked.step)}")
-    return rows, steps
-
-
 # -- README.md ------------------------------------------------------------------------------------------------------
 
 SPECIAL = {ord(c): f"\\{c}" for c in "\\`*_[]|~#!"} | {ord(c): f"&#{ord(c)};" for c in "&<>$"}
@@ -107,86 +96,70 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], text_colu
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, marks, *rows))
 
 
-def render_readme(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
-    parts = [HEAD] if groups else [HEAD, NO_RECORD]
-    for group in groups:
-        rows, steps = render_rows(group, markdown, "[{0}]({1})")
-        parts.append(f"## {group.track.title}: {markdown(group.corpus)}\n\n{describe_rules(group.track)}")
-        parts.append(markdown_table(COLUMNS, rows, NUMBERS))
-        parts.append("Each record against the best before it:\n\n* " + "\n* ".join(steps))
+def render_group(group: Group) -> str:
+    """A table whose records are links to their folders, and below it the step of each."""
+    rows = []
+    steps = []
+    for ranked in group.rows:
+        row = [markdown(cell) for cell in cells(ranked)]
+        row[RECORD] = f"[{row[RECORD]}](./{quote(ranked.row.record)}/)"
+        rows.append(row)
+        steps.append(f"* {row[RECORD]}: {markdown(ranked.step)}")
+    parts = [
+        f"## {group.track.title}: {markdown(group.corpus)}",
+        describe_rules(group.track),
+        markdown_table(COLUMNS, rows, NUMBERS),
+        "Each record against the best before it:",
+        "\n".join(steps),
+    ]
+    return "\n\n".join(parts)
+
+
+def render_sections(groups: Sequence[Group], unread: Sequence[Unread]) -> list[str]:
+    sections = [render_group(group) for group in groups] or [NO_RECORD]
     if unread:
         found = [(markdown(each.record), markdown(each.reason)) for each in unread]
-        parts.append(f"## Not ranked\n\n{markdown_table(UNREAD, found, 2)}")
-    return "\n\n".join(parts) + "\n"
+        sections.append(f"## Not ranked\n\n{markdown_table(UNREAD, found, 2)}")
+    return sections
 
 
 # -- index.html -----------------------------------------------------------------------------------------------------
 
 
-def ticks(low: float, high: float) -> list[float]:
-    """About five round numbers."""
-    found = MaxNLocator(5).tick_values(low, high)
-    return [float(value) for value in found if low <= value <= high]
+def find_front(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The Pareto front in the order of sizes: no other point is both smaller and better."""
+    return sorted(p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points))
 
 
 def draw_chart(group: Group) -> str:
-    """Bits per byte against bytes: a numbered point per place, and the Pareto front as a line."""
+    """Bits per byte against bytes, as SVG: a numbered point per place, and the Pareto front as a line."""
     points = [(each.row.claim.bytes_total, each.row.claim.val_bpb) for each in group.rows if each.place is not None]
     if not points:
         return ""
-    sizes, scores = zip(*points, strict=True)
     cap = group.track.cap_bytes
-    smallest = min(0.98 * cap, *sizes)
-    sizes_shown = (smallest - 0.1 * (cap - smallest), cap)
-    room = 0.1 * (max(scores) - min(scores)) + 0.005 * max(scores)
-    scores_shown = (min(scores) - room, max(scores) + room)
-
-    def across(size: float) -> float:
-        return round(float(np.interp(size, sizes_shown, (LEFT, RIGHT))), 1)
-
-    def up(bpb: float) -> float:
-        return round(float(np.interp(bpb, scores_shown, (BOTTOM, TOP))), 1)
-
-    drawn = [
-        f'<text x="{LEFT}" y="{TOP - 12}">bits per byte</text>',
-        f'<text class="up" x="{RIGHT}" y="{BOTTOM + 42}">bytes, up to the cap of {cap:,}</text>',
-    ]
-    for bpb in ticks(*scores_shown):
-        drawn.append(f'<path class="grid" d="M{LEFT} {up(bpb)}H{RIGHT}"/>')
-        drawn.append(f'<text class="up" x="{LEFT - 8}" y="{up(bpb)}">{bpb:,.10g}</text>')
-    for size in ticks(*sizes_shown):
-        drawn.append(f'<path class="grid" d="M{across(size)} {BOTTOM}v6"/>')
-        drawn.append(f'<text x="{across(size)}" y="{BOTTOM + 18}">{size:,.10g}</text>')
-    front = sorted(p for p in points if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in points))
-    corners = "".join(f"H{across(size)}V{up(bpb)}" for size, bpb in front)
-    drawn.append(f'<path class="front" d="M{across(front[0][0])} {TOP}{corners}H{RIGHT}"/>')
-    for place in range(len(points), 0, -1):  # the best comes last, on top
-        x, y = across(points[place - 1][0]), up(points[place - 1][1])
-        drawn.append(f'<circle cx="{x}" cy="{y}" r="11"/><text class="place" x="{x}" y="{y}">{place}</text>')
-    lines = "\n".join(drawn)
-    return f'<svg viewBox="0 0 720 360" role="img" aria-label="Bits per byte against bytes">\n{lines}\n</svg>\n'
+    figure = Figure(figsize=(7.6, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel=f"bytes, up to the cap of {cap:,}", ylabel="bits per byte")
+    axes.step(*zip(*find_front(points), strict=True), where="post")
+    for place, (size, bpb) in reversed([*enumerate(points, 1)]):  # the best comes last, on top
+        axes.plot(size, bpb, "o", color="tab:blue", markersize=15)
+        axes.annotate(str(place), (size, bpb), color="white", ha="center", va="center")
+    axes.set_xlim(right=cap)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_major_formatter("{x:.10g}")
+    axes.grid(alpha=0.25)
+    svg = StringIO()
+    with rc_context({"svg.hashsalt": PAGE, "svg.fonttype": "none"}):  # without the salt, names of parts are random
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+    text = svg.getvalue()
+    return text[text.index("<svg") :]  # without the head of a file
 
 
-def html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"<tr><th>{'</th><th>'.join(head)}</th></tr>"]
-    lines += [f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows]
-    return "<div><table>\n" + "\n".join(lines) + "\n</table></div>\n"
-
-
-def render_page(groups: Sequence[Group], unread: Sequence[Unread]) -> str:
-    text = "" if groups else f"<p>{NO_RECORD}</p>\n"
-    for group in groups:
-        rows, steps = render_rows(group, html.escape, '<a href="{1}">{0}</a>')
-        for row, ranked in zip(rows, group.rows, strict=True):
-            row[VERDICT] = f'<span class="{ranked.row.verdict.split()[0]}">{row[VERDICT]}</span>'
-        text += f"<h2>{group.track.title}: {html.escape(group.corpus)}</h2>\n<p>{describe_rules(group.track)}</p>\n"
-        text += html_table(COLUMNS, rows) + draw_chart(group)
-        items = "\n".join(f"<li>{step}</li>" for step in steps)
-        text += f"<p>Each record against the best before it:</p>\n<ul>\n{items}\n</ul>\n"
-    if unread:
-        found = [(html.escape(each.record), html.escape(each.reason)) for each in unread]
-        text += "<h2>Not ranked</h2>\n" + html_table(UNREAD, found)
-    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(body=text)
+def render_page(sections: Sequence[str], charts: Sequence[str]) -> str:
+    """README.md's sections, and below each group's its chart. Their Markdown shows a stranger's text as it is."""
+    renderer = MarkdownIt("commonmark").enable("table")
+    pairs = zip_longest(sections, charts, fillvalue="")
+    body = "".join(renderer.render(section) + chart for section, chart in pairs)
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(body=body)
 
 
 # -- command --------------------------------------------------------------------------------------------------------
@@ -199,44 +172,20 @@ def act(args: argparse.Namespace) -> Answer:
     tracks = load_tracks()
     rows, unread = read_rows(root, tracks)
     groups = rank_all(rows, tracks)
-    atomic_file(root / README, render_readme(groups, unread).encode("utf-8"))
-    atomic_file(root / PAGE, render_page(groups, unread).encode("utf-8"))
+    sections = render_sections(groups, unread)
+    atomic_file(root / README, ("\n\n".join([HEAD, *sections]) + "\n").encode("utf-8"))
+    atomic_file(root / PAGE, render_page(sections, [draw_chart(group) for group in groups]).encode("utf-8"))
     return {
         "readme": str(root / README),
         "page": str(root / PAGE),
-        "groups": [
-            {"track": group.track.name, "corpus": group.corpus, "rows": [row_answer(ranked) for ranked in group.rows]}
-            for group in groups
-        ],
+        "ranked": [ranked.row.record for group in groups for ranked in group.rows if ranked.place is not None],
         "unread": [asdict(each) for each in unread],
     }
 
 
-def row_answer(ranked: Ranked) -> Answer:
-    claim = ranked.row.claim
-    return {
-        "place": ranked.place,
-        "record": ranked.row.record,
-        "name": printable(claim.name, 80),
-        "val_bpb": claim.val_bpb,
-        "val_bpb_std": claim.val_bpb_std,
-        "bytes_total": claim.bytes_total,
-        "verdict": ranked.row.verdict,
-        "step": ranked.step,
-        "proved": ranked.proved,
-    }
-
-
 def show(answer: Answer) -> str:
-    lines = []
-    for group in answer["groups"]:
-        lines.append(f"{group['track']}, {group['corpus']}")
-        for row in group["rows"]:
-            score = f"{row['val_bpb']:.4f} bits per byte  {row['bytes_total']:>12,} bytes"
-            lines.append(f"  {row['place'] or '–':>3}  {score}  {row['name']} ({row['verdict']})")
-            lines.append(f"       {row['step']}")
-    lines += [f"not ranked: {each['record']}: {each['reason']}" for each in answer["unread"]]
-    return "\n".join([*lines, answer["readme"], answer["page"]])
+    counts = f"ranked {len(answer['ranked'])}, unread {len(answer['unread'])}"
+    return f"{answer['readme']}, {answer['page']}: {counts}"
 
 
 def parser() -> OneLineParser:

@@ -39,8 +39,8 @@ def folder(jsonl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for form in FORMS:
         (place / form).mkdir()
         (place / form / "data").symlink_to(place / "data")
-        built = bundle(CONFIG, "tiny", readable=form == "readable")
-        (place / form / "train_gpt.py").write_bytes(built.data)
+        data = bundle(CONFIG, "tiny", readable=form == "readable")
+        (place / form / "train_gpt.py").write_bytes(data)
     return place
 
 
@@ -191,7 +191,7 @@ def test_stripping_keeps_the_program_and_what_is_read_at_run_time() -> None:
 
 def test_the_estimate_of_modules_is_near_the_packed_size_and_never_below(folder: Path) -> None:
     for config in ("cpu10", "golf465", "demo"):
-        size = len(bundle(load(RunConfig, ROOT / "configs" / f"{config}.yaml"), config, readable=False).data)
+        size = len(bundle(load(RunConfig, ROOT / "configs" / f"{config}.yaml"), config, readable=False))
         assert size <= code_bytes(None) <= 1.02 * size
         assert config != "cpu10" or size <= PACKED_BYTES
 

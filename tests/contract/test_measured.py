@@ -22,6 +22,7 @@ from model.gpt import GPT
 from quant.unpack import from_bytes, open_artifact
 from tests.records import QUICK, SEEDS, accusations, check, copied, edit_json, edit_result, renew, seed_of
 from tests.runs import CPU, prep, small
+from tools.record.claim import open_record
 from tools.verify.datasets import check_data, find_dataset, withhold_validation
 from tools.verify.folder import Folder
 from tools.verify.measure import (
@@ -35,7 +36,6 @@ from tools.verify.measure import (
     require_scorable,
     tolerance,
 )
-from tools.verify.record import open_record
 from tools.verify.verdict import Finding
 from train_gpt import train_pack_score
 

@@ -17,9 +17,9 @@ import pytest
 
 from base.errors import BadInput
 from tests.records import MACHINE, SEEDS, accusations, check, copied, edit_json, edit_result, remove_seed, renew, resign
+from tools.record.claim import open_record
 from tools.record.schema import Submission
 from tools.verify.folder import Folder
-from tools.verify.record import open_record
 from tools.verify.rules import check_claim
 
 A, B, C = SEEDS

@@ -56,14 +56,6 @@ def test_greedy_text_matches_the_full_forward_for_every_feature_and_beyond_the_c
         assert list(generate_tokens(model, prompt, greedy, context, MARKS, use_cache)) == expected
 
 
-@torch.no_grad()
-def test_greedy_text_matches_the_full_forward_in_fp32() -> None:
-    for seed in range(10):
-        model = scrambled(any_config(random.Random(seed)), seed, torch.float32)
-        tokens = generate_tokens(model, [BOS, 7, 8], Sampling(temperature=0, max_new_tokens=12), 16, MARKS)
-        assert list(tokens) == decode_greedily(model, [BOS, 7, 8], 16, 12)
-
-
 @given(st.integers(1, 200), st.integers(1, 40))
 def test_the_view_moves_by_half_contexts_and_always_fits(length: int, context: int) -> None:
     start = window_start(length, context)

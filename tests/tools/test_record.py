@@ -15,8 +15,8 @@ from base.config import Layer, build
 from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
 from base.source import sources_sha256
-from tests.records import SEEDS, TRACK, accusations, check, copied, edit_result, make_record, renew
-from tests.runs import ROOT, command
+from tests.records import SEEDS, TRACK, accusations, check, edit_result, make_record
+from tests.runs import ROOT
 from tools.record.__main__ import act, parser
 from tools.record.page import page
 from tools.record.rows import read_submission
@@ -73,15 +73,6 @@ def test_requirements_are_the_projects_pins_of_what_the_file_imports(record: Pat
     assert requirements((record / "train_gpt.py").read_bytes()) == "".join(f"{line}\n" for line in lines)
 
 
-def test_computed_files_can_be_renewed_from_the_evidence(record: Path, tmp_path: Path) -> None:
-    folder = copied(record, tmp_path)
-    for name in ("submission.json", "README.md", "manifest.json"):
-        (folder / name).unlink()
-    renew(folder)
-    for name in ("submission.json", "README.md", "manifest.json"):
-        assert (folder / name).read_bytes() == (record / name).read_bytes()
-
-
 @pytest.mark.slow
 def test_the_single_file_scores_and_the_record_verifies(seeds: Path, tmp_path: Path) -> None:
     """The real thing: packed code, the artifact scored by it in a process of its own."""
@@ -93,16 +84,6 @@ def test_the_single_file_scores_and_the_record_verifies(seeds: Path, tmp_path: P
     assert claim.seed_results["7"].eval_seconds > 1  # a complete process, torch's import included
     assert claim.compliance["scored_without_network"] is is_network_cut()
     assert set(accusations(check(Path(answer["path"])))) <= {"claim.compliance"}
-
-
-def test_a_record_of_one_seed_has_no_spread_and_says_so(
-    quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [str(quick / "runs" / "seed7"), "--track", "track_non_record_16mb", "--name", "one", "-o", str(tmp_path)]
-    assert command("tools.record", *words, "--json", "--data", str(quick / "data")) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["val_bpb_std"] is None
-    assert "one seed" in (Path(answer["path"]) / "README.md").read_text()
 
 
 # -- how it is scored -----------------------------------------------------------------------------------------------

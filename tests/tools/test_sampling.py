@@ -8,8 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from base.config import Layer, build
-from base.errors import BadInput
 from tools.sampling import Sampling, choose_token, forbid_repeats, keep_top_k, keep_top_p, penalize
 
 LOGITS = st.lists(st.integers(-12, 12).map(lambda n: n / 4), min_size=1, max_size=12)
@@ -91,14 +89,3 @@ def test_only_possible_tokens_are_chosen_under_any_settings(values: list[float],
     assert forbid_repeats(as_row(values), seen, sampling.no_repeat_ngram)[token] > -math.inf
     if sampling.temperature == 0 and sampling.repetition_penalty == 1 and not sampling.no_repeat_ngram:
         assert values[token] == max(values)
-
-
-def test_a_setting_out_of_range_is_refused_by_name() -> None:
-    values = {
-        "temperature": (-0.1, math.nan, math.inf), "top_k": (-1,), "top_p": (0.0, 1.5), "repetition_penalty": (0.0,),
-        "no_repeat_ngram": (-1,), "max_new_tokens": (0,), "seed": (1 << 63,),
-    }  # fmt: skip
-    for name, refused in values.items():
-        for value in refused:
-            with pytest.raises(BadInput, match=name):
-                build(Sampling, [Layer("the command line", {name: value})])

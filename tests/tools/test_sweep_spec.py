@@ -10,6 +10,7 @@ from base.config import load, to_dict
 from base.errors import BadInput
 from run_config import RunConfig
 from tests.runs import ROOT
+from tools.record.runs import differing_keys
 from tools.sweep.spec import read_sweep
 
 GOOD: dict[str, Any] = {
@@ -26,10 +27,8 @@ def sheet(folder: Path, **changed: Any) -> Path:
     return path
 
 
-def differences(one: RunConfig, other: RunConfig) -> set[str]:
-    mine, theirs = to_dict(one), to_dict(other)
-    sections = [name for name in mine if isinstance(mine[name], dict)]
-    return {f"{name}.{key}" for name in sections for key in mine[name] if mine[name][key] != theirs[name][key]}
+def differing(one: RunConfig, other: RunConfig) -> set[str]:
+    return set(differing_keys(to_dict(one), to_dict(other)))
 
 
 def test_a_variant_is_the_base_with_the_common_values_and_its_own(tmp_path: Path) -> None:
@@ -37,7 +36,7 @@ def test_a_variant_is_the_base_with_the_common_values_and_its_own(tmp_path: Path
     assert sweep.name == "try"
     assert [key[:2] for key in sweep.keys] == [("rope", 1), ("nope", 1), ("rope", 2), ("nope", 2)]
     assert [config.model.dim for config in sweep.configs.values()] == [64, 64]
-    assert differences(*sweep.configs.values()) == {"model.pos"}
+    assert differing(*sweep.configs.values()) == {"model.pos"}
     assert sweep.params("rope") == 6400 * 64 + 8 * (2 * 64 * 64 + 2 * 64 * 16) + 8 * 3 * 64 * 176 + 17 * 64
     assert load(RunConfig, sweep.sheet.base, sweep.sheet.overrides("nope")) == sweep.configs["nope"]
 
@@ -87,4 +86,4 @@ def test_a_ready_made_sweep_varies_what_it_names(path: Path, monkeypatch: pytest
     sweep = read_sweep(path)
     base = next(iter(sweep.configs.values()))
     for variant, config in sweep.configs.items():
-        assert differences(base, config) == set(sweep.sheet.variants[variant])
+        assert differing(base, config) == set(sweep.sheet.variants[variant])

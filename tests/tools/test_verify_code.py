@@ -35,7 +35,7 @@ def programs(source: str) -> list[str]:
 def test_our_own_single_file_hides_nothing_and_its_modules_need_no_requirement_for_each_other() -> None:
     requirements = (ROOT / "requirements.txt").read_text()
     for readable in (True, False):
-        data = bundle(RunConfig(), "x", readable).data
+        data = bundle(RunConfig(), "x", readable)
         assert [f for f in code_findings("train_gpt.py", data, requirements) if f.level != "note"] == []
     assert "code.requirements" in named((ROOT / "train_gpt.py").read_text(), requirements)
 
@@ -51,13 +51,6 @@ def test_a_fault_in_one_module_of_a_single_file_is_named_there() -> None:
         ]
         assert {f.rule for f in found} - {"code.dynamic"} == {"code.network", "code.requirements"}
         assert ("code.dynamic" in {f.rule for f in found}) == (changed != hook)
-
-
-def test_a_committed_record_of_the_old_packed_format_reads_as_a_packed_program() -> None:
-    folder = ROOT / "records" / "track_cpu_10min_1mb" / "2026-11-21_cpu10"
-    source = (folder / "train_gpt.py").read_bytes()
-    findings = list(code_findings("train_gpt.py", source, (folder / "requirements.txt").read_text()))
-    assert [(finding.rule, finding.level) for finding in findings] == [("code.packed", "note")]
 
 
 ACCUSED = [
@@ -147,32 +140,21 @@ def test_a_program_packed_twice_is_read() -> None:
     assert programs(f"exec({packed(middle)!r})") == [middle, inner]
 
 
-def test_a_loader_that_does_more_is_named() -> None:
-    blob = packed(FILLER)
-    assert named(f"import socket\nexec({blob!r})") == {"code.network": "flag"}
-    assert named(f"x = {'k7Q!' * 1000!r}\nexec({blob!r})") == {"code.dynamic": "unverified"}
-
-
 @pytest.mark.parametrize(
-    "runs",
+    ("imports", "runs"),
     [
-        "exec(open('README.md').read())",
-        "exec('import this; x = 1')",
-        "exec('import this')",
-        "f = __import__\nf('this')",
-        "exec(f'{D}')",
-        "import marshal\nexec(marshal.loads(b'x'))",
-        "import builtins as lzma\nexec(lzma.decompress(D))",
-        "for D in open('README.md'):\n    exec(D)",
-        "from other import D\nexec(D)",
-        "globals()['D'] = open('README.md').read()\nexec(D)",
-        f"exec({'Z9!k' * 600!r})",
+        ("import socket\nimport lzma, base64", ""),
+        ("import lzma, base64, marshal", ""),
+        ("from other import lzma, base64", ""),
+        ("import lzma, base64", "exec(open('README.md').read())\n"),
+        ("import lzma, base64", f"x = {'Z9!k' * 600!r}\n"),
     ],
 )
-def test_a_loader_is_excused_only_for_what_it_holds(runs: str) -> None:
-    honest = f"import base64\nimport lzma\nD = lzma.decompress(base64.b85decode({packed(FILLER)!r}))\n"
-    assert named(f"{honest}exec(D)") == {}
-    assert named(honest + runs + "\nexec(D)")["code.dynamic"] == "unverified"
+def test_a_loader_is_excused_only_if_it_does_nothing_else(imports: str, runs: str) -> None:
+    load = f"exec(lzma.decompress(base64.b85decode({packed(FILLER)!r})))\n"
+    for honest in (load, load.replace("))\n", ", format=lzma.FORMAT_RAW, filters=[{'id': lzma.FILTER_LZMA2}]))\n")):
+        assert named(f"import lzma, base64\n{honest}") == {}
+    assert named(f"{imports}\n{runs}{load}")["code.dynamic"] == "unverified"
 
 
 @pytest.mark.parametrize(

@@ -144,8 +144,9 @@ def test_a_score_found_anywhere_else_in_the_folder_is_not_denied(folders: Folder
 
 def test_a_text_that_cannot_be_read_might_hold_the_score(folders: Folders) -> None:
     assert "number.val_bpb" in folders.rules({"val_bpb": 1.1502}, one(1.1666), "invalid")  # as in PR 86
-    for name in ("eval.log", "README.md"):
-        files = {**one(1.1666), name: "val_bpb:1.1502 é".encode("utf-16")}
+    coded = "val_bpb:1.1502 é".encode("utf-16")
+    for name, text in (("eval.log", coded), ("README.md", coded), ("eval.log.gz", gzip.compress(coded))):
+        files = {**one(1.1666), name: text}
         assert folders.rules({"val_bpb": 1.1502}, files, "invalid") == set(), name
         assert "log.readable" in folders.rules({"val_bpb": 1.1502}, files, "unverified"), name
 
@@ -178,11 +179,6 @@ def test_a_seed_whose_own_log_says_more_is_invalid(folders: Folders) -> None:
         assert "number.seed" in folders.rules({**MEAN, "seed_results": listed}, three(), "invalid"), listed
 
 
-def test_a_spread_that_is_not_its_seeds_is_flagged(folders: Folders) -> None:
-    for claimed, rules in ((0.0001, set()), (0.01, {"number.val_bpb_std"})):
-        assert folders.rules({**MEAN, "seed_results": RESULTS, "val_bpb_std": claimed}, three()) == rules
-
-
 def test_seeds_are_held_to_their_logs(folders: Folders) -> None:
     first = three()["train_seed42.log"]
     assert folders.rules(MEAN, {**three(), "train_seed7.log": first}, "invalid") == {"seed.same"}
@@ -190,11 +186,9 @@ def test_seeds_are_held_to_their_logs(folders: Folders) -> None:
     assert folders.rules(MEAN, {**three(), "train_seed42.log": log_text(seed=1337)}) == {"seed.log"}  # PR 465
 
 
-def test_a_log_may_be_compressed_or_have_no_steps(folders: Folders) -> None:
-    packed_logs = {f"{name}.gz": gzip.compress(text.encode()) for name, text in three().items()}
+def test_a_log_may_have_no_steps(folders: Folders) -> None:
     without_steps = {name: text.replace("step:", "at ") for name, text in three().items()}
-    for logs in (packed_logs, without_steps):
-        assert folders.rules(MEAN, logs, "flag", "unverified", "invalid") == {"artifact.missing"}
+    assert folders.rules(MEAN, without_steps, "flag", "unverified", "invalid") == {"artifact.missing"}
 
 
 # -- sizes, clocks, data --------------------------------------------------------------------------------------------
@@ -283,7 +277,7 @@ def test_a_known_bug_is_flagged_in_any_script_plain_or_packed(folders: Folders) 
 def test_a_single_file_of_ours_is_read_module_by_module(folders: Folders) -> None:
     levels = ("invalid", "flag", "unverified")
     for readable in (True, False):
-        files = {**three(), "train_gpt.py": bundle(RunConfig(), "demo", readable).data}
+        files = {**three(), "train_gpt.py": bundle(RunConfig(), "demo", readable)}
         assert folders.rules(MEAN, files, *levels) == {"artifact.missing"}
     hidden = {"name": "x", "config.yaml": "", "sources_sha256": "", "data/bytes.py": NGRAM + "exec(input())\n"}
     files = {**three(), "train_gpt.py": render(hidden)}
@@ -296,17 +290,6 @@ def test_a_script_that_cannot_be_read_is_unverified(folders: Folders) -> None:
     newer = "x = f'{\"a\" + f\"{'b'}\"}'\n"  # nested quotes: Python 3.12 and later
     for source in (broken, newer):
         assert folders.rules(MEAN, {**three(), "train_gpt.py": source}, "invalid") == set()
-
-
-def test_the_source_in_a_log_is_compared_with_the_shipped(folders: Folders) -> None:
-    def logs(source: str) -> dict[str, str]:
-        return {name: source + text for name, text in three().items()}
-
-    assert folders.rules(MEAN, logs(SCRIPT)) == set()
-    assert folders.rules(MEAN, logs(SCRIPT.replace("\n", "\r\n"))) == set()
-    assert folders.rules(MEAN, logs(SCRIPT.replace("pass", "return 1"))) == {"hash.sources"}
-    stub = {"train_gpt.py": "def main():\n    pass\n", "__init__.py": ""}
-    assert folders.rules(MEAN, {**logs(SCRIPT), **stub}) == {"hash.sources"}
 
 
 # -- odd folders ----------------------------------------------------------------------------------------------------

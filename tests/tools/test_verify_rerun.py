@@ -14,9 +14,9 @@ from eval.score import score
 from quant.unpack import Artifact, open_artifact
 from tests.records import check, copied, renew
 from tests.runs import CPU
+from tools.record.claim import open_record
 from tools.verify.confine import can_confine
 from tools.verify.folder import Folder
-from tools.verify.record import open_record
 from tools.verify.rerun import check_rerun, compare_rerun
 from tools.verify.sandbox import is_network_cut, open_doors, run_boxed
 from tools.verify.verdict import Finding

@@ -29,7 +29,7 @@ from data.bytes import bits_per_byte
 from data.dataset import Dataset, open_dataset
 from data.manifest import TOKENIZER
 from eval.score import save_block_nats
-from tools.record.claim import claim, median_seed
+from tools.record.claim import median_seed, open_record
 from tools.record.contest import contest_submission, missing_for_contest, pull_request, require_contest_track
 from tools.record.describe import describe_data, folder_name, technique
 from tools.record.evidence import Floats, read_evidence, seed_files
@@ -180,8 +180,7 @@ def write_evidence(folder: Path, statement: Statement, runs: Sequence[Run], code
 
 def write_computed(folder: Path) -> Submission:
     """submission.json, README.md and manifest.json, from the evidence alone."""
-    evidence = read_evidence(Folder(folder))
-    submission = claim(evidence, load_tracks().named(evidence.file.statement.track))
+    submission = open_record(Folder(folder)).claim
     write_json(folder / SUBMISSION, to_dict(submission))
     (folder / README).write_text(page(submission), encoding="utf-8")
     write_json(folder / MANIFEST, list_files(Folder(folder)))

@@ -1,6 +1,7 @@
-"""Evidence -> the claim: every number of submission.json, derived once, for the writer and for the verifier. Pure.
+"""Evidence -> the claim: every number of submission.json, derived once, for the writer and for the verifier.
 
-    submission = claim(evidence, track)
+    submission = claim(evidence, track)       pure
+    record = open_record(Folder(path))        BadInput where the evidence cannot be read
 
 What it derives must not change within one schema version: the records of that version would no longer be what they
 claim. It depends on the evidence and the track's rules alone, never on today's presets or on this machine.
@@ -8,15 +9,32 @@ claim. It depends on the evidence and the track's rules alone, never on today's 
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any
 
 from base.errors import BadInput
 from data.bytes import bits_per_byte
 from eval.stats import ENFORCED_P, Rule, lead, nats_per_bpb, seeds
-from tools.record.evidence import Evidence, SeedEvidence
-from tools.record.schema import Code, Evaluation, SeedResult, Submission, Track
+from tools.record.evidence import Evidence, SeedEvidence, read_evidence
+from tools.record.schema import Code, Evaluation, SeedResult, Submission, Track, load_tracks
+from tools.verify.folder import Folder
+
+
+@dataclass(frozen=True)
+class Record:
+    """A folder whose evidence could be read, and the claim that follows from it."""
+
+    folder: Folder
+    evidence: Evidence
+    claim: Submission
+    track: Track
+
+
+def open_record(folder: Folder) -> Record:
+    evidence = read_evidence(folder)
+    track = load_tracks().named(evidence.file.statement.track)
+    return Record(folder, evidence, claim(evidence, track), track)
 
 
 def claim(evidence: Evidence, track: Track) -> Submission:

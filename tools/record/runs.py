@@ -1,6 +1,7 @@
 """Finished runs, read for a record, and the reasons why some cannot be seeds of one record."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,8 @@ from run_config import RunConfig
 
 FREE = {"seed", "data.path"}  # what seeds of one configuration may differ in
 SHARED = ("data_sha256", "val_sha256", "tokenizer_sha256", "params", "sources_sha256")  # of result.json
+ROUNDING = 1e-11  # relative: the same float sums on another machine
+ABSENT = "(absent)"
 
 
 @dataclass(frozen=True)
@@ -61,17 +64,20 @@ def require_one_configuration(runs: Sequence[Run]) -> None:
 
 def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The dotted keys that make two configs two configurations."""
-    ours = flatten(one)
-    theirs = flatten(other)
-    return [key for key in ours | theirs if key not in FREE and ours.get(key, ...) != theirs.get(key, ...)]
+    return [key for key, _, _ in differences(one, other) if key not in FREE]
 
 
-def flatten(values: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    """{"model": {"dim": 8}} -> {"model.dim": 8}."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flatten(value, f"{at}{key}.")
-        else:
-            found[f"{at}{key}"] = value
-    return found
+def differences(one: Any, other: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key and both values, of JSON values; floats may differ by the rounding of another machine."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in {**other, **one}:
+            name = f"{at}.{key}" if at else str(key)
+            yield from differences(one.get(key, ABSENT), other.get(key, ABSENT), name)
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for number, (a, b) in enumerate(zip(one, other, strict=True)):
+            yield from differences(a, b, f"{at}.{number}")
+    elif isinstance(one, float) and isinstance(other, float):
+        if not math.isclose(one, other, rel_tol=ROUNDING, abs_tol=ROUNDING):
+            yield at, one, other
+    elif one != other or type(one) is not type(other):
+        yield at, one, other

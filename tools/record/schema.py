@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import Field
 
 from base.config import load
 from base.errors import BadInput
@@ -21,6 +22,7 @@ TRACKS = Path(__file__).parents[2] / "records" / "tracks.yaml"
 Size = Annotated[int, Gt(0)]
 Seconds = Annotated[float, Ge(0.0)]
 Bits = Annotated[float, Gt(0.0)]
+Bpb = Annotated[float, Ge(1e-6), Le(1e3)]  # what an axis can hold and no model exceeds
 Text = Annotated[str, MinLen(1)]
 
 
@@ -73,7 +75,7 @@ class EvidenceFile:
 
 @dataclass(frozen=True, kw_only=True)
 class SeedResult:
-    val_bpb: Bits  # of the artifact, over the complete validation side
+    val_bpb: Bpb  # of the artifact, over the complete validation side
     val_loss: Bits  # nats per token of the same
     pre_quant_val_bpb: Bits  # of the averaged weights before packing
     steps: Size
@@ -107,13 +109,13 @@ class Submission:
     name: Text
     author: str
     github_id: str
-    date: Text
+    date: Annotated[str, Field(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
     blurb: str
     technique_summary: str
     track: str
     track_version: Size
-    val_bpb: Bits  # mean over seeds
-    val_bpb_std: float | None  # of the sample; None for one seed
+    val_bpb: Bpb  # mean over seeds
+    val_bpb_std: Annotated[float, Ge(0.0), Le(1e3)] | None  # of the sample; None for one seed
     val_loss: Bits
     val_loss_std: float | None
     seeds: Annotated[tuple[int, ...], MinLen(1)]

@@ -21,6 +21,7 @@ from pathlib import Path
 from base.errors import BadInput, CheckFailed
 from base.files import read_json_object
 from base.run_folder import ARTIFACT
+from base.source import sources_sha256
 from tools.bundle import bundle, unbundle
 from tools.record.claim import neutral_path
 from tools.record.evidence import Floats, read_nats
@@ -36,13 +37,12 @@ def make_code(runs: Sequence[Run], readable: bool) -> bytes:
     """A single file of this tree, which the runs have to have run; the lowest seed's config is its default."""
     first = min(runs, key=lambda run: run.seed)
     data = replace(first.config.data, path=neutral_path(first.config.data.path))
-    made = bundle(replace(first.config, data=data), first.folder.name, readable)
-    if first.result.sources_sha256 != made.sources_sha256:
+    if first.result.sources_sha256 != sources_sha256():
         raise BadInput(
             f"{first.folder}: the sources {first.result.sources_sha256:.12}… that it ran are not this tree's "
-            f"{made.sources_sha256:.12}…; check out that tree, or name the file that it ran with --bundle FILE"
+            f"{sources_sha256():.12}…; check out that tree, or name the file that it ran with --bundle FILE"
         )
-    return made.data
+    return bundle(replace(first.config, data=data), first.folder.name, readable)
 
 
 def read_code(path: Path, runs: Sequence[Run]) -> bytes:

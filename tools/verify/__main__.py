@@ -2,7 +2,7 @@
 
     python -m tools.verify records/track_cpu_10min_1mb/2026-11-21_name --fast     (seconds; reads, runs nothing)
     python -m tools.verify records/track_cpu_10min_1mb/2026-11-21_name --sample   (minutes: scores a sample, probes)
-    python -m tools.verify --data DIR --rerun           (the newest record: the complete score, and trains it again)
+    python -m tools.verify runs/demo/records/T/FOLDER --data DIR --rerun      (the complete score, and trains it again)
 
 It reads the contest's own record folders as well, and checks what can be checked in them.
 
@@ -25,13 +25,12 @@ from base.cli import OneLineParser, command, run
 from base.errors import BadInput, CheckFailed
 from base.files import write_json
 from tools.record.rows import VERDICTS, KeptVerdict, printable, read_verdicts
-from tools.record.schema import MANIFEST, SUBMISSION, TRACKS
+from tools.record.schema import MANIFEST, TRACKS
 from tools.verify.contest import contest_findings, is_contest
 from tools.verify.folder import Folder
 from tools.verify.rules import first_tier
 from tools.verify.verdict import LEVELS, Finding, Tier, Verdict, verdict
 
-PLACES = ("records", "runs/*/records")
 MOST_PRINTED = 1_000  # characters of a message
 
 
@@ -50,7 +49,7 @@ def act(args: argparse.Namespace) -> Verified:
     begun_s = time.monotonic()
     if args.fast and (args.sample or args.rerun or args.data):
         raise BadInput("--fast is the first tier alone: it takes no --sample, no --rerun and no --data")
-    folder = Folder(Path(args.folder) if args.folder else newest_record())
+    folder = Folder(Path(args.folder))
     findings, tier = check(folder, args)
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     answer = Verified(
@@ -89,16 +88,6 @@ def manifest_sha256(folder: Folder) -> str:
         return folder.sha256(MANIFEST)
     except BadInput:
         return ""
-
-
-def newest_record(root: Path = Path()) -> Path:
-    """The one written last, in records/ or in a run's own."""
-    found = [path for place in PLACES for path in root.glob(f"{place}/*/*/{SUBMISSION}")]
-    if not found:
-        raise BadInput(f"no {SUBMISSION} in {' or '.join(PLACES)}; name a record's folder, or make one: tools.record")
-    folder = max(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix())).parent
-    print(f"taking the newest: {folder}", file=sys.stderr)
-    return folder
 
 
 def collect_measured(findings: Sequence[Finding]) -> dict[str, Any]:
@@ -140,7 +129,7 @@ def show(answer: Verified) -> str:
 
 def parser() -> OneLineParser:
     flags = command("tools.verify", __doc__ or "")
-    flags.add_argument("folder", nargs="?", metavar="FOLDER", help="a record's (default: the newest)")
+    flags.add_argument("folder", metavar="FOLDER", help="a record's")
     flags.add_argument("--fast", action="store_true", help="the first tier alone: seconds, reads only")
     flags.add_argument("--sample", action="store_true", help="the second tier on a sample of blocks")
     flags.add_argument("--rerun", action="store_true", help="train again, too")

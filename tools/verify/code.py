@@ -38,7 +38,6 @@ BLOB = (
     r"imports (pickle|marshal|dill|cloudpickle|shelve|base64)(\.|\Z)"
     r"|calls \S*load with (weights_only=False|allow_pickle=True)"
 )
-DOWNLOAD = r"imports (huggingface_hub|httpx2|datasets)(\.|\Z)"
 FIXED_PATH = r"opens (/(?!dev/null\Z)|~|[A-Za-z]:\\|\.\.(/|\Z))"
 VARIABLE = r"reads the variable (?!((LOCAL_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT))\Z)"  # torchrun's own are in order
 MADE_CODE = r"calls (exec|eval|compile|__import__)\Z"
@@ -46,7 +45,6 @@ RULES: tuple[tuple[str, Level, str, str], ...] = (
     ("code.network", "flag", NETWORK, "which can reach the network"),
     ("code.process", "flag", PROCESS, "which can start other programs or load native code"),
     ("code.blob", "flag", BLOB, "which can hold code or data that cannot be read"),
-    ("code.download", "note", DOWNLOAD, "which can download where the config asks for it"),
     ("code.path", "flag", FIXED_PATH, "whatever the config says"),
     ("code.environment", "flag", VARIABLE, "which the log does not hold"),
     ("code.dynamic", "unverified", MADE_CODE, "and what that makes cannot be read"),
@@ -76,6 +74,7 @@ def code_findings(
         try:
             tree = ast.parse(text)
             programs = unpacked(tree)
+            is_stub = bool(programs) and is_loader(tree, programs)
         except NOT_PARSED as error:
             message = f"{path} is no Python that can be read here: {type(error).__name__}: {error!s:.100}"
             yield Finding("code.syntax", unreadable, message, {"file": path})
@@ -83,7 +82,6 @@ def code_findings(
         if programs:
             yield Finding("code.packed", "note", f"{path} is packed; the program inside was unpacked and read, not run")
         packed = [program.constant for program in programs]
-        is_stub = bool(programs) and is_loader(tree, packed)
         for part in (tree, *(program.tree for program in programs)):
             once: dict[tuple[str, str], Finding] = {}
             seen = _judge(part, packed, is_stub and part is tree)

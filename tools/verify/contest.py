@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from statistics import fmean, pstdev, stdev
+from statistics import fmean
 
 from base.errors import BadInput
 from base.run_folder import ARTIFACT
@@ -53,7 +53,7 @@ BUGS = (
     ("code.target", "keys a cache by the token to predict: its shares sum to anything", TARGET_KEYED, TABLE_FILLED),
 )
 READABLE_ENDS = (".py", ".sh", ".gz", ".xz", ".zst")
-USUAL = {"code.environment", "code.download", "code.path"}  # in public scripts
+USUAL = {"code.environment", "code.path"}  # in public scripts
 
 
 def is_contest(folder: Folder) -> bool:
@@ -174,11 +174,6 @@ def _check_seeds(entry: Entry) -> Iterator[Finding]:
         if log.seed in claims and counts[log.seed] == 1 and entry.is_refuted(claims[log.seed], log.lowest_bpb):
             what = f"seed {log.seed}: val_bpb"
             yield contradiction("number.seed", what, claims[log.seed], f"the lowest in {log.name} is", log.lowest_bpb)
-    spread = as_number(entry.claim.get("val_bpb_std"))
-    if spread is not None and len(claims) > 1:
-        sample, population = stdev(claims.values()), pstdev(claims.values())
-        if min(abs(spread - sample), abs(spread - population)) > AGREES:
-            yield contradiction("number.val_bpb_std", "val_bpb_std", spread, "its seeds' spread is", sample, "flag")
 
 
 def _check_sizes(entry: Entry, own: dict[str, Scored]) -> Iterator[Finding]:
@@ -237,7 +232,6 @@ def _check_data(log: Log) -> Iterator[Finding]:
 
 
 def _check_scripts(entry: Entry) -> Iterator[Finding]:
-    texts: dict[str, list[str]] = {}
     for name, size in sorted(entry.folder.files.items()):
         if name.endswith(CODE_ENDS) and not name.endswith(READABLE_ENDS):
             message = f"{name} ({size:,} bytes) is code that a reader of Python does not see into"
@@ -249,26 +243,8 @@ def _check_scripts(entry: Entry) -> Iterator[Finding]:
         except BadInput as bad:
             yield Finding("code.syntax", "unverified", str(bad), {"file": name})
             continue
-        texts[name] = ["\n".join(text.splitlines()).strip() for text in texts_inside(source)]
-        yield from _find_bugs(name, "\n".join(texts[name]))
+        yield from _find_bugs(name, "\n".join(texts_inside(source)))
         yield from (finding for finding in code_findings(name, source, None) if finding.rule not in USUAL)
-    if texts:
-        yield from _compare_logged_sources(entry, texts)
-
-
-def _compare_logged_sources(entry: Entry, texts: dict[str, list[str]]) -> Iterator[Finding]:
-    """A source that a log begins with must be a shipped one, plain or packed; a stub that is part of it is not."""
-    scripts = [(name, text) for name, inside in texts.items() for text in inside if _is_training(text)]
-    for log in entry.logs:
-        logged = "\n".join(entry.texts[log.name].splitlines())
-        if _is_training(logged):
-            same = next((name for name, script in scripts if script in logged), None)
-            what = f"the source of {same}" if same else "a source that no shipped script is"
-            yield Finding("hash.sources", "note" if same else "flag", f"{log.name} holds {what}")
-
-
-def _is_training(text: str) -> bool:
-    return "import torch" in text and "\ndef main(" in text
 
 
 def _find_bugs(name: str, text: str) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from typing import Any
 from base.errors import BadInput
 from base.files import read_json_object
 from tools.record.schema import README
-from tools.verify.folder import OPENERS, Folder
+from tools.verify.folder import Folder
 from tools.verify.verdict import Finding
 
 AGREES = 1e-4  # bits per byte between a claim and what it was rounded from
@@ -31,6 +31,7 @@ SEED_KEY = re.compile(r"(?:seed[_-]?)?(\d{1,18})")
 SEED_IN_NAME = re.compile(r"seed[_-]?0*(\d{1,18})(?!\d)", re.I)
 LOG_NAME = re.compile(r"log|train|seed|run|eval", re.I)
 LOG_ENDS = (".log", ".txt", ".out")
+COMPRESSED_ENDS = (".gz", ".xz", ".bz2", ".zst")  # a text that is not read, and might hold any score
 TEXT_ENDS = (*LOG_ENDS, ".md", ".csv", ".tsv", ".json", ".jsonl")
 DECIMAL = re.compile(r"(?<![\d.])\d{1,2}\.\d{2,12}(?![\d.])")
 LONGEST_LINE = 2_000  # characters; what is longer is code or data
@@ -162,8 +163,7 @@ def open_entry(folder: Folder) -> Entry:
         except BadInput as bad:
             entry.troubles.append(Finding("schema.submission", "unverified", str(bad)))
     for name in sorted(set(folder.files) - set(claims)):
-        suffix = PurePosixPath(name).suffix
-        plain = name.removesuffix(suffix) if suffix in OPENERS else name
+        plain = name.removesuffix(PurePosixPath(name).suffix) if name.endswith(COMPRESSED_ENDS) else name
         if not plain.endswith(TEXT_ENDS) or plain.endswith("requirements.txt"):
             continue
         try:

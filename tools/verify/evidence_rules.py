@@ -8,11 +8,10 @@ from base.run_folder import ARTIFACT
 from data.bytes import bits_per_byte
 from data.manifest import TOKENIZER
 from eval.metric import BLOCK_TOKENS
-from tools.record.claim import median_seed
+from tools.record.claim import Record, median_seed
 from tools.record.evidence import Evidence, SeedEvidence, seed_files
 from tools.record.runs import differing_keys
 from tools.record.schema import EVIDENCE
-from tools.verify.record import Record
 from tools.verify.verdict import Finding, contradiction
 
 RESCORED = 2e-6  # relative: the same artifact scored on another number of threads

@@ -5,35 +5,18 @@ folder.files, folder.refused           {name: bytes on disk}, {name: why it was 
 folder.read(name), folder.text(name)   BadInput where the file is missing, refused or too large
 """
 
-import bz2
-import gzip
 import hashlib
-import lzma
 import os
-import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
-
-import zstandard
 
 from base.errors import BadInput
-from base.files import open_plain, read_plain
+from base.files import read_plain
 
 MOST_FILES = 2_000
 DEEPEST = 6  # levels of folders
 READABLE_BYTES = {".json": 1 << 20, ".py": 1 << 19, ".golf": 256 << 20}
 OTHER_BYTES = 16 << 20
-UNPACKED_BYTES = 8 << 20  # of a compressed log
-
-OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
-    ".gz": gzip.open,
-    ".xz": lzma.open,
-    ".bz2": bz2.open,
-    ".zst": lambda raw: zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(raw, read_across_frames=True),
-}
-BROKEN = (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError, ValueError, MemoryError)
 
 
 class Folder:
@@ -53,8 +36,7 @@ class Folder:
         return read_plain(self._path(name), READABLE_BYTES.get(PurePosixPath(name).suffix, OTHER_BYTES))
 
     def text(self, name: str) -> str:
-        """UTF-8, from a plain or a compressed file."""
-        data = self._unpack(name) if PurePosixPath(name).suffix in OPENERS else self.read(name)
+        data = self.read(name)
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -71,16 +53,6 @@ class Folder:
         if name not in self.files:
             raise BadInput(f"{name} is not in the folder")
         return self.path / name
-
-    def _unpack(self, name: str) -> bytes:
-        with open_plain(self._path(name), name) as raw:
-            try:
-                data: bytes = OPENERS[PurePosixPath(name).suffix](raw).read(UNPACKED_BYTES + 1)
-            except BROKEN as error:
-                raise BadInput(f"{name}: does not unpack: {error!r:.120}") from None
-        if len(data) > UNPACKED_BYTES:
-            raise BadInput(f"{name}: {self.files[name]:,} bytes that unpack to more than {UNPACKED_BYTES:,}")
-        return data
 
     def _list(self, under: str, depth: int) -> None:
         with os.scandir(self.path / under) as entries:

@@ -28,10 +28,10 @@ from eval.protocol import Protocol
 from eval.score import score, score_blocks
 from model.cost import parameters, scoring_flops
 from quant.unpack import Artifact, from_bytes
+from tools.record.claim import Record
 from tools.record.evidence import Floats, SeedEvidence
 from tools.record.schema import MANIFEST
 from tools.verify.datasets import check_data, find_dataset
-from tools.verify.record import Record
 from tools.verify.rerun import check_rerun
 from tools.verify.verdict import Finding, contradiction
 

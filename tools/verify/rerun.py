@@ -17,11 +17,11 @@ from base.files import read_json_object, read_plain
 from base.run_folder import ARTIFACT, RESULT, RUNS
 from data.dataset import Dataset
 from quant.unpack import Artifact, from_bytes
+from tools.record.claim import Record
 from tools.record.evidence import SeedEvidence
 from tools.record.schema import CODE
 from tools.verify.datasets import withhold_validation
 from tools.verify.evidence_rules import RESCORED
-from tools.verify.record import Record
 from tools.verify.sandbox import Ran, open_doors, run_boxed
 from tools.verify.verdict import Finding, contradiction
 

@@ -5,7 +5,7 @@
 Reads, runs nothing. Evidence that is consistent is still only the author's word: the second tier measures it.
 """
 
-import math
+import re
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -14,18 +14,20 @@ from typing import Any
 from base.config import to_dict
 from base.errors import BadInput, CheckFailed
 from base.files import read_json_object
+from base.source import hash_of
+from tools.bundle import unbundle
+from tools.record.claim import Record, open_record
 from tools.record.page import page
-from tools.record.schema import README, SUBMISSION
+from tools.record.runs import differences
+from tools.record.schema import CODE, README, REQUIREMENTS, SUBMISSION
+from tools.verify.code import code_findings, texts_inside
 from tools.verify.evidence_rules import check_metrics, check_seeds
-from tools.verify.files import check_files, check_manifest, needed_files
+from tools.verify.files import check_files, check_manifest, extra_files, needed_files
 from tools.verify.folder import Folder
-from tools.verify.record import Record, open_record
-from tools.verify.source_rules import check_code, check_sources
 from tools.verify.track_rules import check_clocks, check_hardware, check_lead, check_size, check_statement
 from tools.verify.verdict import Finding, Level, contradiction
 
-ROUNDING = 1e-11  # relative: the same float sums on another machine
-ABSENT = "(absent)"
+HASH_ROW = re.compile(r"""['"]([\w/]+\.py)['"]: *['"]([0-9a-f]{64})['"]""")  # of our first record's single file
 
 
 def first_tier(folder: Folder, records: Path) -> tuple[Record | None, list[Finding]]:
@@ -61,6 +63,40 @@ def attempt(rule: Callable[..., Iterator[Finding]], *subjects: Any) -> Iterator[
         yield Finding("files.readable", "unverified", str(bad))
 
 
+def check_code(folder: Folder) -> Iterator[Finding]:
+    """What the single file, and every other Python file, imports, opens, starts and hides."""
+    requirements = folder.text(REQUIREMENTS) if REQUIREMENTS in folder else None
+    for name in [CODE, *extra_files(folder)]:
+        if name not in folder or not name.endswith(".py"):
+            continue
+        try:
+            data = folder.read(name)
+        except BadInput as bad:
+            yield Finding("code.syntax", "invalid", f"{name}: {bad}", {"file": name})
+            continue
+        yield from code_findings(name, data, requirements, "invalid")
+
+
+def check_sources(record: Record) -> Iterator[Finding]:
+    """The single file is made of the sources that the runs' results name."""
+    expected = record.claim.code.sources_sha256
+    data = record.folder.read(CODE)
+    try:
+        inside = unbundle(data)
+    except BadInput as bad:
+        yield Finding("hash.sources", "invalid", f"{CODE}: {bad}")
+        return
+    if inside is not None:
+        found = inside.sources_sha256 if inside.packed else hash_of(inside.hashes())
+        if expected != found:
+            yield contradiction("hash.sources", "sources_sha256", expected, f"{CODE} holds", found)
+        return
+    texts = "".join(texts_inside(data))  # the first record has another form
+    if expected != hash_of(dict(HASH_ROW.findall(texts))):
+        message = f"{CODE} is not of the form that tools.bundle writes, and holds no table of its sources' hashes"
+        yield Finding("hash.sources", "unverified", message, {"expected": expected})
+
+
 def check_claim(record: Record) -> Iterator[Finding]:
     """submission.json is what the evidence gives, key by key."""
     claim = record.claim
@@ -78,22 +114,6 @@ def check_claim(record: Record) -> Iterator[Finding]:
     for key, value, derived in differences(claimed, to_dict(claim)):
         what = f"{SUBMISSION}: {key}"
         yield contradiction(f"claim.{key.partition('.')[0]}", what, value, "the evidence gives", derived)
-
-
-def differences(claimed: Any, derived: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Dotted key, claimed value, derived value; floats may differ by the rounding of another machine."""
-    if isinstance(claimed, dict) and isinstance(derived, dict):
-        for key in {**derived, **claimed}:
-            name = f"{at}.{key}" if at else str(key)
-            yield from differences(claimed.get(key, ABSENT), derived.get(key, ABSENT), name)
-    elif isinstance(claimed, list) and isinstance(derived, list) and len(claimed) == len(derived):
-        for number, (one, other) in enumerate(zip(claimed, derived, strict=True)):
-            yield from differences(one, other, f"{at}.{number}")
-    elif isinstance(claimed, float) and isinstance(derived, float):
-        if not math.isclose(claimed, derived, rel_tol=ROUNDING, abs_tol=ROUNDING):
-            yield at, claimed, derived
-    elif claimed != derived or type(claimed) is not type(derived):
-        yield at, claimed, derived
 
 
 def check_page(record: Record) -> Iterator[Finding]:

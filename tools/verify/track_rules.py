@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-from tools.record.claim import last_step_seconds, leads_over
+from tools.record.claim import Record, last_step_seconds
 from tools.record.evidence import SeedEvidence
+from tools.record.ranking import compare
 from tools.record.rows import best_rival
 from tools.record.schema import EVIDENCE, Track, load_tracks
 from tools.verify.evidence_rules import CLOCK_S
 from tools.verify.files import extra_files
-from tools.verify.record import Record
 from tools.verify.verdict import Finding, Level, contradiction
 
 INSIDE_SLACK_S = 5.0  # by which calibration exceeded the budget in merged rows of the contest: for people to judge
@@ -116,25 +116,10 @@ def parse_device(device: str) -> tuple[str, int]:
 
 
 def check_lead(record: Record, records: Path) -> Iterator[Finding]:
-    """Does it lead the best row on the same data, and is that proved? Under the written rule and the enforced one."""
-    track = record.track
-    claim = record.claim
-    if not track.ranked:
+    """Does it lead the best row on the same data, and is that proved?"""
+    if not record.track.ranked:
         return
-    rival = best_rival(claim, records, record.folder.path)
-    if rival is None:
-        yield Finding("stats.lead", "note", f"no other row of {track.name} is on this data: there is no lead to prove")
-        return
-    if claim.val_bpb >= rival.val_bpb:
-        message = f"val_bpb {claim.val_bpb:.5f} does not lead {rival.name}'s {rival.val_bpb:.5f}"
-        yield Finding("stats.lead", "note", message)
-        return
-    for found in leads_over(rival.seed_bpbs, claim.seed_bpbs, claim.evaluation, track)["verdicts"]:
-        p = found["reason"] or f"p = {found['p']:.3g}"
-        state = "holds" if found["holds"] else "not proved"
-        message = (
-            f"{found['rule']} rule: leads {rival.name} by {found['gap']:.5f} bpb, margin {found['margin']:.5f}, "
-            f"{p} (below {found['p_needed']:g}): {state}"
-        )
-        level: Level = "flag" if found["rule"] == "written" and not found["holds"] else "note"
-        yield Finding("stats.lead", level, message, {"rival": rival.name, **found})
+    rival = best_rival(record.claim, records, record.folder.path)
+    step, is_proved = compare(record.claim, rival, record.track)
+    is_ahead = rival is not None and record.claim.val_bpb < rival.val_bpb
+    yield Finding("stats.lead", "flag" if is_ahead and not is_proved else "note", step)

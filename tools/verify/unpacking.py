@@ -12,7 +12,7 @@ import bz2
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -36,26 +36,23 @@ DECOMPRESSORS: tuple[Callable[[], Any], ...] = (
 )
 BROKEN = (ValueError, EOFError, OSError, MemoryError, lzma.LZMAError, zlib.error)
 
-# What a loader needs in order to run what it holds.
-UNPACKERS = {"lzma", "zlib", "bz2", "base64", "binascii"}
-LOADER_CALLS = {"exec", "eval", "compile", "len"}
-LOADER_METHODS = {
-    "decompress", "decompressobj", "LZMADecompressor", "BZ2Decompressor", "b85decode", "a85decode",
-    "b64decode", "decode", "encode", "splitlines", "cache", "FORMAT_RAW", "FORMAT_AUTO", "FORMAT_XZ", "FILTER_LZMA1",
-    "FILTER_LZMA2",
-}  # fmt: skip
-LOADER_SYNTAX = (
-    ast.Module, ast.Import, ast.alias, ast.Assign, ast.Expr, ast.keyword, ast.List, ast.Tuple, ast.Dict, ast.Load,
-    ast.Store, ast.Constant,
-)  # fmt: skip
-WORD = re.compile(r"[\w.<>-]{0,16}")  # the name of a coding or of a file, which is no statement
+# Loaders that do nothing but run the one program that they hold: the contest's usual one, and our first record's.
+LOADERS = (
+    r"(import ((lzma|zlib|bz2|base64)( as \w+)?(, )?)+\n)+"
+    r"exec\(\w+\.decompress\(\w+\.\w+decode\(PROGRAM\)"
+    r"(, format=\w+\.FORMAT_RAW, filters=\[\{'id': \w+\.FILTER_LZMA2\}\])?\)(\.decode\(\))?\)",
+    r"import lzma, linecache as l\n"
+    r"s = lzma\.decompress\(PROGRAM\.encode\('L1'\), 3, None, \[\{[^}]*\}\]\)\.decode\(\)\n"
+    r"l\.cache\[__file__\] = \(len\(s\), None, s\.splitlines\(1\), __file__\)\n"
+    r"exec\(compile\(s, __file__, 'exec'\)\)",
+)
 
 
 @dataclass(frozen=True)
 class Program:
     text: str
     tree: ast.Module
-    constant: ast.AST  # that held it
+    constant: ast.Constant  # that held it
 
 
 def unpacked(tree: ast.Module) -> list[Program]:
@@ -64,10 +61,9 @@ def unpacked(tree: ast.Module) -> list[Program]:
     left_bytes = UNPACKED_BYTES
     nodes = list(ast.walk(tree))
     for node in nodes:  # grows by what is found
-        value = node.value if isinstance(node, ast.Constant) else None
-        if not isinstance(value, str | bytes) or len(value) < SHORTEST:
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str | bytes) or len(node.value) < SHORTEST:
             continue
-        for text in _texts(value, left_bytes):
+        for text in _texts(node.value, left_bytes):
             left_bytes -= len(text)
             with suppress(*NOT_PARSED):
                 found.append(Program(text, ast.parse(text), node))
@@ -100,34 +96,9 @@ def _expanded(packed: bytes, most: int) -> Iterator[bytes]:
                 yield plain
 
 
-def is_loader(tree: ast.Module, packed: Collection[ast.AST]) -> bool:
-    """Whether it does nothing but run its own constants, so that all it runs is in `packed`.
-
-    A list of what is allowed: anything else could run something that is elsewhere.
-    """
-    aliases = [alias for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
-    imported = {alias.asname or alias.name: alias.name for alias in aliases}
-    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    usable = {name for name, module in imported.items() if module in {*UNPACKERS, "linecache"}}
-    names = {*usable, *stored, *LOADER_CALLS, "__import__", "__file__", "__name__"}
-
-    def is_allowed(node: ast.AST) -> bool:
-        match node:
-            case ast.Call(func=ast.Name(id="__import__"), args=[ast.Constant(value=module)], keywords=[]):
-                return module in UNPACKERS
-            case ast.Call(func=ast.Name(id=name)):
-                return name in LOADER_CALLS
-            case ast.Call(func=func):
-                return isinstance(func, ast.Attribute)
-            case ast.Name(id=name):
-                return name in names
-            case ast.Attribute(attr=attr, ctx=ast.Load()):
-                return attr in LOADER_METHODS
-            case ast.Subscript(ctx=ctx):  # linecache.cache[__file__] = ...
-                return isinstance(ctx, ast.Store)
-            case ast.Constant(value=str() | bytes() as value):
-                text = value if isinstance(value, str) else value.decode("latin-1")
-                return node in packed or WORD.fullmatch(text) is not None
-        return isinstance(node, LOADER_SYNTAX)
-
-    return not set(imported) & stored and all(map(is_allowed, ast.walk(tree)))
+def is_loader(tree: ast.Module, programs: Sequence[Program]) -> bool:
+    """Whether a file is of a known form that runs nothing but its program: any other could run what is elsewhere."""
+    text = ast.unparse(tree)
+    for program in programs:
+        text = text.replace(repr(program.constant.value), "PROGRAM")
+    return any(re.fullmatch(form, text) for form in LOADERS)

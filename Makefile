@@ -45,13 +45,5 @@ lint: $(STAMP)
 
 check: lint test
 
-# Each answer has its own speed. Compare figures of one call: a second busy process makes every figure worthless.
 bench: $(STAMP)
-	rm -rf data/datasets/bench runs/bench
-	$(BIN)/python -m data.prep stdlib --vocab 1024 --out data/datasets/bench
-	$(BIN)/python train_gpt.py configs/cpu10.yaml --name bench train.steps=30 train.seconds=0 \
-		eval.during=0 quant.method=absmax quant.codec=zstd quant.cap_bytes=0
-	$(BIN)/python -m eval.bpb runs/bench --limit 20000
-	$(BIN)/python -m eval.codec compress runs/bench docs/LOG.md runs/bench/text.glz
-	$(BIN)/python -m eval.codec decompress runs/bench runs/bench/text.glz runs/bench/text
-	cmp docs/LOG.md runs/bench/text
+	$(BIN)/python -m tools.bench

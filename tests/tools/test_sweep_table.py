@@ -88,6 +88,10 @@ def test_a_picture_is_drawn_of_whatever_there_is() -> None:
         assert picture(make_report(SWEEP, found)).startswith(b"\x89PNG")
 
 
+def invert(difference: float | None) -> dict[str, float] | None:
+    return None if difference is None else {"mean": -difference}
+
+
 @pytest.mark.parametrize("folder", sorted((ROOT / "docs" / "ablations").glob("*/")), ids=lambda folder: folder.name)
 def test_the_committed_ablations_verdicts_follow_from_their_trials(
     folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -101,7 +105,8 @@ def test_the_committed_ablations_verdicts_follow_from_their_trials(
     rows = tabulate(sweep, found)
     for row, committed in zip(rows, answer["table"], strict=True):
         assert (row.variant, row.params, row.mean) == tuple(committed[name] for name in ("variant", "params", "mean"))
-        assert (row.gain and -row.gain.mean) == (committed["difference"] and pytest.approx(committed["difference"]))
+        gain = committed["gain"] if "gain" in committed else invert(committed["difference"])  # the first two sweeps
+        assert (row.gain and row.gain.mean) == (gain and pytest.approx(gain["mean"]))
     for claim, committed in zip(sweep.sheet.claims, answer["claims"], strict=True):
         verdict = judge(claim, rows, len(sweep.sheet.seeds))
         assert (verdict.verdict, verdict.lead and verdict.lead.p) == (

@@ -263,9 +263,11 @@ def test_a_training_side_that_holds_validation_documents_is_found(single: Path, 
     leaky = leaking(data, tmp_path / "leaky")
     claim = open_record(Folder(single)).claim
     assert [found.rule for found in check_data(claim, leaky)] == ["data.train"]  # which is not the record's
-    claim = replace(claim, data=replace(claim.data, sha256=leaky.manifest.data_sha256()))
-    (found,) = check_data(claim, leaky)
+    claim = replace(claim, data=replace(claim.data, sha256=leaky.manifest.data_sha256(), val_text_sha256="other"))
+    text, found = check_data(claim, leaky)
+    assert (text.rule, text.level) == ("data.text", "invalid")
     assert (found.rule, found.level) == ("data.overlap", "invalid")
+    claim = replace(claim, data=replace(claim.data, val_text_sha256=leaky.manifest.val.documents_sha256 or ""))
     admitted = replace(leaky, manifest=replace(leaky.manifest, shared_documents=found.evidence["documents"]))
     assert [found.level for found in check_data(claim, admitted)] == ["flag"]
 

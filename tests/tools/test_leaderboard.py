@@ -66,13 +66,13 @@ def tags(page: str) -> set[str]:
 def test_a_group_is_one_track_and_one_corpus_in_order_of_scores(claim: Submission, drawn: list[Any]) -> None:
     rows = []
     for number, ((track, corpus), size, count) in enumerate(drawn):
-        data = replace(claim.data, val_sha256=corpus * 64)
+        data = replace(claim.data, val_sha256=f"{number}", val_text_sha256=corpus * 64)  # one text in other tokens
         rows.append(make_row(claim, f"row{number}", [size % 97 + 1] * count, track=track, data=data, bytes_total=size))
     groups = rank_all(rows, TRACKS)
     assert sum(len(group.rows) for group in groups) == len(rows)
     assert groups == sorted(groups, key=lambda group: list(TRACKS.tracks).index(group.track.name))
     for group in groups:
-        assert len({(each.row.claim.track, each.row.claim.data.val_sha256) for each in group.rows}) == 1
+        assert len({(each.row.claim.track, each.row.claim.data.text) for each in group.rows}) == 1
         placed = [each for each in group.rows if each.place is not None]
         assert [each.place for each in placed] == list(range(1, len(placed) + 1))
         assert placed == sorted(placed, key=lambda each: each.row.claim.val_bpb)
@@ -185,7 +185,7 @@ def test_a_folder_that_cannot_be_read_is_listed_with_its_reason(record: Path, tm
 
 
 def test_text_of_a_record_is_never_markup(record: Path, tmp_path: Path) -> None:
-    data = json.loads((record / "submission.json").read_text())["data"] | {"name": EVIL, "val_sha256": EVIL}
+    data = json.loads((record / "submission.json").read_text())["data"] | {"name": EVIL, "val_text_sha256": EVIL}
     for root, changes in (("calm", {}), ("wild", {"name": EVIL, "author": EVIL, "data": data})):
         light_copy(record, tmp_path / root / TRACK / "<b>[a](b)|", **changes)
         light_copy(record, tmp_path / root / TRACK / "<i>", date=EVIL if changes else "never")

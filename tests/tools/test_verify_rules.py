@@ -117,7 +117,7 @@ def test_a_lead_is_proved_to_be_judged_or_none(record: Path, tmp_path: Path) -> 
 
 def test_rows_that_are_no_rivals(record: Path, tmp_path: Path) -> None:
     data = json.loads((record / "submission.json").read_text())["data"]
-    folder = rival(record, tmp_path, 0.004, data={**data, "val_sha256": "other"})
+    folder = rival(record, tmp_path, 0.004, data={**data, "val_text_sha256": "other"})
     assert lead(folder) == "note: First"
     folder = rival(record, tmp_path, 0.003, date="2026-12-01")  # later than the record
     assert lead(folder) == "note: First"

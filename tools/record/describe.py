@@ -56,6 +56,7 @@ def describe_data(manifest: Manifest, path: str, python: str) -> Data:
         sha256=manifest.data_sha256(),
         val_sha256=manifest.data_sha256("val"),
         tokenizer_sha256=manifest.tokenizer.sha256,
+        val_text_sha256=manifest.val.documents_sha256 or "",
         python=python if manifest.source == STDLIB else "",
     )
 

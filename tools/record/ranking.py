@@ -1,6 +1,6 @@
 """Rows -> groups in order: places, and whether each record is a proved step beyond the best before it. Pure.
 
-Scores on different corpora never share a ranking: a group is one track and one hash of the validation side.
+Scores on different corpora never share a ranking: a group is one track and one validation text, whatever its tokens.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def rank_all(rows: Sequence[Row], tracks: Tracks) -> list[Group]:
     """In the order of the tracks; within one by the name of the corpus."""
     together: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        together.setdefault((row.claim.track, row.claim.data.val_sha256), []).append(row)
+        together.setdefault((row.claim.track, row.claim.data.text), []).append(row)
     groups = [rank(own, tracks.named(track)) for (track, _), own in together.items()]
     order = list(tracks.tracks)
     return sorted(groups, key=lambda group: (order.index(group.track.name), group.corpus))
@@ -52,7 +52,7 @@ def rank(rows: Sequence[Row], track: Track) -> Group:
         ranked.sort(key=lambda each: each.row.claim.val_bpb)  # of equals the earlier comes first
     ordered = [replace(each, place=place) for place, each in enumerate(placed, 1)] + unplaced
     data = rows[0].claim.data
-    return Group(track, f"{printable(data.name, 60)} ({printable(data.val_sha256, 64)[:12]})", ordered)
+    return Group(track, f"{printable(data.name, 60)} ({printable(data.text, 64)[:12]})", ordered)
 
 
 def why_unplaced(row: Row, track: Track) -> str:

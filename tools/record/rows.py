@@ -94,14 +94,13 @@ def read_rows(records: Path, tracks: Tracks) -> tuple[list[Row], list[Unread]]:
 
 
 def best_rival(claim: Submission, records: Path, own: Path) -> Submission | None:
-    """The best earlier row on the same data. A row that cannot be read, or was found invalid, is no rival."""
+    """The best earlier row on the same text. A row that cannot be read, or was found invalid, is no rival."""
     rivals = [
         row.claim
         for row in read_rows(records, load_tracks())[0]
         if row.claim.track == claim.track
         and row.claim.date <= claim.date
-        and row.claim.data.val_sha256 == claim.data.val_sha256
-        and row.claim.data.tokenizer_sha256 == claim.data.tokenizer_sha256
+        and row.claim.data.text == claim.data.text
         and row.folder.resolve() != own
         and not (row.kept and row.kept.verdict == "invalid")
     ]

@@ -43,7 +43,7 @@ class Statement:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The dataset. Scores are comparable where `val_sha256` and the tokenizer's agree."""
+    """The dataset. Bits per byte of one text are comparable, whatever its tokens are."""
 
     name: Text  # as a table spells it: stdlib-3.11.7, fineweb10B-sp1024
     source: str  # the argument of data.prep
@@ -53,7 +53,13 @@ class Data:
     sha256: str
     val_sha256: str
     tokenizer_sha256: str
+    val_text_sha256: str = ""  # of the validation documents' text; "": their tokens' hash has to do
     python: str = ""  # its version, where the source is the interpreter's own library
+
+    @property
+    def text(self) -> str:
+        """What two records have in common whose scores may be compared."""
+        return self.val_text_sha256 or self.val_sha256
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,9 @@ def check_data(claim: Submission, dataset: Dataset) -> Iterator[Finding]:
         claimed = getattr(evaluation, key)
         if claimed != found:
             yield contradiction(f"data.{key}", f"evaluation.{key}", claimed, "the validation side has", found)
+    text = manifest.val.documents_sha256
+    if claim.data.val_text_sha256 and text and claim.data.val_text_sha256 != text:
+        yield contradiction("data.text", "val_text_sha256", claim.data.val_text_sha256, "the documents here have", text)
     if manifest.data_sha256() != claim.data.sha256:
         message = "the training side here is not the record's: whether it has a validation document is unknown"
         yield Finding("data.train", "unverified", message)

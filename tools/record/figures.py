@@ -32,4 +32,6 @@ def draw_figures(folder: Path, loss_plot: Path, artifact: Path, dataset: Dataset
     limit = min(POSITION_TARGETS, len(nats))
     score(opened.model, dataset, protocol, Device(torch.device("cpu")), limit, nats=nats)
     title = f"context {protocol.context}, stride {protocol.stride}, the first {limit:,} targets"
+    if protocol.adapt.kind != "off":
+        title += f", adapting: {protocol.adapt.kind}"
     plot_positions(positions, title, target_losses(nats, dataset, protocol))

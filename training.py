@@ -48,6 +48,7 @@ class Training:
         self.config = config
         self.dataset = dataset
         self.device = device
+        config.eval.adapt.require_possible(len(dataset.val) - 1, device.ranks, docs=False)
         torch.manual_seed(config.seed)
         place = make_placer(config.train.shard, device)
         self.model = attach_table(GPT(config.model, made=place), dataset.tokenizer)
@@ -72,7 +73,6 @@ class Training:
         self.clock = Clock(config.train.seconds, config.train.steps, config.train.reserve_s)
         self.average = Average(config.average.decay if config.average.kind == "ema" else None)
         self.context = config.eval.window(config.train.seq_len)
-        config.eval.adapt.require_possible(len(dataset.val) - 1, device.ranks, docs=False)
         self.validated = 0.0  # progress at the last validation during the run
         self.smooth_loss = 0.0
         self.is_compiled = config.train.compiled(device.torch.type)

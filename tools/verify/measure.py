@@ -4,7 +4,8 @@
 
 Minutes, and nothing of the record is executed unless `again` requires it: our own scorer reads its artifacts. What
 cannot be measured is `unverified`. With `sample`, blocks of 4,096 targets are drawn by the manifest's hash, which
-nobody could choose before the record was finished, and each is compared with the shipped sum.
+nobody could choose before the record was finished, and each is compared with the shipped sum. Where the score adapts,
+a block cannot be measured without the text before it: then it is the first blocks.
 """
 
 import math
@@ -192,7 +193,7 @@ def check_probes(seed: int, path: Path, dataset: Dataset) -> Iterator[Finding]:
 
 
 def check_codec(seed: int, data: bytes, text: bytes) -> Finding:
-    """Validation text, coded with the artifact, and decoded with nothing but the artifact's bytes."""
+    """Validation text, coded with the artifact's plain model, and decoded with nothing but the artifact's bytes."""
     try:
         packed, nats = compress(from_bytes(data), text)
         decompress(from_bytes(data), packed)  # which refuses another text

@@ -11,14 +11,17 @@ A prediction depends on the artifact and on tokens revealed before it. So a text
 cannot share it. Each function fills in `shown`: its keys are targets whose distributions are wanted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise, zip_longest
 
 import numpy as np
 import numpy.typing as npt
 
 from data.bytes import ByteTable
 from data.tokenizer import Tokenizer
-from eval.batches import Floats, Losses, Tokens, window_log_probabilities, window_losses
+from eval.batches import Floats, Losses, Tokens, window_log_probabilities, window_losses, window_probabilities
 from eval.mixing.mixer import Mixture
 from eval.protocol import Protocol
 from eval.scorer import Scored
@@ -26,6 +29,7 @@ from eval.ttt import lessons
 from eval.windows import plan_windows
 from model.gpt import GPT
 
+Rows = npt.NDArray[np.float32]  # (n, V) probabilities
 Adapt = Callable[[GPT, Tokenizer, Tokens, Protocol, dict[int, Floats]], Losses]
 
 
@@ -43,21 +47,35 @@ def plain_losses(
 def mix_losses(
     model: GPT, tokenizer: Tokenizer, tokens: Tokens, protocol: Protocol, shown: dict[int, Floats]
 ) -> Losses:
+    """Each stream is a run of the text with a past of its own; a window of each is mixed at a time, in threads."""
     targets = len(tokens) - 1
     streams = protocol.adapt.streams
-    begins = {number * targets // streams for number in range(streams)}
     plan = plan_windows(targets, protocol.context, protocol.stride)
-    for first, rows in window_log_probabilities(model, tokens, plan, protocol.batch_tokens):
-        nats = np.empty(len(rows))
-        for number, row in enumerate(rows):
-            target = first + number
-            if target in begins:
-                mixture = Mixture(tokenizer, protocol.adapt.table_bits)
-                mixture.begin(int(tokens[target]))
-            if target in shown:
-                shown[target] = mixture.predict(row)
-            nats[number] = mixture.cost(row, int(tokens[target + 1]))
-        yield first, nats
+
+    def stream(number: int) -> Iterator[tuple[int, Callable[[], Floats]]]:
+        begin, end = number * targets // streams, (number + 1) * targets // streams
+        mixture = Mixture(tokenizer, protocol.adapt.table_bits, [end - begin + 1])
+        mixture.begin(int(tokens[begin]))
+        own = plan.select(np.flatnonzero((plan.end > begin) & (plan.score_from < end)))
+        for first, rows in window_probabilities(model, tokens, own, protocol.batch_tokens, mixture.order):
+            inside = slice(max(0, begin - first), end - first)
+            yield max(first, begin), partial(_mix, mixture, max(first, begin), rows[inside], tokens, shown)
+
+    with ThreadPoolExecutor(streams) as pool:
+        for pieces in zip_longest(*(stream(number) for number in range(streams))):
+            done = [(first, pool.submit(mix)) for first, mix in filter(None, pieces)]
+            yield from ((first, nats.result()) for first, nats in done)
+
+
+def _mix(mixture: Mixture, first: int, rows: Rows, tokens: Tokens, shown: dict[int, Floats]) -> Floats:
+    """The nats of targets first, first + 1, …; those in `shown` are predicted before they are learned."""
+    parts = []
+    cuts = sorted(shown.keys() & range(first, first + len(rows)))
+    for begin, end in pairwise([first, *cuts, first + len(rows)]):
+        if begin in shown:
+            shown[begin] = mixture.predict(rows[begin - first])
+        parts.append(mixture.learn(rows[begin - first : end - first], tokens[begin + 1 : end + 1]))
+    return np.concatenate(parts)
 
 
 def ttt_losses(

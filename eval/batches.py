@@ -2,6 +2,7 @@
 
     for first, nats in window_losses(model, tokens, plan, batch_tokens): …           (n,) of targets first, first + 1, …
     for first, rows in window_log_probabilities(model, tokens, plan, batch_tokens): …               (n, V) of the same
+    for first, rows in window_probabilities(model, tokens, plan, batch_tokens, order): …   (n, V) tokens in that order
 
 Exact, and no more than is needed: the positions that a window does not score are keys and values to the others, so they
 skip the head and most of the last block. Windows of one length go in batches of one shape, small enough for a CPU's
@@ -71,6 +72,23 @@ def window_log_probabilities(
         first = int(plan.score_from[window])
         before = torch.from_numpy(tokens[first : first + len(state)].astype(np.int64)).to(state.device)
         yield first, model.logits(state, before).log_softmax(-1).cpu().numpy()
+
+
+@torch.inference_mode()
+def window_probabilities(
+    model: GPT, tokens: Tokens, plan: Windows, batch_tokens: int, order: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """(first, (n, V) probabilities of the tokens in `order`) of every window of the plan."""
+    batches = _plan_batches(model, plan, batch_tokens)
+    columns = torch.from_numpy(order).to(next(model.parameters()).device)
+
+    def plain(rows: torch.Tensor, last: int) -> torch.Tensor:
+        logits = model.logits(model.trunk(rows[:, :-1], last=last), rows[:, -last - 1 : -1])
+        return logits.float().index_select(-1, columns).softmax(-1)
+
+    step = _compiled_step(plain, model, batches, None)
+    for window, rows in _run(model, tokens, plan, batches, lambda rows, last: step(rows, last).cpu()):
+        yield int(plan.score_from[window]), rows.numpy()
 
 
 def _plan_batches(model: GPT, plan: Windows, batch_tokens: int) -> list[Batch]:

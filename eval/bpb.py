@@ -8,7 +8,8 @@
     torchrun --nproc_per_node=2 -m eval.bpb --stride 64            (the same answer from several ranks)
 
 With --docs a document is scored as if it were alone, from its BOS on; the token that begins the next one is its last
-target: the model is charged for the end. With --adapt the plain score is measured too, and the answer has the gain.
+target: the model is charged for the end; --adapt lora implies it. With --adapt the plain score is measured
+too, and the answer has the gain.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def act(args: argparse.Namespace) -> Answer:
 def evaluate(args: argparse.Namespace, device: Device) -> Answer:
     path = named_or_newest(args.artifact, ARTIFACT)
     artifact = open_artifact(path)
-    protocol = replace(artifact_protocol(artifact, args.context, args.stride), docs=args.docs)
+    protocol = replace(artifact_protocol(artifact, args.context, args.stride), docs=args.docs or args.adapt == "lora")
     dataset = matching_dataset(args.data, artifact)
     model = artifact.model.to(device.torch)
     nats = np.empty(len(dataset.val) - 1) if args.dump or args.plot or args.by else None

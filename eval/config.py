@@ -1,9 +1,9 @@
 """The `eval` section of a run's config: the windows of its score. No torch and no arrays."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le, Lt
 
 from base.errors import BadInput
 
@@ -23,3 +23,20 @@ class EvalConfig:
         if self.stride > context:
             raise BadInput(f"eval.stride {self.stride} is beyond the context of {context}; use 1 to {context}")
         return context
+
+
+AdapterTarget = Literal["q", "k", "v", "out", "up", "down", "head"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """Low-rank adapters of each document's own (eval/document_ttt.py); of these, `batch_documents` is speed alone."""
+
+    rank: Annotated[int, Ge(1)] = 8
+    alpha: Annotated[float, Gt(0)] = 8.0  # the adapters' product counts alpha / rank times
+    lr: Annotated[float, Gt(0)] = 0.01
+    beta2: Annotated[float, Ge(0), Lt(1)] = 0.99  # of Adam; no momentum, as in eval/ttt.py
+    pull: Annotated[float, Ge(0), Le(1)] = 0.0  # of the way back to the artifact after each step
+    chunk_tokens: Annotated[int, Ge(1)] = 64  # scored, then learned from: the stride of these windows
+    batch_documents: Annotated[int, Ge(1)] = 32  # side by side
+    targets: tuple[AdapterTarget, ...] = ("q", "v", "head")

@@ -22,9 +22,10 @@ from data.dataset import Dataset
 from data.tokenizer import Tokenizer
 from engine.device import Device, gather
 from eval.batches import window_losses
+from eval.document_ttt import DocumentLoRA
 from eval.metric import BLOCK_TOKENS, Score, Tally
 from eval.protocol import Protocol, artifact_protocol, matching_dataset
-from eval.windows import Windows, plan_documents
+from eval.windows import Windows, find_begins, plan_documents
 from model.gpt import GPT
 from quant.unpack import Artifact, open_artifact
 
@@ -52,14 +53,18 @@ def score(
     """
     if limit is not None and limit < 1:
         raise BadInput(f"--limit {limit}: there is nothing to score; use at least 1")
-    if adapt is not None and device.ranks > 1:
+    by_document = isinstance(adapt, DocumentLoRA)
+    if adapt is not None and not by_document and device.ranks > 1:
         raise BadInput(f"--adapt on {device.ranks} ranks: a text has one past; run it on one")
-    if adapt is not None and protocol.docs:
+    if adapt is not None and not by_document and protocol.docs:
         raise BadInput("--adapt learns from one document for the next, --docs scores each as if alone; choose one")
     tokens = dataset.val.read(0, len(dataset.val))
     targets = len(tokens) - 1 if limit is None else min(limit, len(tokens) - 1)
-    share = plan_score(tokens, targets, dataset, protocol).select(slice(device.rank, None, device.ranks))
-    if adapt is None:
+    own = slice(device.rank, None, device.ranks)  # of windows, or of documents
+    share = plan_score(tokens, targets, dataset, protocol).select(own)
+    if isinstance(adapt, DocumentLoRA):
+        losses = adapt(model, dataset.tokenizer, tokens[: targets + 1], protocol, {}, own)
+    elif adapt is None:
         losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled)
     else:
         losses = adapt(model, dataset.tokenizer, tokens[: targets + 1], protocol, {})
@@ -128,8 +133,7 @@ def plan_score(tokens: Tokens, targets: int, dataset: Dataset, protocol: Protoco
 
 def document_begins(tokens: Tokens, dataset: Dataset) -> npt.NDArray[np.int64]:
     """Where each document begins: at its BOS, or at the EOS before it in a layout that has no BOS."""
-    begins = np.flatnonzero(tokens == dataset.mark)
-    return begins if begins[:1].tolist() == [0] else np.insert(begins, 0, 0)
+    return find_begins(tokens, dataset.mark)
 
 
 def _count(

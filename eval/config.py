@@ -37,6 +37,6 @@ class LoRAConfig:
     lr: Annotated[float, Gt(0)] = 0.01
     beta2: Annotated[float, Ge(0), Lt(1)] = 0.99  # of Adam; no momentum, as in eval/ttt.py
     pull: Annotated[float, Ge(0), Le(1)] = 0.0  # of the way back to the artifact after each step
-    chunk_tokens: Annotated[int, Ge(1)] = 64  # scored, then learned from: the stride of these windows
+    chunk_tokens: Annotated[int, Ge(0)] = 0  # scored, then learned from: its windows' stride; 0: the score's own
     batch_documents: Annotated[int, Ge(1)] = 32  # side by side
     targets: tuple[AdapterTarget, ...] = ("q", "v", "head")

@@ -52,7 +52,7 @@ class DocumentLoRA:
         documents: slice = slice(None),
     ) -> Losses:
         """`documents`: a share of them, the longest first; a rank's is slice(rank, None, ranks)."""
-        size = self._config.chunk_tokens
+        size = self._config.chunk_tokens or protocol.stride
         if size > protocol.context:
             raise BadInput(f"chunk_tokens {size} is beyond the context; use 1 to {protocol.context}")
         targets = len(tokens) - 1

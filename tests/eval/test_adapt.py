@@ -8,6 +8,8 @@ import pytest
 from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer
 from eval.adapt import ADAPTATIONS, ModelScorer, mix_losses, plain_losses, ttt_losses
+from eval.config import LoRAConfig
+from eval.document_ttt import DocumentLoRA
 from eval.protocol import Protocol
 from eval.score import Adapt
 from eval.ttt import TTTConfig
@@ -17,6 +19,7 @@ SMALL: dict[str, Adapt] = {
     "plain": plain_losses,
     "mix": partial(mix_losses, table_bits=16),
     "ttt": partial(ttt_losses, config=TTTConfig(chunk_tokens=24, lr=0.01)),
+    "lora": DocumentLoRA(LoRAConfig(chunk_tokens=24, lr=0.03)),
 }
 TOKENS = np.concatenate([[1], ByteTokenizer().encode("in the order of the text " * 8)])
 PROTOCOL = Protocol(32, 8, batch_tokens=64)
@@ -40,6 +43,7 @@ def test_targets_come_once_in_order_cost_what_is_shown_and_gain_where_a_text_rep
         np.testing.assert_allclose(-np.log(own), scored.nats[wanted], atol=1e-6)
         total[how] = scored.nats.sum()
     assert total["ttt"] < 0.95 * total["plain"]
+    assert total["lora"] < 0.95 * total["plain"]
     assert total["mix"] < 0.5 * total["plain"]
 
 

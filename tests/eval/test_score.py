@@ -62,16 +62,17 @@ def ranks(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[Device], 
     return answers
 
 
-@pytest.mark.parametrize("docs", [False, True])
-def test_ranks_share_the_windows_and_lose_none(
-    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, docs: bool
+@pytest.mark.parametrize(("docs", "adapt"), [(False, None), (True, None), (True, "lora")])
+def test_ranks_share_windows_or_documents_and_lose_none(
+    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, docs: bool, adapt: str | None
 ) -> None:
     protocol = Protocol(48, 16, docs=docs)
+    how = ADAPTATIONS[adapt] if adapt else None
     nats = [np.empty(len(dataset.val) - 1) for _ in range(4)]
-    alone = score(model, dataset, protocol, CPU, nats=nats[3])
+    alone = score(model, dataset, protocol, CPU, adapt=how, nats=nats[3])
 
     def work(device: Device) -> Score:
-        return score(model, dataset, protocol, device, nats=nats[device.rank])
+        return score(model, dataset, protocol, device, adapt=how, nats=nats[device.rank])
 
     first, *others = ranks(monkeypatch, 3, work)
     for together, own in zip([first, *others], nats, strict=False):

@@ -164,5 +164,3 @@ class Adapted:
                 square.lerp_(gradient.square(), 1 - config.beta2)
                 unbiased = square / (1 - config.beta2**self._steps)
                 weight.addcdiv_(gradient, unbiased.sqrt() + EPSILON, value=-config.lr)
-            for _, second in self._pairs:
-                second.mul_(1 - config.pull)

@@ -39,19 +39,18 @@ Losses = Iterator[tuple[int, Floats]]  # (first, nats of targets first, first + 
 
 
 class DocumentLoRA:
-    def __init__(self, config: LoRAConfig | None = None) -> None:
+    """`documents`: a share of them, the longest first; a rank's is slice(rank, None, ranks)."""
+
+    def __init__(self, config: LoRAConfig | None = None, documents: slice = slice(None)) -> None:
         self._config = config or LoRAConfig()
+        self._documents = documents
+
+    def share(self, documents: slice) -> "DocumentLoRA":
+        return DocumentLoRA(self._config, documents)
 
     def __call__(
-        self,
-        model: GPT,
-        tokenizer: Tokenizer,
-        tokens: Tokens,
-        protocol: Protocol,
-        shown: dict[int, Floats],
-        documents: slice = slice(None),
+        self, model: GPT, tokenizer: Tokenizer, tokens: Tokens, protocol: Protocol, shown: dict[int, Floats]
     ) -> Losses:
-        """`documents`: a share of them, the longest first; a rank's is slice(rank, None, ranks)."""
         size = self._config.chunk_tokens or protocol.stride
         if size > protocol.context:
             raise BadInput(f"chunk_tokens {size} is beyond the context; use 1 to {protocol.context}")
@@ -59,7 +58,7 @@ class DocumentLoRA:
         begins = find_begins(tokens, tokenizer.bos_id)
         begins = begins[begins < targets]
         ends = np.append(begins[1:], targets)  # the token that begins the next document is the last target of this one
-        share = np.argsort(begins - ends, kind="stable")[documents]
+        share = np.argsort(begins - ends, kind="stable")[self._documents]
         adapted = Adapted(model, self._config)
         for at in range(0, len(share), self._config.batch_documents):
             batch = share[at : at + self._config.batch_documents]
@@ -69,7 +68,7 @@ class DocumentLoRA:
 def _score_batch(
     adapted: "Adapted",
     tokens: Tokens,
-    begins: npt.NDArray[np.int64],  # (B,)
+    begins: npt.NDArray[np.int64],  # (B,) of documents, the longest first: those that have ended are the last rows
     ends: npt.NDArray[np.int64],  # (B,)
     context: int,
     size: int,
@@ -78,18 +77,17 @@ def _score_batch(
     adapted.begin(len(begins))
     for number in count():
         first = begins + number * size  # (B,) the chunk's first target
-        is_there = first < ends
-        if not is_there.all():
-            adapted.keep(is_there)
-            begins, ends, first = begins[is_there], ends[is_there], first[is_there]
-        if not len(begins):
+        left = int((first < ends).sum())
+        if not left:
             return
+        begins, ends, first = begins[:left], ends[:left], first[:left]
+        adapted.keep(left)
         # Where a window begins must not depend on where its document ends: past that is padding that no target sees.
         width = min((number + 1) * size, context)
         at = (first + size - width)[:, None] + np.arange(width + 1)
         rows = torch.from_numpy(tokens[np.minimum(at, len(tokens) - 1)].astype(np.int64))
-        goes_on = first + size < ends
-        with torch.set_grad_enabled(bool(goes_on.any())):
+        learning = int((first + size < ends).sum())
+        with torch.set_grad_enabled(learning > 0):
             logits, nats = adapted.score(rows, size)
         losses = nats.detach().double().cpu().numpy()
         for row, (begin, end) in enumerate(zip(first.tolist(), ends.tolist(), strict=True)):
@@ -97,8 +95,8 @@ def _score_batch(
             for target in shown.keys() & range(begin, begin + scored):
                 shown[target] = logits[row, target - begin].detach().double().softmax(-1).cpu().numpy()
             yield begin, losses[row, :scored]
-        if goes_on.any():
-            adapted.learn(nats[torch.from_numpy(goes_on)])
+        if learning:
+            adapted.learn(nats[:learning])
 
 
 class Adapted:
@@ -140,11 +138,10 @@ class Adapted:
         ]
         self._squares = [torch.zeros_like(each) for pair in self._pairs for each in pair]
 
-    def keep(self, rows: npt.NDArray[np.bool_]) -> None:
-        """Go on with these rows of the batch alone."""
-        which = torch.from_numpy(np.flatnonzero(rows)).to(self._squares[0].device)
-        self._pairs = [[each.detach()[which].requires_grad_() for each in pair] for pair in self._pairs]
-        self._squares = [square[which] for square in self._squares]
+    def keep(self, documents: int) -> None:
+        """Go on with the first rows of the batch."""
+        self._pairs = [[each.detach()[:documents].requires_grad_() for each in pair] for pair in self._pairs]
+        self._squares = [square[:documents] for square in self._squares]
 
     def score(self, rows: torch.Tensor, last: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, T + 1) tokens -> the last targets' logits (B, last, V) and losses (B, last)."""

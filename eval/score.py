@@ -8,6 +8,7 @@ device; sharded weights are gathered by the caller.
 """
 
 import time
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,7 +23,6 @@ from data.dataset import Dataset
 from data.tokenizer import Tokenizer
 from engine.device import Device, gather
 from eval.batches import window_losses
-from eval.document_ttt import DocumentLoRA
 from eval.metric import BLOCK_TOKENS, Score, Tally
 from eval.protocol import Protocol, artifact_protocol, matching_dataset
 from eval.windows import Windows, find_begins, plan_documents
@@ -34,6 +34,14 @@ Floats = npt.NDArray[np.float64]
 Losses = Iterator[tuple[int, Floats]]  # (first, nats of targets first, first + 1, …)
 # One of eval.adapt.ADAPTATIONS. The keys of the dict are targets whose distributions are wanted, and filled in.
 Adapt = Callable[[GPT, Tokenizer, Tokens, Protocol, dict[int, Floats]], Losses]
+
+
+@typing.runtime_checkable
+class ByDocument(typing.Protocol):
+    """An `Adapt` that scores each document as if alone, so that ranks can divide them (eval.document_ttt)."""
+
+    def share(self, documents: slice) -> Adapt:
+        """The same of a part of the documents, which are in an order of its own."""
 
 
 def score(
@@ -53,7 +61,7 @@ def score(
     """
     if limit is not None and limit < 1:
         raise BadInput(f"--limit {limit}: there is nothing to score; use at least 1")
-    by_document = isinstance(adapt, DocumentLoRA)
+    by_document = isinstance(adapt, ByDocument)
     if adapt is not None and not by_document and device.ranks > 1:
         raise BadInput(f"--adapt on {device.ranks} ranks: a text has one past; run it on one")
     if adapt is not None and not by_document and protocol.docs:
@@ -62,9 +70,9 @@ def score(
     targets = len(tokens) - 1 if limit is None else min(limit, len(tokens) - 1)
     own = slice(device.rank, None, device.ranks)  # of windows, or of documents
     share = plan_score(tokens, targets, dataset, protocol).select(own)
-    if isinstance(adapt, DocumentLoRA):
-        losses = adapt(model, dataset.tokenizer, tokens[: targets + 1], protocol, {}, own)
-    elif adapt is None:
+    if isinstance(adapt, ByDocument):
+        adapt = adapt.share(own)
+    if adapt is None:
         losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled)
     else:
         losses = adapt(model, dataset.tokenizer, tokens[: targets + 1], protocol, {})

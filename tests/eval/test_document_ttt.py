@@ -42,7 +42,7 @@ def adapted(
 ) -> np.ndarray:
     """Losses in order, NaN for those of other documents; none comes twice."""
     nats = np.full(len(tokens) - 1, np.nan)
-    for first, row in DocumentLoRA(config)(model, ByteTokenizer(), tokens, PROTOCOL, {}, documents):
+    for first, row in DocumentLoRA(config, documents)(model, ByteTokenizer(), tokens, PROTOCOL, {}):
         assert np.isnan(nats[first : first + len(row)]).all()
         nats[first : first + len(row)] = row
     return nats

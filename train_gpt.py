@@ -32,6 +32,7 @@ from engine.config import micro_rows
 from engine.device import Device, agree, barrier, gather, joined, memory_hint, run_rank
 from engine.log import RunLog, describe_environment, head_lines, live_line, packed_lines, scored_line, trained_line
 from engine.shard import gather_state
+from eval.config import PLAIN, AdaptConfig
 from eval.metric import Score
 from eval.score import save_block_nats, score_artifact
 from model.cost import causal_flops_per_token, flops_per_token, parameters
@@ -127,10 +128,12 @@ def run_in(folder: Path, training: Training, code: int) -> RunResult:
     return log.finish(pack_and_score(training, weights, folder, code, float_score, log))
 
 
-def timed_score(name: str, training: Training, log: RunLog, model: GPT | None = None) -> tuple[Score, float]:
-    """The score under the config's protocol, and its seconds, both logged."""
+def timed_score(
+    name: str, training: Training, log: RunLog, model: GPT | None = None, adapt: AdaptConfig = PLAIN
+) -> tuple[Score, float]:
+    """The score with the config's windows, and its seconds, both logged."""
     begun_s = time.perf_counter()
-    found = training.score(training.config.eval.stride, model)
+    found = training.score(training.config.eval.stride, model, adapt)
     took_s = time.perf_counter() - begun_s
     log.say(scored_line(name, found.nats_per_token, found.bpb, took_s))
     return found, took_s
@@ -159,7 +162,7 @@ def pack_and_score(
     artifact = open_artifact(path)
     packed_s = time.perf_counter() - begun_s
     log.say(packed_lines(artifact.size_bytes, artifact.sha256, packed_s, code))
-    found, eval_s = timed_score("final", training, log, artifact.model.to(device.torch))
+    found, eval_s = timed_score("final", training, log, artifact.model.to(device.torch), config.eval.adapt)
     manifest = training.dataset.manifest
     own = bundled()
     return RunResult(
@@ -185,6 +188,7 @@ def pack_and_score(
         seed=config.seed,
         stride=config.eval.stride,
         context=training.context,
+        adapt=config.eval.adapt.kind,
         data_sha256=manifest.data_sha256(),
         val_sha256=manifest.data_sha256("val"),
         tokenizer_sha256=manifest.tokenizer.sha256,

@@ -30,6 +30,7 @@ from engine.clock import Clock
 from engine.config import SMOOTH_STEPS, micro_rows
 from engine.device import Device, average_gradients, gather, mean
 from engine.shard import distribute, distribute_optimizer, gather_state, gathered_weights, make_placer, to_float
+from eval.config import PLAIN, AdaptConfig
 from eval.metric import Score
 from eval.protocol import Protocol
 from eval.score import score
@@ -47,6 +48,7 @@ class Training:
         self.config = config
         self.dataset = dataset
         self.device = device
+        config.eval.adapt.require_possible(len(dataset.val) - 1, device.ranks, docs=False)
         torch.manual_seed(config.seed)
         place = make_placer(config.train.shard, device)
         self.model = attach_table(GPT(config.model, made=place), dataset.tokenizer)
@@ -140,11 +142,11 @@ class Training:
         share = self.config.eval.during
         return share > 0 and int(progress / share) > int(self.validated / share)
 
-    def score(self, stride: int, model: GPT | None = None) -> Score:
+    def score(self, stride: int, model: GPT | None = None, adapt: AdaptConfig = PLAIN) -> Score:
         """The validation side under `model`, or under the current weights, all ranks together."""
         scored = model or self.model
         is_compiled = False if self.config.train.compile == "off" else None  # None: where it saves time
-        protocol = Protocol(self.context, stride, False, self.config.eval.batch_tokens, is_compiled)
+        protocol = Protocol(self.context, stride, False, adapt, self.config.eval.batch_tokens, is_compiled)
         order = scored.order
         scored.order = self.config.model.order()
         with gathered_weights(scored):

@@ -7,7 +7,7 @@ import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ class RunResult:
     seed: int
     stride: int
     context: int
+    adapt: str = "off"  # eval.adapt.kind; runs that are older than it did not adapt
     data_sha256: str
     val_sha256: str
     tokenizer_sha256: str
@@ -71,7 +72,7 @@ def read_result(path: Path) -> RunResult:
 
 def result_from(values: dict[str, Any], name: str) -> RunResult:
     known = {field.name: values[field.name] for field in fields(RunResult) if field.name in values}
-    missing = [field.name for field in fields(RunResult) if field.name not in known]
+    missing = [field.name for field in fields(RunResult) if field.name not in known and field.default is MISSING]
     if missing:
         raise BadInput(f"{name}: lacks {', '.join(missing)}; this train_gpt.py writes them: train it again")
     return build(RunResult, [Layer(name, known)])

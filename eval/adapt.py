@@ -1,8 +1,9 @@
-"""Score first, then learn: legal use of a text's own past, as `--adapt` of eval.bpb and eval.probe.
+"""Score first, then learn: legal use of a text's own past, as `protocol.adapt` says (eval.config.AdaptConfig).
 
-    score(model, dataset, protocol, device, adapt=ADAPTATIONS["mix"])        the score (eval.score)
-    ModelScorer(model, tokenizer, protocol, ADAPTATIONS["mix"])              the same losses as a Scorer, to be probed
+    score(model, dataset, protocol, device)              the score (eval.score)
+    ModelScorer(model, tokenizer, protocol)              the same losses as a Scorer, to be probed
 
+off    nothing is learned
 mix    the model's prediction mixed with what the text has taught so far (eval.mixing); normalised by construction
 ttt    the model itself learns from each chunk once it is scored (eval.ttt)
 lora   adapters learn, and each document begins them afresh: side by side, on ranks too (eval.document_ttt)
@@ -11,22 +12,23 @@ A prediction depends on the artifact and on tokens revealed before it. So `mix` 
 ranks cannot share it. Each function fills in `shown`: its keys are targets whose distributions are wanted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from data.bytes import ByteTable
 from data.tokenizer import Tokenizer
-from eval.batches import window_log_probabilities, window_losses
-from eval.document_ttt import DocumentLoRA
-from eval.mixing.mixer import TABLE_BITS, Mixture
+from eval.batches import Floats, Losses, Tokens, window_log_probabilities, window_losses
+from eval.document_ttt import lora_losses
+from eval.mixing.mixer import Mixture
 from eval.protocol import Protocol
-from eval.score import Adapt, Floats, Losses, Tokens
 from eval.scorer import Scored
-from eval.ttt import TTTConfig, lessons
+from eval.ttt import lessons
 from eval.windows import plan_windows
 from model.gpt import GPT
+
+Adapt = Callable[[GPT, Tokenizer, Tokens, Protocol, dict[int, Floats]], Losses]
 
 
 def plain_losses(
@@ -41,20 +43,19 @@ def plain_losses(
 
 
 def mix_losses(
-    model: GPT,
-    tokenizer: Tokenizer,
-    tokens: Tokens,
-    protocol: Protocol,
-    shown: dict[int, Floats],
-    table_bits: int = TABLE_BITS,
+    model: GPT, tokenizer: Tokenizer, tokens: Tokens, protocol: Protocol, shown: dict[int, Floats]
 ) -> Losses:
-    mixture = Mixture(tokenizer, table_bits)
-    mixture.begin(int(tokens[0]))
-    plan = plan_windows(len(tokens) - 1, protocol.context, protocol.stride)
+    targets = len(tokens) - 1
+    streams = protocol.adapt.streams
+    begins = {number * targets // streams for number in range(streams)}
+    plan = plan_windows(targets, protocol.context, protocol.stride)
     for first, rows in window_log_probabilities(model, tokens, plan, protocol.batch_tokens):
         nats = np.empty(len(rows))
         for number, row in enumerate(rows):
             target = first + number
+            if target in begins:
+                mixture = Mixture(tokenizer, protocol.adapt.table_bits)
+                mixture.begin(int(tokens[target]))
             if target in shown:
                 shown[target] = mixture.predict(row)
             nats[number] = mixture.cost(row, int(tokens[target + 1]))
@@ -62,14 +63,9 @@ def mix_losses(
 
 
 def ttt_losses(
-    model: GPT,
-    tokenizer: Tokenizer,
-    tokens: Tokens,
-    protocol: Protocol,
-    shown: dict[int, Floats],
-    config: TTTConfig | None = None,
+    model: GPT, tokenizer: Tokenizer, tokens: Tokens, protocol: Protocol, shown: dict[int, Floats]
 ) -> Losses:
-    for learner, chunk in lessons(model, tokens, protocol, config or TTTConfig()):
+    for learner, chunk in lessons(model, tokens, protocol, protocol.adapt.ttt):
         # The chunk's windows are those of its own part of the stream, less what the first one had scored before.
         plan = plan_windows(chunk.end - chunk.start, protocol.context, protocol.stride)
         part = tokens[chunk.start : chunk.end + 1]
@@ -86,23 +82,23 @@ def _show(shown: dict[int, Floats], first: int, logs: npt.NDArray[np.floating]) 
         shown[target] = np.exp(logs[target - first], dtype=np.float64)
 
 
-ADAPTATIONS: dict[str, Adapt] = {"mix": mix_losses, "ttt": ttt_losses, "lora": DocumentLoRA()}
+ADAPTATIONS: dict[str, Adapt] = {"off": plain_losses, "mix": mix_losses, "ttt": ttt_losses, "lora": lora_losses}
 
 
 class ModelScorer:
     """An artifact's model as a Scorer: the very losses that make its score, and the distributions behind them."""
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, protocol: Protocol, adapt: Adapt = plain_losses) -> None:
+    def __init__(self, model: GPT, tokenizer: Tokenizer, protocol: Protocol) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._table = ByteTable(tokenizer)
         self._protocol = protocol
-        self._adapt = adapt
         self.vocab_size = tokenizer.vocab_size
 
     def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
         shown = dict.fromkeys(show, np.empty(0))
-        pieces = list(self._adapt(self._model, self._tokenizer, tokens, self._protocol, shown))
+        adapt = ADAPTATIONS[self._protocol.adapt.kind]
+        pieces = list(adapt(self._model, self._tokenizer, tokens, self._protocol, shown))
         targets = np.concatenate([np.arange(first, first + len(nats)) for first, nats in pieces])
         probabilities = np.array([shown[target] for target in show]).reshape(len(show), self.vocab_size)
         size_bytes = int(self._table.exact_bytes(tokens[1:]).sum())

@@ -31,6 +31,7 @@ COMPILE_FLOPS = {"cpu": 1e13, "cuda": 4e15}
 
 Tokens = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
+Losses = Iterator[tuple[int, Floats]]  # (first, nats of targets first, first + 1, …)
 Step = Callable[[torch.Tensor, int], torch.Tensor]  # (R, T + 1) tokens, last -> (R, last, …) of each row's last targets
 
 
@@ -46,9 +47,7 @@ class Batch(NamedTuple):
 
 
 @torch.inference_mode()
-def window_losses(
-    model: GPT, tokens: Tokens, plan: Windows, batch_tokens: int, compiled: bool | None = None
-) -> Iterator[tuple[int, Floats]]:
+def window_losses(model: GPT, tokens: Tokens, plan: Windows, batch_tokens: int, compiled: bool | None = None) -> Losses:
     """(first, nats) of every window of the plan; `compiled` None: where that saves time."""
     batches = _plan_batches(model, plan, batch_tokens)
 

@@ -4,11 +4,12 @@
     python -m eval.bpb runs/cpu10 --data DIR --limit 20000         (the first so many targets: marked partial)
     python -m eval.bpb --docs --dump losses.npz --plot loss.png    (documents one by one; every loss; where it is)
     python -m eval.bpb --by kind                          (which targets cost what: eval/kinds.py)
-    python -m eval.bpb --adapt mix                        (score first, then learn from it: eval/adapt.py)
+    python -m eval.bpb --adapt mix --streams 2            (score first, then learn from it: eval/adapt.py)
+    python -m eval.bpb --adapt off                        (plainly, whatever the artifact's own eval.adapt is)
     torchrun --nproc_per_node=2 -m eval.bpb --stride 64            (the same answer from several ranks)
 
 With --docs a document is scored as if it were alone, from its BOS on; the token that begins the next one is its last
-target: the model is charged for the end; --adapt lora implies it. With --adapt the plain score is measured
+target: the model is charged for the end. `--adapt lora` implies it. Where the score adapts, the plain one is measured
 too, and the answer has the gain.
 """
 
@@ -28,6 +29,7 @@ from base.files import atomic_file, require_folder_of
 from base.run_folder import ARTIFACT, SCORE, named_or_newest
 from engine.device import Device, joined, run_rank
 from eval.adapt import ADAPTATIONS
+from eval.config import PLAIN
 from eval.kinds import NAMES, show_kinds, split_loss
 from eval.plot import TargetLosses, plot_positions, target_losses
 from eval.protocol import artifact_protocol, matching_dataset
@@ -48,19 +50,22 @@ def act(args: argparse.Namespace) -> Answer:
 def evaluate(args: argparse.Namespace, device: Device) -> Answer:
     path = named_or_newest(args.artifact, ARTIFACT)
     artifact = open_artifact(path)
-    protocol = replace(artifact_protocol(artifact, args.context, args.stride), docs=args.docs or args.adapt == "lora")
+    protocol = artifact_protocol(artifact, args.context, args.stride, args.adapt, args.streams)
+    protocol = replace(protocol, docs=args.docs or protocol.by_document)
+    is_adapted = protocol.adapt.kind != "off"
+    if args.streams is not None and not is_adapted:
+        raise BadInput(f"--streams {args.streams} for a plain score, which has none; add --adapt mix")
     dataset = matching_dataset(args.data, artifact)
     model = artifact.model.to(device.torch)
     nats = np.empty(len(dataset.val) - 1) if args.dump or args.plot or args.by else None
-    adapt = ADAPTATIONS[args.adapt] if args.adapt else None
 
     started = time.perf_counter()
-    found = score(model, dataset, protocol, device, args.limit, adapt, "scoring", nats)
+    found = score(model, dataset, protocol, device, args.limit, "scoring", nats)
     answer = describe_score(found, protocol, artifact, dataset, time.perf_counter() - started)
-    if adapt is not None:
+    if is_adapted:
         started = time.perf_counter()
-        plain_bpb = score(model, dataset, protocol, device, args.limit, label="without adapting").bpb
-        answer |= {"adapt": args.adapt, "plain_bpb": plain_bpb, "plain_seconds": time.perf_counter() - started}
+        plain_bpb = score(model, dataset, replace(protocol, adapt=PLAIN), device, args.limit, "without adapting").bpb
+        answer |= {"plain_bpb": plain_bpb, "plain_seconds": time.perf_counter() - started}
         answer |= {"gain": 1 - found.bpb / plain_bpb}
     begins = document_begins(dataset.val.read(0, len(dataset.val)), dataset)
     answer |= {
@@ -104,7 +109,8 @@ def parser() -> OneLineParser:
     flags.add_argument("--data", metavar="DIR", help="the dataset (default: the one that the artifact names)")
     flags.add_argument("--docs", action="store_true", help="score every document as if it were alone")
     flags.add_argument("--limit", type=int, metavar="TOKENS", help="score the first so many targets only")
-    flags.add_argument("--adapt", choices=ADAPTATIONS, help="learn from what has been scored")
+    flags.add_argument("--adapt", choices=ADAPTATIONS, help="learn from what has been scored (default: as its run did)")
+    flags.add_argument("--streams", type=int, metavar="N", help="with mix: parts of the text, each with its own past")
     flags.add_argument("--by", choices=["kind"], help="the loss by repetition, position and kind of token")
     flags.add_argument("--dump", metavar="FILE.npz", help="every target's loss, document, positions and kinds")
     flags.add_argument("--plot", metavar="FILE.png", help="mean loss against position")

@@ -1,28 +1,27 @@
-"""The `eval` section of a run's config: the windows of its score. No torch and no arrays."""
+"""The `eval` section of a run's config: the windows of its score, and how it adapts. No torch and no arrays."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+from base.config import Layer, build
 from base.errors import BadInput
+
+LINE_BYTES = 32  # of a table: what one look-up reads
+FEWEST_BITS, MOST_BITS = 10, 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalConfig:
-    """The `eval` section."""
+class TTTConfig:
+    """`eval.adapt.ttt`: how the model learns from what it has scored."""
 
-    stride: Annotated[int, Ge(1)] = 64
-    context: Annotated[int, Ge(0)] = 0  # 0: the training length
-    batch_tokens: Annotated[int, Ge(1)] = 16_384  # of windows, at a time
-    during: Annotated[float, Ge(0)] = 0.25  # validate after each such share of the run, without overlap; 0: never
-
-    def window(self, seq_len: int) -> int:
-        """The context of a run of this training length; a stride beyond it is refused before the run begins."""
-        context = self.context or seq_len
-        if self.stride > context:
-            raise BadInput(f"eval.stride {self.stride} is beyond the context of {context}; use 1 to {context}")
-        return context
+    chunk_tokens: Annotated[int, Ge(1)] = 64  # scored, then learned from: smaller is better, and slower
+    lr: Annotated[float, Gt(0)] = 0.001
+    clip: Annotated[float, Gt(0)] = 1.0  # norm of the gradient
+    pull: Annotated[float, Ge(0), Le(1)] = 0.02  # of the way back to the artifact after each step (Krause et al. 2017)
 
 
 AdapterTarget = Literal["q", "k", "v", "out", "up", "down", "head"]
@@ -30,7 +29,7 @@ AdapterTarget = Literal["q", "k", "v", "out", "up", "down", "head"]
 
 @dataclass(frozen=True, kw_only=True)
 class LoRAConfig:
-    """Low-rank adapters of each document's own (eval/document_ttt.py). All but `batch_documents` decide the score.
+    """`eval.adapt.lora`: how each document's own adapters learn. All but `batch_documents` decide the score.
 
     The defaults gained most on a model of 1.9 million weights. The contest's best, of 36 million: 80, 144, 1e-4, 0.99.
     """
@@ -41,4 +40,87 @@ class LoRAConfig:
     beta2: Annotated[float, Ge(0), Lt(1)] = 0.999  # of Adam; it has no momentum, as in eval/ttt.py
     chunk_tokens: Annotated[int, Ge(0)] = 0  # scored, then learned from: its windows' stride; 0: the score's own
     batch_documents: Annotated[int, Ge(1)] = 32  # side by side
-    targets: tuple[AdapterTarget, ...] = ("v", "out", "up", "down", "head")
+    targets: Annotated[tuple[AdapterTarget, ...], MinLen(1)] = ("v", "out", "up", "down", "head")
+
+    def chunk(self, stride: int, context: int) -> int:
+        """How many targets are scored before a step; more than a window holds is refused."""
+        if self.chunk_tokens > context:
+            name = f"eval.adapt.lora.chunk_tokens {self.chunk_tokens}"
+            raise BadInput(f"{name} is beyond the context of {context}; use 0 to {context}")
+        return self.chunk_tokens or stride
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptConfig:
+    """`eval.adapt`: what the final score learns from targets that it has scored. Scores on the way there are plain."""
+
+    kind: Literal["off", "mix", "ttt", "lora"] = "off"
+    # mix: the text is cut into so many runs of equal length, each with a past of its own
+    streams: Annotated[int, Ge(1)] = 1
+    table_bits: Annotated[int, Ge(FEWEST_BITS), Le(MOST_BITS)] = 22  # mix: log2 of the lines of a stream's table
+    ttt: TTTConfig = field(default_factory=TTTConfig)
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
+
+    def __post_init__(self) -> None:
+        if self.kind in ("ttt", "lora") and self.streams > 1:
+            pasts = "one past" if self.kind == "ttt" else "one past for each document"
+            raise ValueError(
+                f"streams {self.streams} with kind {self.kind}, which has {pasts}; use streams 1 or kind mix"
+            )
+
+    def require_possible(self, targets: int, ranks: int, docs: bool) -> None:
+        """Refuse, before anything starts, what this machine or this score cannot do."""
+        if self.kind in ("off", "lora"):
+            return
+        if ranks > 1:
+            raise BadInput(
+                f"eval.adapt.kind {self.kind} on {ranks} ranks: a text has one past; run it on one, or with kind off"
+            )
+        if docs:
+            raise BadInput(
+                f"eval.adapt.kind {self.kind} learns from one document for the next, --docs scores each as if alone; "
+                "choose one (--adapt off)"
+            )
+        if self.streams > targets:
+            raise BadInput(f"eval.adapt.streams {self.streams} of {targets} targets; use 1 to {targets}")
+        # All of the machine's memory: what is free at the moment leaves out what its file cache would give back.
+        memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if self.kind == "mix" and self.streams * LINE_BYTES << self.table_bits > memory_bytes:
+            largest = (memory_bytes // (self.streams * LINE_BYTES)).bit_length() - 1
+            way_out = f"use {largest} or less" if largest >= FEWEST_BITS else "use fewer streams"
+            table_bytes = LINE_BYTES << self.table_bits
+            raise BadInput(
+                f"eval.adapt.table_bits {self.table_bits} takes {self.streams} x {table_bytes:,} bytes; this machine "
+                f"has {memory_bytes:,}: {way_out}"
+            )
+
+
+PLAIN = AdaptConfig()
+
+
+def read_adapt(config: Mapping[str, Any], **flags: Any) -> AdaptConfig:
+    """The section of an artifact's resolved config, off where it is older than the section; given flags win."""
+    section = config.get("eval")
+    own = section.get("adapt") if isinstance(section, dict) else None
+    given = {name: value for name, value in flags.items() if value is not None}
+    names = " and ".join(f"--{'adapt' if name == 'kind' else name}" for name in given)
+    return build(AdaptConfig, [Layer("the artifact's eval.adapt", {} if own is None else own), Layer(names, given)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """The `eval` section."""
+
+    stride: Annotated[int, Ge(1)] = 64
+    context: Annotated[int, Ge(0)] = 0  # 0: the training length
+    batch_tokens: Annotated[int, Ge(1)] = 16_384  # of windows, at a time
+    during: Annotated[float, Ge(0)] = 0.25  # validate after each such share of the run, without overlap; 0: never
+    adapt: AdaptConfig = PLAIN
+
+    def window(self, seq_len: int) -> int:
+        """The context of a run of this training length; a stride beyond it is refused before the run begins."""
+        context = self.context or seq_len
+        if self.stride > context:
+            raise BadInput(f"eval.stride {self.stride} is beyond the context of {context}; use 1 to {context}")
+        self.adapt.lora.chunk(self.stride, context)
+        return context

@@ -1,7 +1,7 @@
 """Document test-time training: low-rank adapters that each document begins afresh, many documents side by side.
 
-    adapt = DocumentLoRA(LoRAConfig())                      `--adapt lora`, an adaptation as in eval/adapt.py
-    score(model, dataset, protocol, device, adapt=adapt)    each document by itself, as with `--docs`; ranks divide them
+    protocol = Protocol(context, stride, adapt=AdaptConfig(kind="lora"))
+    score(model, dataset, protocol, device)         each document by itself, as with `--docs`; ranks divide them
 
 A document is scored chunk by chunk, each as the end of a window. A chunk is scored with the document's adapters as they
 are; then they take a step of Adam on the loss of this same forward. The last chunk teaches nothing.
@@ -15,7 +15,6 @@ Hooks on a copy of the model add the adapters. A layer that runs more than once 
 """
 
 import copy
-from collections.abc import Iterator
 from itertools import count
 
 import numpy as np
@@ -24,9 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from base.errors import BadInput
 from data.tokenizer import Tokenizer
-from eval.batches import Floats, Tokens
+from eval.batches import Floats, Losses, Tokens
 from eval.config import LoRAConfig
 from eval.protocol import Protocol
 from eval.windows import find_begins
@@ -35,34 +33,27 @@ from model.gpt import GPT, Product
 EPSILON = 1e-8  # of Adam
 SEED = 0  # of the adapters' first matrices
 
-Losses = Iterator[tuple[int, Floats]]  # (first, nats of targets first, first + 1, …)
 
-
-class DocumentLoRA:
+def lora_losses(
+    model: GPT,
+    tokenizer: Tokenizer,
+    tokens: Tokens,
+    protocol: Protocol,
+    shown: dict[int, Floats],
+    documents: slice = slice(None),
+) -> Losses:
     """`documents`: a share of them, the longest first; a rank's is slice(rank, None, ranks)."""
-
-    def __init__(self, config: LoRAConfig | None = None, documents: slice = slice(None)) -> None:
-        self._config = config or LoRAConfig()
-        self._documents = documents
-
-    def share(self, documents: slice) -> "DocumentLoRA":
-        return DocumentLoRA(self._config, documents)
-
-    def __call__(
-        self, model: GPT, tokenizer: Tokenizer, tokens: Tokens, protocol: Protocol, shown: dict[int, Floats]
-    ) -> Losses:
-        size = self._config.chunk_tokens or protocol.stride
-        if size > protocol.context:
-            raise BadInput(f"chunk_tokens {size} is beyond the context; use 1 to {protocol.context}")
-        targets = len(tokens) - 1
-        begins = find_begins(tokens, tokenizer.bos_id)
-        begins = begins[begins < targets]
-        ends = np.append(begins[1:], targets)  # the token that begins the next document is the last target of this one
-        share = np.argsort(begins - ends, kind="stable")[self._documents]
-        adapted = Adapted(model, self._config)
-        for at in range(0, len(share), self._config.batch_documents):
-            batch = share[at : at + self._config.batch_documents]
-            yield from _score_batch(adapted, tokens, begins[batch], ends[batch], protocol.context, size, shown)
+    config = protocol.adapt.lora
+    size = config.chunk(protocol.stride, protocol.context)
+    targets = len(tokens) - 1
+    begins = find_begins(tokens, tokenizer.bos_id)
+    begins = begins[begins < targets]
+    ends = np.append(begins[1:], targets)  # the token that begins the next document is the last target of this one
+    share = np.argsort(begins - ends, kind="stable")[documents]
+    adapted = Adapted(model, config)
+    for at in range(0, len(share), config.batch_documents):
+        batch = share[at : at + config.batch_documents]
+        yield from _score_batch(adapted, tokens, begins[batch], ends[batch], protocol.context, size, shown)
 
 
 def _score_batch(
@@ -112,8 +103,6 @@ class Adapted:
         for name, module in self._model.named_modules():
             if name.rpartition(".")[2] in names and isinstance(module, nn.Linear | Product):
                 self._add(module, draw)
-        if not self._fresh:
-            raise BadInput(f"targets {list(config.targets)}: no layer would learn; name at least one, as head")
 
     def _add(self, module: nn.Linear | Product, draw: torch.Generator) -> None:
         own = self._model.config

@@ -26,7 +26,7 @@ from base.run_folder import ARTIFACT, named_or_newest
 from data.corpus import open_corpus
 from data.dataset import Dataset, open_dataset
 from data.overlap import find_overlap
-from eval.adapt import ADAPTATIONS, ModelScorer, plain_losses
+from eval.adapt import ADAPTATIONS, ModelScorer
 from eval.probes import basic
 from eval.probes.basic import Finding
 from eval.probes.canary import check_coins
@@ -64,7 +64,7 @@ class Report:
 def probe_artifact(
     path: Path, dataset: Dataset, names: Sequence[str] = NAMES, tokens: int = SAMPLE_TOKENS, coins: int = COINS
 ) -> Report:
-    """Probe an artifact's scorer, with its own context and stride, on a dataset of its own tokenizer."""
+    """Probe an artifact's scorer, under its own protocol, on a dataset of its own tokenizer."""
     name, scorer = artifact_scorer(path, open_artifact(path), dataset)
     return probe_scorer(name, scorer, dataset, names, tokens, coins)
 
@@ -72,12 +72,12 @@ def probe_artifact(
 def artifact_scorer(
     path: Path, artifact: Artifact, dataset: Dataset, adapt: str | None = None
 ) -> tuple[str, ModelScorer]:
-    """A name for the scorer, and the scorer."""
+    """A name for the scorer, and the scorer; `adapt` instead of the artifact's own kind."""
     dataset.require(artifact.tokenizer.vocab_size, artifact.tokenizer.bos_id)
-    protocol = artifact_protocol(artifact)
-    losses = ADAPTATIONS[adapt] if adapt else plain_losses
-    name = f"{path}, context {protocol.context}, stride {protocol.stride}, {adapt or 'not adapting'}"
-    return name, ModelScorer(artifact.model, artifact.tokenizer, protocol, losses)
+    protocol = artifact_protocol(artifact, kind=adapt, streams=1)  # a stream is a text by itself: a sample is one
+    protocol.adapt.require_possible(len(dataset.val) - 1, ranks=1, docs=False)
+    name = f"{path}, context {protocol.context}, stride {protocol.stride}, adapt {protocol.adapt.kind}"
+    return name, ModelScorer(artifact.model, artifact.tokenizer, protocol)
 
 
 def load_scorer(name: str, dataset: Dataset) -> Scorer:
@@ -218,7 +218,7 @@ def parser() -> OneLineParser:
     flags = command("eval.probe", __doc__ or "")
     flags.add_argument("artifact", nargs="?", metavar="ARTIFACT", help="a file or a run's folder (default: the newest)")
     flags.add_argument("--scorer", metavar="MODULE:FACTORY", help="probe the scorer that FACTORY(dataset) returns")
-    flags.add_argument("--adapt", choices=ADAPTATIONS, help="probe the artifact as it adapts (eval/adapt.py)")
+    flags.add_argument("--adapt", choices=ADAPTATIONS, help="how it learns from the text (default: as its run did)")
     flags.add_argument("--data", metavar="DIR", help="the dataset (default: that of the artifact's run)")
     flags.add_argument("--fresh", metavar="SOURCE", help="documents of the same kind that were in no training")
     flags.add_argument("--tokens", type=int, default=SAMPLE_TOKENS, help="length of the sample (default %(default)s)")

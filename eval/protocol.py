@@ -1,4 +1,4 @@
-"""What decides a score besides the model and the text: context, stride, documents; an artifact's own by default."""
+"""What decides a score besides the model and the text: context, stride, documents, adaptation; an artifact's own."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from base.errors import BadInput
 from data.dataset import Dataset, open_dataset
-from eval.config import EvalConfig
+from eval.config import PLAIN, AdaptConfig, EvalConfig, read_adapt
 from quant.unpack import Artifact
 
 T = TypeVar("T")
@@ -14,20 +14,33 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Protocol:
-    """The first three fields decide the score; the last two only how fast it is computed, to rounding."""
+    """The last two fields decide only how fast the score is computed, to rounding."""
 
     context: int  # tokens that a window feeds
     stride: int  # targets that a window adds
     docs: bool = False  # score every document as if it were alone
+    adapt: AdaptConfig = PLAIN  # what is learned from targets that are scored
     batch_tokens: int = EvalConfig.batch_tokens  # of windows, at a time
     compiled: bool | None = None  # None: where it saves time
 
+    @property
+    def by_document(self) -> bool:
+        """Whether documents are scored as if alone, which adapters of their own imply."""
+        return self.docs or self.adapt.kind == "lora"
 
-def artifact_protocol(artifact: Artifact, context: int | None = None, stride: int | None = None) -> Protocol:
-    """The given context and stride, or else those that the artifact's run was scored with."""
+
+def artifact_protocol(
+    artifact: Artifact,
+    context: int | None = None,
+    stride: int | None = None,
+    kind: str | None = None,
+    streams: int | None = None,
+) -> Protocol:
+    """What is given of context, stride and adaptation, and for the rest that of the artifact's run."""
     context = checked_context(artifact, context)
     stride = _present(artifact.header.stride, "eval.stride") if stride is None else stride
-    return Protocol(context, checked_stride(stride, context))
+    adapt = read_adapt(artifact.header.config, kind=kind, streams=streams)
+    return Protocol(context, checked_stride(stride, context), adapt=adapt)
 
 
 def longest_context(artifact: Artifact) -> int | None:

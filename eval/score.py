@@ -2,15 +2,16 @@
 
     found = score(model, dataset, Protocol(context, stride), device)          eval.metric.Score
     sums = score_blocks(model, dataset, protocol, device, [3, 141])           found.block_nats[[3, 141]], measured again
+    sums = score_first_blocks(model, dataset, protocol, device, 4)            found.block_nats[:4], where it adapts
 
 Training, `train_gpt.py --score`, eval.bpb, records and their verifier all score here. The model is already on the
 device; sharded weights are gathered by the caller.
 """
 
 import time
-import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +21,15 @@ import numpy.typing as npt
 from base.errors import BadInput, CheckFailed
 from base.progress import counted_progress
 from data.dataset import Dataset
-from data.tokenizer import Tokenizer
 from engine.device import Device, gather
-from eval.batches import window_losses
+from eval.adapt import ADAPTATIONS
+from eval.batches import Floats, Losses, Tokens, window_losses
+from eval.document_ttt import lora_losses
 from eval.metric import BLOCK_TOKENS, Score, Tally
 from eval.protocol import Protocol, artifact_protocol, matching_dataset
 from eval.windows import Windows, find_begins, plan_documents
 from model.gpt import GPT
 from quant.unpack import Artifact, open_artifact
-
-Tokens = npt.NDArray[np.integer]
-Floats = npt.NDArray[np.float64]
-Losses = Iterator[tuple[int, Floats]]  # (first, nats of targets first, first + 1, …)
-# One of eval.adapt.ADAPTATIONS. The keys of the dict are targets whose distributions are wanted, and filled in.
-Adapt = Callable[[GPT, Tokenizer, Tokens, Protocol, dict[int, Floats]], Losses]
-
-
-@typing.runtime_checkable
-class ByDocument(typing.Protocol):
-    """An `Adapt` that scores each document as if alone, so that ranks can divide them (eval.document_ttt)."""
-
-    def share(self, documents: slice) -> Adapt:
-        """The same of a part of the documents, which are in an order of its own."""
 
 
 def score(
@@ -50,32 +38,27 @@ def score(
     protocol: Protocol,
     device: Device,
     limit: int | None = None,
-    adapt: Adapt | None = None,
     label: str = "",
     nats: Floats | None = None,
 ) -> Score:
     """Bits per byte of the validation side; ranks call it together and get the same answer.
 
-    limit: score the first so many targets only, marked partial. adapt: learn from what has been scored. label: of a
-    progress bar; none without. nats: an array with an entry per target, filled in with its loss, NaN if it has none.
+    limit: score the first so many targets only, marked partial. label: of a progress bar; none without. nats: an array
+    with an entry per target, filled in with its loss, NaN if it has none.
     """
     if limit is not None and limit < 1:
         raise BadInput(f"--limit {limit}: there is nothing to score; use at least 1")
-    by_document = isinstance(adapt, ByDocument)
-    if adapt is not None and not by_document and device.ranks > 1:
-        raise BadInput(f"--adapt on {device.ranks} ranks: a text has one past; run it on one")
-    if adapt is not None and not by_document and protocol.docs:
-        raise BadInput("--adapt learns from one document for the next, --docs scores each as if alone; choose one")
     tokens = dataset.val.read(0, len(dataset.val))
     targets = len(tokens) - 1 if limit is None else min(limit, len(tokens) - 1)
+    protocol.adapt.require_possible(targets, device.ranks, protocol.docs)
     own = slice(device.rank, None, device.ranks)  # of windows, or of documents
     share = plan_score(tokens, targets, dataset, protocol).select(own)
-    if isinstance(adapt, ByDocument):
-        adapt = adapt.share(own)
-    if adapt is None:
+    if protocol.adapt.kind == "lora":
+        losses = lora_losses(model, dataset.tokenizer, tokens[: targets + 1], protocol, {}, own)
+    elif protocol.adapt.kind == "off":
         losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled)
     else:
-        losses = adapt(model, dataset.tokenizer, tokens[: targets + 1], protocol, {})
+        losses = ADAPTATIONS[protocol.adapt.kind](model, dataset.tokenizer, tokens[: targets + 1], protocol, {})
     tally = _count(losses, share.targets, dataset, tokens, device, label, nats)
     found = tally.score(partial=targets < len(tokens) - 1)
     if found.tokens != targets:
@@ -84,7 +67,9 @@ def score(
 
 
 def score_blocks(model: GPT, dataset: Dataset, protocol: Protocol, device: Device, blocks: Sequence[int]) -> Floats:
-    """The complete score's `block_nats` of these blocks, to rounding, measured again from their own windows."""
+    """The complete plain score's `block_nats` of these blocks, to rounding, measured again from their own windows."""
+    if protocol.adapt.kind != "off":
+        raise ValueError(f"{protocol.adapt.kind}: a block costs what the text before it has taught: score_first_blocks")
     tokens = dataset.val.read(0, len(dataset.val))
     targets = len(tokens) - 1
     plan = plan_score(tokens, targets, dataset, protocol)
@@ -100,6 +85,18 @@ def score_blocks(model: GPT, dataset: Dataset, protocol: Protocol, device: Devic
     tally = _count(losses, share.targets, dataset, tokens, device)
     sums: Floats = tally.score(partial=True).block_nats[np.asarray(blocks)]
     return sums
+
+
+def score_first_blocks(model: GPT, dataset: Dataset, protocol: Protocol, device: Device, most: int) -> Floats:
+    """The complete score's first `block_nats`, measured again: at most so many, and no text after them is seen.
+
+    They end within the first stream, which is scored as a text of its own; where it holds no block, all are measured.
+    """
+    count = min(most, (len(dataset.val) - 1) // protocol.adapt.streams // BLOCK_TOKENS)
+    if count == 0:
+        return score(model, dataset, protocol, device).block_nats
+    first_stream = replace(protocol, adapt=replace(protocol.adapt, streams=1))
+    return score(model, dataset, first_stream, device, count * BLOCK_TOKENS).block_nats[:count]
 
 
 def score_artifact(path: Path, data: str | None, limit: int | None, device: Device) -> tuple[Score, dict[str, Any]]:
@@ -120,7 +117,9 @@ def describe_score(
         **found.plain(),
         "stride": protocol.stride,
         "context": protocol.context,
-        "docs": protocol.docs,
+        "docs": protocol.by_document,
+        "adapt": protocol.adapt.kind,
+        "streams": protocol.adapt.streams,
         "artifact_sha256": artifact.sha256,
         "data_sha256": dataset.manifest.data_sha256("val"),
         "seconds": seconds,
@@ -135,7 +134,7 @@ def save_block_nats(path: Path, block_nats: Floats) -> None:
 
 def plan_score(tokens: Tokens, targets: int, dataset: Dataset, protocol: Protocol) -> Windows:
     """The windows of the first so many targets."""
-    begins = document_begins(tokens, dataset) if protocol.docs else np.zeros(1, np.int64)
+    begins = document_begins(tokens, dataset) if protocol.by_document else np.zeros(1, np.int64)
     return plan_documents(begins, targets, protocol.context, protocol.stride)
 
 

@@ -11,7 +11,6 @@ All weights learn, by Adam without momentum: SGD as in those records and LoRA we
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,20 +18,13 @@ import torch
 import torch.nn.functional as F
 
 from eval.batches import Tokens
+from eval.config import TTTConfig
 from eval.protocol import Protocol
 from eval.windows import plan_windows
 from model.gpt import GPT
 
 IGNORED = -100  # a target without a loss
 ADAM_BETAS = (0.0, 0.999)  # no momentum: what was learned last ages fast, and 0.9 loses half of the gain
-
-
-@dataclass(frozen=True, kw_only=True)
-class TTTConfig:
-    chunk_tokens: int = 64  # scored, then learned from: smaller is better, and slower
-    lr: float = 0.001
-    clip: float = 1.0  # norm of the gradient
-    pull: float = 0.02  # of the way back to the artifact after each step (Krause et al. 2017)
 
 
 class Chunk(NamedTuple):

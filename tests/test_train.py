@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -60,6 +61,25 @@ def test_a_run_leaves_what_is_needed_to_check_and_repeat_it(work: Path) -> None:
     assert losses(run)[-1] < losses(run)[0] - 0.3
     assert answer.float_bpb < 3.5
     assert train_pack_score(small(), "first", CPU).run.endswith("first-2")  # a finished run is left alone
+
+
+def test_only_the_score_from_the_artifact_adapts(work: Path) -> None:
+    words = ["train.steps=4", "train.compile=off", "eval.adapt.table_bits=14"]
+    plain, adapted = (train_pack_score(small(*words, f"eval.adapt.kind={kind}"), kind, CPU) for kind in ("off", "mix"))
+    assert (plain.adapt, adapted.adapt) == ("off", "mix")
+    during, of_adapted = ([row.get("float_bpb") for row in metrics(each.run)] for each in (plain, adapted))
+    assert during == of_adapted
+    assert adapted.float_bpb == plain.float_bpb
+    assert adapted.val_bpb < plain.val_bpb - 0.1
+    answer = act(parser().parse_args(["--score", adapted.artifact, "--nats", "nats.npy"]))
+    assert isinstance(answer, dict)
+    assert (answer["bpb"], answer["adapt"]) == (adapted.val_bpb, "mix")
+    assert float(np.load("nats.npy").sum()) == pytest.approx(adapted.val_nats_per_token * adapted.val_tokens, rel=1e-9)
+
+
+def test_ranks_that_could_not_adapt_do_not_begin_to_train(work: Path) -> None:
+    with pytest.raises(BadInput, match="kind mix on 2 ranks"):
+        Training(small("eval.adapt.kind=mix"), open_dataset("data"), Device(torch.device("cpu"), 0, 2))
 
 
 def test_all_that_open_a_canonical_run_build_its_table(work: Path) -> None:
@@ -185,6 +205,7 @@ def test_a_batch_that_does_not_divide_names_the_nearest_that_does() -> None:
         (["train.seq_len=1048576", "train.batch_tokens=1048576"], "are too few for seq_len"),
         (["train.batch_tokens=100"], "is not a multiple of seq_len 32"),
         (["eval.stride=65", "eval.context=64"], "eval.stride 65 is beyond the context of 64; use 1 to 64"),
+        (["eval.adapt.kind=mix", "eval.adapt.table_bits=30", "eval.adapt.streams=999"], "table_bits 30 takes 999 x 34"),
         (["train.seconds=2", "train.reserve_s=2"], "leaves nothing of 2 seconds"),
         (["train.seconds=2", "train.reserve_s=5"], "leaves nothing of 2 seconds"),
     ],

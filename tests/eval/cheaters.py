@@ -15,8 +15,7 @@ from data.dataset import Dataset
 from data.tokenizer import Tokenizer
 from data.tokenizer_training import train_tokenizer
 from eval.adapt import ModelScorer
-from eval.config import LoRAConfig
-from eval.document_ttt import DocumentLoRA
+from eval.config import AdaptConfig, LoRAConfig
 from eval.probes.fresh import Bigram
 from eval.protocol import Protocol
 from eval.scorer import Floats, Scored, Scorer, Tokens
@@ -359,8 +358,8 @@ def gpt_scorer(world: World) -> Scorer:
 
 
 def lora_scorer(world: World) -> Scorer:
-    adapt = DocumentLoRA(LoRAConfig(lr=0.01))
-    return ModelScorer(tiny_gpt(world), world.tokenizer, Protocol(CONTEXT, STRIDE), adapt)
+    protocol = Protocol(CONTEXT, STRIDE, adapt=AdaptConfig(kind="lora", lora=LoRAConfig(lr=0.01)))
+    return ModelScorer(tiny_gpt(world), world.tokenizer, protocol)
 
 
 def count_leading_spaces_twice(dataset: Dataset) -> Scorer:

@@ -136,9 +136,26 @@ def test_a_context_may_be_as_long_as_yarn_stretches_it(dataset: Dataset, tmp_pat
 
 @pytest.mark.parametrize("how", ["mix", "ttt", "lora"])
 def test_the_answer_has_what_adapting_gains_and_costs(artifact: Path, how: str) -> None:
-    plain = score(artifact, "--limit", 300, *(["--docs"] if how == "lora" else []))
+    plain = score(artifact, "--limit", 300, "--adapt", "off", *(["--docs"] if how == "lora" else []))
     answer = score(artifact, "--limit", 300, "--adapt", how)
+    assert (plain["adapt"], answer["docs"]) == ("off", how == "lora")
     assert (answer["adapt"], answer["tokens"], answer["partial"]) == (how, 300, True)
     assert answer["plain_bpb"] == pytest.approx(plain["bpb"], rel=1e-6)
     assert answer["gain"] == pytest.approx(1 - answer["bpb"] / plain["bpb"], rel=1e-4)
     assert answer["bpb"] < plain["bpb"]
+
+
+def test_an_artifact_is_scored_as_its_run_adapted_unless_a_flag_says_otherwise(
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = packed(dataset, tmp_path / "model.golf", "eval.adapt.kind=mix", "eval.adapt.table_bits=14")
+    own, plain = score(path, "--limit", 300), score(path, "--limit", 300, "--adapt", "off")
+    assert (own["adapt"], own["streams"], plain["adapt"]) == ("mix", 1, "off")
+    assert own["plain_bpb"] == pytest.approx(plain["bpb"], rel=1e-6)
+    assert own["bpb"] < plain["bpb"]
+    halves = score(path, "--limit", 300, "--streams", 2)
+    assert (halves["adapt"], halves["streams"]) == ("mix", 2)
+    assert own["bpb"] < halves["bpb"]
+    assert "streams: 0: input should be greater" in refusal(capsys, path, "--streams", 0)
+    assert "add --adapt mix" in refusal(capsys, path, "--adapt", "off", "--streams", 2)
+    assert "ttt, which has one past" in refusal(capsys, path, "--adapt", "ttt", "--streams", 2)

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from base.errors import BadInput
 from data.tokenizer import ByteTokenizer
 from eval.batches import window_losses
-from eval.config import LoRAConfig
-from eval.document_ttt import DocumentLoRA
+from eval.config import AdaptConfig, EvalConfig, LoRAConfig
+from eval.document_ttt import lora_losses
 from eval.protocol import Protocol
 from eval.windows import find_begins, plan_documents
 from model.config import ModelConfig
 from model.gpt import GPT
 
-PROTOCOL = Protocol(32, 8, docs=True)
+PROTOCOL = Protocol(32, 8)
 CONFIG = LoRAConfig(lr=0.03, rank=4, targets=("q", "v", "up", "head"), batch_documents=3)
 BOS = 1
 
@@ -37,12 +37,16 @@ DOCUMENTS = [
 TOKENS = np.concatenate(DOCUMENTS)
 
 
+def by(config: LoRAConfig) -> Protocol:
+    return replace(PROTOCOL, adapt=AdaptConfig(kind="lora", lora=config))
+
+
 def adapted(
     model: GPT, tokens: np.ndarray = TOKENS, config: LoRAConfig = CONFIG, documents: slice = slice(None)
 ) -> np.ndarray:
     """Losses in order, NaN for those of other documents; none comes twice."""
     nats = np.full(len(tokens) - 1, np.nan)
-    for first, row in DocumentLoRA(config, documents)(model, ByteTokenizer(), tokens, PROTOCOL, {}):
+    for first, row in lora_losses(model, ByteTokenizer(), tokens, by(config), {}, documents):
         assert np.isnan(nats[first : first + len(row)]).all()
         nats[first : first + len(row)] = row
     return nats
@@ -113,7 +117,7 @@ def test_the_model_passed_in_does_not_change(model: GPT) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     untaught = plain(model)
     model.train()
-    next(DocumentLoRA(CONFIG)(model, ByteTokenizer(), TOKENS, PROTOCOL, {}))  # left half way
+    next(lora_losses(model, ByteTokenizer(), TOKENS, by(CONFIG), {}))  # left half way
     adapted(model)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -121,8 +125,9 @@ def test_the_model_passed_in_does_not_change(model: GPT) -> None:
     np.testing.assert_array_equal(plain(model), untaught)
 
 
-def test_settings_that_cannot_learn_are_refused(model: GPT) -> None:
-    with pytest.raises(BadInput, match="chunk_tokens 33 is beyond the context; use 1 to 32"):
-        adapted(model, config=replace(CONFIG, chunk_tokens=33))
-    with pytest.raises(BadInput, match="no layer would learn"):
-        adapted(model, config=replace(CONFIG, targets=()))
+def test_a_chunk_beyond_the_context_is_refused_before_a_run_and_before_a_score(model: GPT) -> None:
+    config = replace(CONFIG, chunk_tokens=33)
+    with pytest.raises(BadInput, match="chunk_tokens 33 is beyond the context of 32; use 0 to 32"):
+        adapted(model, config=config)
+    with pytest.raises(BadInput, match="chunk_tokens 33"):
+        EvalConfig(stride=8, adapt=AdaptConfig(kind="lora", lora=config)).window(32)

@@ -1,7 +1,9 @@
 """eval.score: one score from all ranks, its block sums, and blocks that are measured again."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from threading import Barrier, Thread
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,11 +12,11 @@ import torch
 from base.errors import BadInput
 from data.dataset import Dataset
 from engine.device import Device
-from eval.adapt import ADAPTATIONS
 from eval.batches import window_losses
+from eval.config import AdaptConfig
 from eval.metric import Score
 from eval.protocol import Protocol
-from eval.score import score, score_blocks
+from eval.score import score, score_blocks, score_first_blocks
 from model.config import ModelConfig
 from model.gpt import GPT
 
@@ -62,17 +64,19 @@ def ranks(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[Device], 
     return answers
 
 
-@pytest.mark.parametrize(("docs", "adapt"), [(False, None), (True, None), (True, "lora")])
+@pytest.mark.parametrize(
+    "protocol",
+    [PROTOCOL, Protocol(48, 16, docs=True), Protocol(48, 16, adapt=AdaptConfig(kind="lora"))],
+    ids=["windows", "documents", "lora"],
+)
 def test_ranks_share_windows_or_documents_and_lose_none(
-    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, docs: bool, adapt: str | None
+    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, protocol: Protocol
 ) -> None:
-    protocol = Protocol(48, 16, docs=docs)
-    how = ADAPTATIONS[adapt] if adapt else None
     nats = [np.empty(len(dataset.val) - 1) for _ in range(4)]
-    alone = score(model, dataset, protocol, CPU, adapt=how, nats=nats[3])
+    alone = score(model, dataset, protocol, CPU, nats=nats[3])
 
     def work(device: Device) -> Score:
-        return score(model, dataset, protocol, device, adapt=how, nats=nats[device.rank])
+        return score(model, dataset, protocol, device, nats=nats[device.rank])
 
     first, *others = ranks(monkeypatch, 3, work)
     for together, own in zip([first, *others], nats, strict=False):
@@ -117,6 +121,49 @@ def test_few_blocks_cost_few_windows_and_ranks_share_them(
         np.testing.assert_allclose(found, complete[[3, 1]], rtol=1e-9)  # type: ignore[arg-type]
 
 
-def test_what_adapting_cannot_do_is_refused_before_it_scores(model: GPT, dataset: Dataset) -> None:
-    with pytest.raises(BadInput, match="a text has one past"):
-        score(model, dataset, PROTOCOL, Device(torch.device("cpu"), 0, 2), adapt=ADAPTATIONS["mix"])
+@pytest.mark.parametrize("kind", ["mix", "ttt"])
+def test_what_adapting_cannot_do_is_refused_before_it_scores(
+    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, kind: Literal["mix", "ttt"]
+) -> None:
+    monkeypatch.setattr("eval.score.ADAPTATIONS", {})
+    protocol = replace(PROTOCOL, adapt=AdaptConfig(kind=kind))
+    with pytest.raises(BadInput, match=f"kind {kind} on 2 ranks: a text has one past"):
+        score(model, dataset, protocol, Device(torch.device("cpu"), 0, 2))
+    with pytest.raises(BadInput, match="choose one"):
+        score(model, dataset, replace(protocol, docs=True), CPU)
+    with pytest.raises(ValueError, match="score_first_blocks"):
+        score_blocks(model, dataset, protocol, CPU, [0])
+
+
+def test_more_streams_or_memory_than_there_are_are_refused_with_what_fits(
+    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.score.ADAPTATIONS", {})
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.__getitem__)  # 4,096,000 bytes
+    for adapt, message in (
+        (AdaptConfig(kind="mix", table_bits=17), "table_bits 17 takes 1 x 4,194,304 .* has 4,096,000: use 16 or less"),
+        (AdaptConfig(kind="mix", table_bits=16, streams=2), "takes 2 x 2,097,152 .* use 15 or less"),
+        (AdaptConfig(kind="mix", table_bits=10, streams=126), "use fewer streams"),
+        (AdaptConfig(kind="mix", table_bits=10, streams=301), "streams 301 of 300 targets; use 1 to 300"),
+    ):
+        with pytest.raises(BadInput, match=message):
+            score(model, dataset, replace(PROTOCOL, adapt=adapt), CPU, limit=300)
+    AdaptConfig(kind="mix", table_bits=16).require_possible(300, 1, docs=False)
+    AdaptConfig(kind="off", table_bits=30).require_possible(300, 2, docs=True)
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_the_first_blocks_of_an_adapted_score_are_measured_again_from_the_text_before_their_end(
+    model: GPT, dataset: Dataset, small_blocks: Callable[[int], None], streams: int
+) -> None:
+    small_blocks(100)
+    targets = len(dataset.val) - 1
+    protocol = replace(PROTOCOL, adapt=AdaptConfig(kind="mix", table_bits=14, streams=streams))
+    complete = score(model, dataset, protocol, CPU).block_nats
+    assert not np.allclose(complete[:2], score(model, dataset, PROTOCOL, CPU).block_nats[:2], rtol=1e-3)
+    for most, count in ((2, 2), (10**9, targets // streams // 100)):
+        found = score_first_blocks(model, dataset, protocol, CPU, most)
+        assert len(found) == count
+        np.testing.assert_allclose(found, complete[:count], rtol=1e-9)
+    small_blocks(targets // streams + 1)  # the first stream holds none
+    assert len(score_first_blocks(model, dataset, protocol, CPU, 2)) == -(-targets // (targets // streams + 1))

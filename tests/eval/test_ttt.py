@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from data.tokenizer import ByteTokenizer
 from eval.adapt import ttt_losses
 from eval.batches import window_losses
+from eval.config import AdaptConfig, TTTConfig
 from eval.protocol import Protocol
-from eval.ttt import IGNORED, Learner, TTTConfig, lesson, plan_chunks
+from eval.ttt import IGNORED, Learner, lesson, plan_chunks
 from eval.windows import plan_windows
 from model.gpt import GPT
 
@@ -27,10 +28,14 @@ def text(repeats: int = 4) -> np.ndarray:
     return np.concatenate([once, once[: len(once) // 2], once])
 
 
+def learning(config: TTTConfig) -> Protocol:
+    return replace(PROTOCOL, adapt=AdaptConfig(kind="ttt", ttt=config))
+
+
 def adapted(model: GPT, tokens: np.ndarray, config: TTTConfig = CONFIG) -> np.ndarray:
     """Losses in order; each target must come once."""
     nats = np.full(len(tokens) - 1, np.nan)
-    for first, row in ttt_losses(model, ByteTokenizer(), tokens, PROTOCOL, {}, config):
+    for first, row in ttt_losses(model, ByteTokenizer(), tokens, learning(config), {}):
         assert np.isnan(nats[first : first + len(row)]).all()
         nats[first : first + len(row)] = row
     assert not np.isnan(nats).any()
@@ -53,7 +58,7 @@ def test_the_model_passed_in_does_not_change(model: GPT) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for mode in (True, False):
         model.train(mode)
-        next(ttt_losses(model, ByteTokenizer(), text(1), PROTOCOL, {}, CONFIG))  # left half way
+        next(ttt_losses(model, ByteTokenizer(), text(1), learning(CONFIG), {}))  # left half way
         adapted(model, text(1))
         assert model.training is mode
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

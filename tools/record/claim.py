@@ -9,15 +9,16 @@ claim. It depends on the evidence and the track's rules alone, never on today's 
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from base.errors import BadInput
 from data.bytes import bits_per_byte
+from eval.config import read_adapt
 from eval.stats import ENFORCED_P, Rule, lead, nats_per_bpb, seeds
 from tools.record.evidence import Evidence, SeedEvidence, read_evidence
-from tools.record.schema import Code, Evaluation, SeedResult, Submission, Track, load_tracks
+from tools.record.schema import Adaptation, Code, Evaluation, SeedResult, Submission, Track, load_tracks
 from tools.verify.folder import Folder
 
 
@@ -43,7 +44,11 @@ def claim(evidence: Evidence, track: Track) -> Submission:
     results = {str(seed.seed): seed_result(seed, evidence) for seed in evidence.seeds}
     median = median_seed(evidence.seeds)
     run = median.result
-    evaluation = Evaluation(**{field.name: getattr(run, field.name) for field in fields(Evaluation)})
+    adapt = read_adapt(median.head.header.config)
+    evaluation = Evaluation(
+        **{name: getattr(run, name) for name in ("stride", "context", "val_tokens", "val_bytes", "contest_bytes")},
+        adapt=None if adapt.kind == "off" else Adaptation(kind=adapt.kind, streams=adapt.streams),
+    )
     bpbs = [result.val_bpb for result in results.values()]
     losses = [result.val_loss for result in results.values()]
     bytes_model = max(seed.artifact_bytes for seed in evidence.seeds)

@@ -9,7 +9,7 @@ from typing import Any
 
 from base.config import to_dict
 from base.errors import BadInput
-from tools.record.page import checklist, mean_of_seeds, paragraphs, results
+from tools.record.page import checklist, learning, mean_of_seeds, paragraphs, results
 from tools.record.schema import Submission, Track
 
 TRACKS = ("track_10min_16mb", "track_non_record_16mb")
@@ -76,7 +76,7 @@ largest artifact {claim.bytes_model:,}
 
 {checklist(claim)}
 
-- C1 causal, C2 a normalized distribution, C3 score before update (nothing is updated), C4 one pass: what keeps and \
+- C1 causal, C2 a normalized distribution, C3 score before update ({learning(claim)}), C4 one pass: what keeps and \
 what proves each is in the README
 
 {paragraphs(still_missing)}\

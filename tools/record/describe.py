@@ -40,6 +40,7 @@ def technique(config: RunConfig) -> str:
         (model.loop_repeats, f"layers {model.loop_first} to {model.loop_last} looped"),
         (True, f"{config.optim.matrix}, average {config.average.kind}"),
         (True, f"quantization {config.quant.method}, codec {config.quant.codec}"),
+        (config.eval.adapt.kind != "off", f"learns from what is scored: {config.eval.adapt.kind}"),
     )
     return "; ".join(text for is_used, text in parts if is_used)
 

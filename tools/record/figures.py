@@ -1,6 +1,7 @@
 """The pictures of a record, of its median seed: losses, the artifact's bytes, the loss by position."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,10 @@ def draw_figures(folder: Path, loss_plot: Path, artifact: Path, dataset: Dataset
     opened = open_artifact(artifact)
     protocol = artifact_protocol(opened)
     nats = np.full(len(dataset.val) - 1, np.nan)
-    limit = min(POSITION_TARGETS, len(nats))
+    limit = min(POSITION_TARGETS, len(nats) // protocol.adapt.streams)  # within the first stream:
+    protocol = replace(protocol, adapt=replace(protocol.adapt, streams=1))  # a text of its own
     score(opened.model, dataset, protocol, Device(torch.device("cpu")), limit, nats=nats)
     title = f"context {protocol.context}, stride {protocol.stride}, the first {limit:,} targets"
+    if protocol.adapt.kind != "off":
+        title += f", adapting: {protocol.adapt.kind}"
     plot_positions(positions, title, target_losses(nats, dataset, protocol))

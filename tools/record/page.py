@@ -32,6 +32,7 @@ Sliding windows of {rule.context:,} tokens, {rule.stride:,} new targets each, ov
 ln 2 / bytes, summed in float64; a document's BOS is charged and has no bytes. The contest's convention counts \
 {rule.contest_bytes:,} bytes.
 
+{paragraphs(adaptation(claim))}\
 ![loss by position in the document and in the window](figures/position.png)
 
 ## Compliance
@@ -44,10 +45,9 @@ The four conditions; `python -m tools.verify` runs the probes and decodes a samp
 | --- | --- | --- |
 | C1: a prediction depends on the artifact and the tokens before it, on nothing else | attention is causal, a window \
 holds its own tokens only | `flip`, `suffix`, `truncation`, `coins` |
-| C2: a normalized distribution over the complete vocabulary is fixed before the token is seen | the loss is \
-`cross_entropy` over the vocabulary | `normalised`, `coins`, `codec` |
-| C3: a token is scored before anything is learned from it | the scorer learns nothing: its weights are the \
-artifact's | `repeat`, `codec` |
+| C2: a normalized distribution over the complete vocabulary is fixed before the token is seen | \
+{normalization(claim)} | `normalised`, `coins`, `codec` |
+| C3: a token is scored before anything is learned from it | {learning(claim)} | `repeat`, `codec` |
 | C4: one pass from left to right, no token scored twice | every target has a counter, and a score exists only where \
 each is 1 | `coverage`, `truncation` |
 
@@ -83,6 +83,24 @@ for seed in {" ".join(claim.seed_results)}; do
 done
 ```
 """
+
+
+def adaptation(claim: Submission) -> str:
+    adapt = claim.evaluation.adapt
+    return "" if adapt is None else f"The score adapts ({adapt}): {learning(claim)}."
+
+
+def learning(claim: Submission) -> str:
+    if claim.evaluation.adapt is None:
+        return "the scorer learns nothing: its weights are the artifact's"
+    return "each target is scored first, then learned from"
+
+
+def normalization(claim: Submission) -> str:
+    adapt = claim.evaluation.adapt
+    if adapt is not None and adapt.kind == "mix":
+        return "a token's price is its path in a binary tree of the vocabulary"
+    return "the loss is `cross_entropy` over the vocabulary"
 
 
 def paragraphs(*texts: str) -> str:

@@ -94,12 +94,25 @@ class SeedResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """Each target is scored first, then learned from. How exactly: eval.adapt of `config`."""
+
+    kind: Literal["mix", "ttt"]
+    streams: Size  # parts of the text, each with a past of its own
+
+    def __str__(self) -> str:
+        return f"{self.kind}, {self.streams} stream{'s' * (self.streams > 1)}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     stride: Size
     context: Size
     val_tokens: Size  # targets scored
     val_bytes: Size  # the denominator of val_bpb
     contest_bytes: Size
+    # Of a score that adapts; a plain one has no such key, nor have records that are older than it.
+    adapt: Annotated[Adaptation | None, Field(exclude_if=lambda adapt: adapt is None)] = None
 
 
 @dataclass(frozen=True, kw_only=True)

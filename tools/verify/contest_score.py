@@ -23,7 +23,7 @@ from tools.verify.folder import Folder
 from tools.verify.measure import OTHER_KIND, require_scorable
 from tools.verify.verdict import Finding, Level
 
-LEARNS = re.compile(r"adapt|test.?time|\bttt\b", re.I)  # while it scores, which is not done here
+LEARNS = re.compile(r"adapt|test.?time|\bttt\b", re.I)  # while it scores; here that is done as the artifact says
 
 
 def score_shipped_artifact(folder: Folder, data: Path | None, entry: Entry) -> Iterator[Finding]:

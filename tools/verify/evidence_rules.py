@@ -7,6 +7,7 @@ from itertools import pairwise
 from base.run_folder import ARTIFACT
 from data.bytes import bits_per_byte
 from data.manifest import TOKENIZER
+from eval.config import read_adapt
 from eval.metric import BLOCK_TOKENS
 from tools.record.claim import Record, median_seed
 from tools.record.evidence import Evidence, SeedEvidence, seed_files
@@ -16,7 +17,7 @@ from tools.verify.verdict import Finding, contradiction
 
 RESCORED = 2e-6  # relative: the same artifact scored on another number of threads
 CLOCK_S = 1e-6  # rounding in sums of one clock's readings
-SHARED = ("sources_sha256", "params", "val_tokens", "val_bytes", "contest_bytes", "stride", "context")
+SHARED = ("sources_sha256", "params", "val_tokens", "val_bytes", "contest_bytes", "stride", "context", "adapt")
 
 
 def check_seeds(record: Record) -> Iterator[Finding]:
@@ -54,6 +55,7 @@ def _check_result(seed: SeedEvidence, evidence: Evidence) -> Iterator[Finding]:
         ("size.total", "total_bytes", "its parts add up to", parts),
         ("evidence.rule", "stride", artifact, header.stride),
         ("evidence.rule", "context", artifact, header.context),
+        ("evidence.rule", "adapt", artifact, read_adapt(header.config).kind),
         ("data.sha256", "data_sha256", described, data.sha256),
         ("data.sha256", "data_sha256", artifact, header.data_sha256),
         ("data.val", "val_sha256", described, data.val_sha256),

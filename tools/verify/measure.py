@@ -4,7 +4,8 @@
 
 Minutes, and nothing of the record is executed unless `again` requires it: our own scorer reads its artifacts. What
 cannot be measured is `unverified`. With `sample`, blocks of 4,096 targets are drawn by the manifest's hash, which
-nobody could choose before the record was finished, and each is compared with the shipped sum.
+nobody could choose before the record was finished, and each is compared with the shipped sum. Where the score adapts,
+a block cannot be measured without the text before it: then it is the first blocks.
 """
 
 import math
@@ -22,10 +23,11 @@ from base.run_folder import ARTIFACT
 from data.dataset import Dataset
 from engine.device import Device, joined, memory_hint
 from eval.codec import compress, decompress
+from eval.config import read_adapt
 from eval.metric import BLOCK_TOKENS
 from eval.probe import NAMES, probe_artifact
 from eval.protocol import Protocol
-from eval.score import score, score_blocks
+from eval.score import score, score_blocks, score_first_blocks
 from model.cost import parameters, scoring_flops
 from quant.unpack import Artifact, from_bytes
 from tools.record.claim import Record
@@ -36,6 +38,7 @@ from tools.verify.rerun import check_rerun
 from tools.verify.verdict import Finding, contradiction
 
 SAMPLED_BLOCKS = 32  # per seed
+FIRST_BLOCKS = 4  # per seed, where the score adapts: what a block costs depends on all of the text before it
 # Relative: what rounding may move the sum of a block by; batches and threads on one kind of device move it by 1e-7.
 SAME_KIND, OTHER_KIND = 1e-5, 1e-3
 LONGEST_CONTEXT = 1 << 16  # tokens of a window; attention over more takes memory that few machines have
@@ -88,13 +91,16 @@ def measure_seed(
     require_scorable(artifact, dataset, protocol)
     model = artifact.model.to(device.torch)
     report(f"seed {seed.seed}: scoring {'a sample' if sample else 'the complete validation side'}")
-    if sample:
+    if not sample:
+        blocks = np.arange(len(seed.block_nats))
+        nats = score(model, dataset, protocol, device).block_nats
+    elif protocol.adapt.kind == "off":
         blocks = drawn_blocks(record, seed)
         nats = score_blocks(model, dataset, protocol, device, blocks.tolist())
     else:
-        blocks = np.arange(len(seed.block_nats))
-        nats = score(model, dataset, protocol, device).block_nats
-    yield compare_blocks(seed, blocks, nats, tolerance(record, device))
+        nats = score_first_blocks(model, dataset, protocol, device, FIRST_BLOCKS)
+        blocks = np.arange(len(seed.block_nats))[: len(nats)]
+    yield compare_blocks(seed, blocks, nats, tolerance(record, device), protocol.adapt.kind == "off")
     report(f"seed {seed.seed}: probes")
     with tempfile.TemporaryDirectory(prefix="verify-") as made:
         path = Path(made) / ARTIFACT
@@ -116,7 +122,9 @@ def drawn_blocks(record: Record, seed: SeedEvidence) -> npt.NDArray[np.intp]:
 
 
 def claimed_protocol(record: Record) -> Protocol:
-    return Protocol(context=record.claim.evaluation.context, stride=record.claim.evaluation.stride)
+    """Its adaptation is that of the artifacts' headers: all seeds have one configuration."""
+    evaluation = record.claim.evaluation
+    return Protocol(evaluation.context, evaluation.stride, adapt=read_adapt(record.claim.config))
 
 
 def require_scorable(artifact: Artifact, dataset: Dataset, protocol: Protocol) -> None:
@@ -144,8 +152,10 @@ def tolerance(record: Record, device: Device) -> float:
     return SAME_KIND if is_same else OTHER_KIND
 
 
-def compare_blocks(seed: SeedEvidence, blocks: npt.NDArray[np.intp], nats: Floats, relative: float) -> Finding:
-    """Every block that was scored again against its shipped sum; and what a sample can miss."""
+def compare_blocks(
+    seed: SeedEvidence, blocks: npt.NDArray[np.intp], nats: Floats, relative: float, is_drawn: bool = True
+) -> Finding:
+    """Every block that was scored again against its shipped sum; and what a sample, drawn or not, can miss."""
     if len(nats) != len(blocks):
         return contradiction("score.blocks", f"seed {seed.seed}: blocks", len(blocks), "the text has", len(nats))
     shipped = seed.block_nats[blocks]
@@ -161,7 +171,9 @@ def compare_blocks(seed: SeedEvidence, blocks: npt.NDArray[np.intp], nats: Float
         )
         return Finding("score.val_bpb", "invalid", message, evidence)
     message = f"seed {seed.seed}: {len(blocks)} of {len(seed.block_nats)} blocks cost what is shipped, to {relative:g}"
-    if len(blocks) < len(seed.block_nats):
+    if len(blocks) < len(seed.block_nats) and not is_drawn:
+        message += "; they are the first, and those after them were not scored"
+    elif len(blocks) < len(seed.block_nats):
         message += f"; if a tenth of them were forged, this would pass with probability {0.9 ** len(blocks):.2g}"
     return Finding("score.measured", "note", message, {f"score_seed{seed.seed}": evidence})
 
@@ -181,7 +193,7 @@ def check_probes(seed: int, path: Path, dataset: Dataset) -> Iterator[Finding]:
 
 
 def check_codec(seed: int, data: bytes, text: bytes) -> Finding:
-    """Validation text, coded with the artifact, and decoded with nothing but the artifact's bytes."""
+    """Validation text, coded with the artifact's plain model, and decoded with nothing but the artifact's bytes."""
     try:
         packed, nats = compress(from_bytes(data), text)
         decompress(from_bytes(data), packed)  # which refuses another text

@@ -104,6 +104,8 @@ def check_claim(record: Record) -> Iterator[Finding]:
     seeds = f"{len(claim.seeds)} seed{'s' * (len(claim.seeds) > 1)}"
     message = f"val_bpb {claim.val_bpb:.8f} over {seeds}, computed from the evidence"
     yield Finding("claim.measured", "note", message, measured)
+    if claim.evaluation.adapt is not None:
+        yield Finding("claim.adapt", "note", f"the score adapts: {claim.evaluation.adapt}")
     if SUBMISSION not in record.folder:
         return
     try:

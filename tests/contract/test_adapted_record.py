@@ -1,0 +1,131 @@
+"""A record whose score adapts: it says so everywhere, is measured as it says, and no other adaptation passes for it."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.dataset import open_dataset
+from eval.probe import artifact_scorer, probe_artifact
+from quant.unpack import open_artifact
+from tests.records import (
+    QUICK,
+    accusations,
+    check,
+    copied,
+    edit_json,
+    edit_result,
+    make_quick,
+    renew,
+    resign,
+    set_machine,
+)
+from tests.runs import CPU, make_dataset, small
+from tools.record.__main__ import act, parser
+from tools.verify.verdict import Finding
+from train_gpt import train_pack_score
+
+SENTENCE = "The score adapts (mix, 1 stream): each target is scored first, then learned from."
+
+
+@pytest.fixture(scope="module")
+def data(jsonl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapted") / "data"
+    make_dataset(jsonl, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapted(data: Path) -> Path:
+    """A valid record of one seed, never written to."""
+    root = data.parent
+    config = small(*QUICK, "seed=7", "eval.adapt.kind=mix", "eval.adapt.table_bits=14")
+    with contextlib.chdir(root), pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        run = train_pack_score(config, "seed7", CPU).run
+        set_machine(Path(run), step_s=0.007)
+        words = ["--track", "track_non_record_16mb", "--name", "Adapting", "--date", "2026-12-01", "-o", "records"]
+        return root / act(parser().parse_args([run, *words]))["path"]
+
+
+@pytest.fixture
+def scores_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without probes and codec, which take ten times as long."""
+    monkeypatch.setattr("tools.verify.measure.check_probes", lambda *_: iter(()))
+    monkeypatch.setattr("tools.verify.measure.check_codec", lambda *_: Finding("codec.measured", "note", ""))
+
+
+def claimed(folder: Path) -> Any:
+    return json.loads((folder / "submission.json").read_text())
+
+
+def test_claim_page_and_report_name_the_adaptation(adapted: Path) -> None:
+    answer = check(adapted)
+    assert answer.verdict == "valid", answer.findings
+    assert "the score adapts: mix, 1 stream" in {found["message"] for found in answer.findings}
+    claim = claimed(adapted)
+    assert claim["evaluation"]["adapt"] == {"kind": "mix", "streams": 1}
+    assert claim["technique_summary"].endswith("; learns from what is scored: mix")
+    page = (adapted / "README.md").read_text()
+    assert SENTENCE in page
+    assert "learns nothing" not in page
+    result = json.loads((adapted / "result_seed7.json").read_text())
+    assert result["adapt"] == "mix"
+    assert claim["val_bpb"] == pytest.approx(result["val_bpb"], rel=1e-9)
+    assert result["val_bpb"] < result["float_bpb"] - 0.1  # which is plain
+
+
+@pytest.mark.usefixtures("scores_only")
+def test_it_is_scored_again_as_it_adapts_completely_or_from_the_beginning(
+    adapted: Path, data: Path, tmp_path: Path
+) -> None:
+    forged = copied(adapted, tmp_path)
+    nats = np.load(forged / "nats_seed7.npy")
+    np.save(forged / "nats_seed7.npy", nats * 0.99)
+    edit_result(forged / "result_seed7.json", val_bpb=lambda v: v * 0.99, val_nats_per_token=lambda v: v * 0.99)
+    renew(forged)
+    for words, message in (([], "2 of 2 blocks"), (["--sample"], "1 of 2 blocks cost what is shipped, to 1e-05; they")):
+        answer = check(adapted, "--data", str(data), *words)
+        assert answer.verdict == "valid", answer.findings
+        assert message in " ".join(found["message"] for found in answer.findings)
+        assert accusations(check(forged, "--data", str(data), *words)) == {"score.val_bpb": "invalid"}
+
+
+def test_another_adaptation_than_the_artifacts_is_named(adapted: Path, record: Path, tmp_path: Path) -> None:
+    more = {"kind": "mix", "streams": 1}
+    claims = (
+        (adapted, {"kind": "ttt", "streams": 1}, "evaluation.adapt.kind is ttt, but the evidence gives mix"),
+        (adapted, {"kind": "mix", "streams": 2}, "evaluation.adapt.streams is 2, but the evidence gives 1"),
+        (adapted, None, "evaluation.adapt is None, but the evidence gives"),
+        (record, more, f"evaluation.adapt is {more}, but the evidence gives (absent)"),
+    )
+    for number, (honest, adapt, message) in enumerate(claims):
+        folder = copied(honest, tmp_path / str(number))
+        edit_json(folder / "submission.json", lambda values, adapt=adapt: values["evaluation"].update(adapt=adapt))
+        resign(folder)
+        answer = check(folder)
+        assert accusations(answer) == {"claim.evaluation": "invalid"}
+        assert message in " ".join(found["message"] for found in answer.findings)
+    folder = copied(adapted, tmp_path / "result")
+    edit_result(folder / "result_seed7.json", adapt="off")
+    renew(folder)
+    assert accusations(check(folder)) == {"evidence.rule": "invalid"}
+
+
+def test_the_probes_probe_the_scorer_that_adapts(adapted: Path, data: Path) -> None:
+    path, dataset = adapted / "model.golf", open_dataset(data)
+    assert probe_artifact(path, dataset, ["repeat"], tokens=64).subject.endswith("adapt mix")
+    tokens = dataset.val.read(0, 400).astype(np.int64)
+    own, off = (
+        artifact_scorer(path, open_artifact(path), dataset, kind)[1].score(tokens).nats for kind in (None, "off")
+    )
+    assert own.sum() < off.sum() - 1
+
+
+@pytest.mark.slow
+def test_it_passes_a_sample_with_probes_and_codec(adapted: Path, data: Path) -> None:
+    answer = check(adapted, "--data", str(data), "--sample")
+    assert (answer.verdict, answer.tier) == ("valid", "sample"), answer.findings

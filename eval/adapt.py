@@ -6,9 +6,10 @@
 off    nothing is learned
 mix    the model's prediction mixed with what the text has taught so far (eval.mixing); normalised by construction
 ttt    the model itself learns from each chunk once it is scored (eval.ttt)
+lora   adapters learn, and each document begins them afresh: side by side, on ranks too (eval.document_ttt)
 
-A prediction depends on the artifact and on tokens revealed before it. So a text is scored in its order, and ranks
-cannot share it. Each function fills in `shown`: its keys are targets whose distributions are wanted.
+A prediction depends on the artifact and on tokens revealed before it. So `mix` and `ttt` score a text in its order, and
+ranks cannot share it. Each function fills in `shown`: its keys are targets whose distributions are wanted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from data.bytes import ByteTable
 from data.tokenizer import Tokenizer
 from eval.batches import Floats, Losses, Tokens, window_log_probabilities, window_losses, window_probabilities
+from eval.document_ttt import lora_losses
 from eval.mixing.mixer import Mixture
 from eval.protocol import Protocol
 from eval.scorer import Scored
@@ -98,7 +100,7 @@ def _show(shown: dict[int, Floats], first: int, logs: npt.NDArray[np.floating]) 
         shown[target] = np.exp(logs[target - first], dtype=np.float64)
 
 
-ADAPTATIONS: dict[str, Adapt] = {"off": plain_losses, "mix": mix_losses, "ttt": ttt_losses}
+ADAPTATIONS: dict[str, Adapt] = {"off": plain_losses, "mix": mix_losses, "ttt": ttt_losses, "lora": lora_losses}
 
 
 class ModelScorer:

@@ -9,8 +9,8 @@
     torchrun --nproc_per_node=2 -m eval.bpb --stride 64            (the same answer from several ranks)
 
 With --docs a document is scored as if it were alone, from its BOS on; the token that begins the next one is its last
-target: the model is charged for the end. Where the score adapts, the plain one is measured too, and the answer has the
-gain.
+target: the model is charged for the end. `--adapt lora` implies it. Where the score adapts, the plain one is measured
+too, and the answer has the gain.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def evaluate(args: argparse.Namespace, device: Device) -> Answer:
     path = named_or_newest(args.artifact, ARTIFACT)
     artifact = open_artifact(path)
     protocol = artifact_protocol(artifact, args.context, args.stride, args.adapt, args.streams)
-    protocol = replace(protocol, docs=args.docs)
+    protocol = replace(protocol, docs=args.docs or protocol.by_document)
     is_adapted = protocol.adapt.kind != "off"
     if args.streams is not None and not is_adapted:
         raise BadInput(f"--streams {args.streams} for a plain score, which has none; add --adapt mix")

@@ -47,7 +47,7 @@ def target_losses(nats: Floats, dataset: Dataset, protocol: Protocol) -> TargetL
     token = tokens[target + 1]
     document = np.searchsorted(begins, target, side="right") - 1
     window = np.searchsorted(starts.score_from, target, side="right") - 1
-    first_seen = np.maximum(target + 1 - protocol.context, begins[document] if protocol.docs else 0)
+    first_seen = np.maximum(target + 1 - protocol.context, begins[document] if protocol.by_document else 0)
     return TargetLosses(
         target=target,
         token=token,

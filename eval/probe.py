@@ -148,10 +148,10 @@ def _prepare(
     baseline = basic.measure_baseline(scorer, sample, TOLERANCE_NATS)
     return {
         "repeat": lambda: basic.check_repeat(baseline),
-        "coverage": lambda: basic.check_coverage(scorer, baseline, rng),
+        "coverage": lambda: basic.check_coverage(scorer, baseline, rng, mark),
         "bytes": lambda: basic.check_bytes(scorer, dataset.tokenizer, [document[1:] for document in val[:8]], mark),
-        "normalised": lambda: basic.check_normalisation(scorer, baseline, rng),
-        "flip": lambda: basic.check_flip(scorer, baseline, rng),
+        "normalised": lambda: basic.check_normalisation(scorer, baseline, rng, mark),
+        "flip": lambda: basic.check_flip(scorer, baseline, rng, mark),
         "suffix": lambda: basic.check_suffix(scorer, baseline, rng),
         "truncation": lambda: basic.check_truncation(scorer, baseline, rng, mark),
         "boundary": lambda: basic.measure_boundary(scorer, val[0], val[-1], rng),

@@ -23,6 +23,11 @@ class Protocol:
     batch_tokens: int = EvalConfig.batch_tokens  # of windows, at a time
     compiled: bool | None = None  # None: where it saves time
 
+    @property
+    def by_document(self) -> bool:
+        """Whether documents are scored as if alone, which adapters of their own imply."""
+        return self.docs or self.adapt.kind == "lora"
+
 
 def artifact_protocol(
     artifact: Artifact,

@@ -24,9 +24,10 @@ from data.dataset import Dataset
 from engine.device import Device, gather
 from eval.adapt import ADAPTATIONS
 from eval.batches import Floats, Losses, Tokens, window_losses
+from eval.document_ttt import lora_losses
 from eval.metric import BLOCK_TOKENS, Score, Tally
 from eval.protocol import Protocol, artifact_protocol, matching_dataset
-from eval.windows import Windows, plan_documents
+from eval.windows import Windows, find_begins, plan_documents
 from model.gpt import GPT
 from quant.unpack import Artifact, open_artifact
 
@@ -50,8 +51,11 @@ def score(
     tokens = dataset.val.read(0, len(dataset.val))
     targets = len(tokens) - 1 if limit is None else min(limit, len(tokens) - 1)
     protocol.adapt.require_possible(targets, device.ranks, protocol.docs)
-    share = plan_score(tokens, targets, dataset, protocol).select(slice(device.rank, None, device.ranks))
-    if protocol.adapt.kind == "off":
+    own = slice(device.rank, None, device.ranks)  # of windows, or of documents
+    share = plan_score(tokens, targets, dataset, protocol).select(own)
+    if protocol.adapt.kind == "lora":
+        losses = lora_losses(model, dataset.tokenizer, tokens[: targets + 1], protocol, {}, own)
+    elif protocol.adapt.kind == "off":
         losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled)
     else:
         losses = ADAPTATIONS[protocol.adapt.kind](model, dataset.tokenizer, tokens[: targets + 1], protocol, {})
@@ -113,7 +117,7 @@ def describe_score(
         **found.plain(),
         "stride": protocol.stride,
         "context": protocol.context,
-        "docs": protocol.docs,
+        "docs": protocol.by_document,
         "adapt": protocol.adapt.kind,
         "streams": protocol.adapt.streams,
         "artifact_sha256": artifact.sha256,
@@ -130,14 +134,13 @@ def save_block_nats(path: Path, block_nats: Floats) -> None:
 
 def plan_score(tokens: Tokens, targets: int, dataset: Dataset, protocol: Protocol) -> Windows:
     """The windows of the first so many targets."""
-    begins = document_begins(tokens, dataset) if protocol.docs else np.zeros(1, np.int64)
+    begins = document_begins(tokens, dataset) if protocol.by_document else np.zeros(1, np.int64)
     return plan_documents(begins, targets, protocol.context, protocol.stride)
 
 
 def document_begins(tokens: Tokens, dataset: Dataset) -> npt.NDArray[np.int64]:
     """Where each document begins: at its BOS, or at the EOS before it in a layout that has no BOS."""
-    begins = np.flatnonzero(tokens == dataset.mark)
-    return begins if begins[:1].tolist() == [0] else np.insert(begins, 0, 0)
+    return find_begins(tokens, dataset.mark)
 
 
 def _count(

@@ -33,6 +33,12 @@ def plan_windows(targets: int, context: int, stride: int) -> Windows:
     return plan_documents(np.zeros(1, np.int64), targets, context, stride)
 
 
+def find_begins(tokens: npt.NDArray[np.integer], mark: int) -> npt.NDArray[np.int64]:
+    """Where each document of a stream begins: at its mark, and at token 0 where the stream begins within one."""
+    begins = np.flatnonzero(tokens == mark)
+    return begins if begins[:1].tolist() == [0] else np.insert(begins, 0, 0)
+
+
 def plan_documents(begins: npt.NDArray[np.integer], targets: int, context: int, stride: int) -> Windows:
     """The plans of parts of one stream, each as if it were alone; part k is tokens begins[k] … begins[k + 1] - 1.
 

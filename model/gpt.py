@@ -107,6 +107,13 @@ class Block(nn.Module):
         return branch if scale is None else branch * scale.to(branch.dtype)
 
 
+class Product(nn.Module):
+    """The head's product with the last states; a module, so that a hook can add to it (eval/document_ttt.py)."""
+
+    def forward(self, x: torch.Tensor, head: torch.Tensor) -> torch.Tensor:  # (…, D), (V, D) -> (…, V)
+        return nn.functional.linear(x, head.to(x.dtype))
+
+
 class GPT(nn.Module):
     # (V, V) true where the tokenizer never puts a token (column) after another (row): data/canonical.py. No weight, and
     # in no state dict: quant.unpack.attach_table makes it from the tokenizer.
@@ -126,6 +133,7 @@ class GPT(nn.Module):
         self.match = Match(config) if config.match else None
         self.norm = Norm(config)
         self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
+        self.product = Product()
         pairs = len(config.order()) // 2
         self.skip_weights = nn.Parameter(torch.ones(pairs, config.dim)) if config.skips != "off" else None
         self.skip_gates = nn.Parameter(torch.zeros(pairs, config.dim)) if config.skips == "gated" else None
@@ -220,7 +228,7 @@ class GPT(nn.Module):
         return nn.functional.cross_entropy(z.flatten(0, 1), places.flatten())
 
     def _logits(self, x: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
-        z: torch.Tensor = nn.functional.linear(self.norm(x), head.to(x.dtype))
+        z: torch.Tensor = self.product(self.norm(x), head)
         z = z.float() if z.dtype in (torch.bfloat16, torch.float16) else z
         cap = self.config.softcap
         return cap * torch.tanh(z / cap) if cap else z

@@ -3,6 +3,8 @@
     baseline = measure_baseline(scorer, tokens, tolerance_nats)     the unchanged text, scored twice: the noise level
     finding = check_truncation(scorer, baseline, rng, mark)         whether a change moves losses by more than that
 
+`mark` is the token that begins a document. A probe puts it where it is wanted: a sample may hold no document's end.
+
 They call scorers and never read their source. A failed finding names its counter-example; target i is token i + 1 of
 the scored text. The other probes: canary.py (coins), codec.py (codec), fresh.py (fresh).
 """
@@ -69,17 +71,23 @@ def check_repeat(baseline: Baseline) -> Finding:
     return Finding("repeat", passed, detail, {"noise_nats": baseline.noise_nats, "floor_nats": baseline.floor_nats})
 
 
-def check_coverage(scorer: Scorer, baseline: Baseline, rng: np.random.Generator) -> Finding:
-    """Every target must be scored exactly once, at several text lengths: errors occur in the first and last window."""
+def check_coverage(scorer: Scorer, baseline: Baseline, rng: np.random.Generator, mark: int) -> Finding:
+    """Every target must be scored exactly once, at several text lengths: errors occur in the first and last window.
+
+    A document ends in the middle of each text, and one at its end: these targets are not free either.
+    """
     longest = len(baseline.tokens)
     lengths = sorted({2, longest, *rng.integers(2, longest, 4).tolist()})
     for length in lengths:
         existing = range(length - 1)
-        times = Counter(scorer.score(baseline.tokens[:length]).targets.tolist())
+        text = baseline.tokens[:length].copy()
+        text[[length // 2, -1]] = mark
+        times = Counter(scorer.score(text).targets.tolist())
         wrong = [target for target in sorted({*existing, *times}) if times[target] != 1 or target not in existing]
         if wrong:
             target = wrong[0]
-            detail = f"in a text of {length} tokens, target {target} is scored {times[target]} times"
+            place = " (a document's end)" if target in existing and text[target + 1] == mark else ""
+            detail = f"in a text of {length} tokens, target {target}{place} is scored {times[target]} times"
             detail += f", the first of {len(wrong)} wrong ones" if target in existing else " and does not exist"
             return Finding("coverage", False, detail, {"tokens": length, "target": target, "times": times[target]})
     words = ", ".join(f"{length:,}" for length in lengths)
@@ -123,13 +131,20 @@ def check_bytes(scorer: Scorer, tokenizer: Tokenizer, documents: Sequence[Tokens
     return Finding("bytes", True, detail, {"bytes": total})
 
 
-def check_normalisation(scorer: Scorer, baseline: Baseline, rng: np.random.Generator, positions: int = 32) -> Finding:
-    """Probabilities must not be negative, must add up to 1, and the loss must be -log of the target's."""
+def check_normalisation(
+    scorer: Scorer, baseline: Baseline, rng: np.random.Generator, mark: int, positions: int = 32
+) -> Finding:
+    """Probabilities must not be negative, must add up to 1, and the loss must be -log of the target's.
+
+    Every eighth of the targets is made a document's end.
+    """
     targets = _choose(rng, len(baseline.nats), positions)
-    scored = scorer.score(baseline.tokens, targets)
+    text = baseline.tokens.copy()
+    text[np.array(targets[::8]) + 1] = mark
+    scored = scorer.score(text, targets)
     nats = nats_by_target(scored, len(baseline.nats))
     for target, p in zip(targets, scored.shown, strict=True):
-        token = int(baseline.tokens[target + 1])
+        token = int(text[target + 1])
         shown_nats = -float(np.log(max(p[token], SMALLEST)))
         problem = ""
         if p.min() < 0:
@@ -147,14 +162,17 @@ def check_normalisation(scorer: Scorer, baseline: Baseline, rng: np.random.Gener
     return Finding("normalised", True, detail, {"targets": targets, "worst": worst})
 
 
-def check_flip(scorer: Scorer, baseline: Baseline, rng: np.random.Generator, flips: int = 8) -> Finding:
-    """Changing a target must not move its own distribution, nor the probability of the old or the new token in it."""
+def check_flip(scorer: Scorer, baseline: Baseline, rng: np.random.Generator, mark: int, flips: int = 8) -> Finding:
+    """Changing a target must not move its own distribution, nor the probability of the old or the new token in it.
+
+    Every fourth of the targets is made a document's end.
+    """
     targets = _choose(rng, len(baseline.nats), flips)
     before = scorer.score(baseline.tokens, targets).shown
     worst = 0.0
-    for target, p in zip(targets, before, strict=True):
+    for number, (target, p) in enumerate(zip(targets, before, strict=True)):
         old = int(baseline.tokens[target + 1])
-        new = int(rng.choice(baseline.tokens[baseline.tokens != old]))
+        new = int(rng.choice(baseline.tokens[baseline.tokens != old])) if number % 4 else mark
         changed = baseline.tokens.copy()
         changed[target + 1] = new
         q = scorer.score(changed, [target]).shown[0]

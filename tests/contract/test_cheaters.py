@@ -32,16 +32,23 @@ CHEATERS: dict[type[cheaters.BigramScorer], set[str]] = {
     cheaters.PeeksOneAhead: {"suffix", "truncation", "coins"},
     cheaters.PeeksInSecret: {"normalised", "suffix", "truncation", "coins"},
     cheaters.SpreadsOverBytes: {"normalised", "coins"},
+    cheaters.LearnsBeforeItScores: {"flip", "coins", "codec"},
+    cheaters.CreditsOtherSpellings: {"normalised", "coins"},
+    cheaters.EndsCostNothing: {"normalised"},
+    cheaters.ShowsFreeEnds: {"flip"},
+    cheaters.LeavesOutEnds: {"coverage"},
     cheaters.CountsLeadingSpacesTwice: {"bytes"},
     cheaters.CountsReplacementMarks: {"bytes"},
     cheaters.ScoresTheTailTwice: {"coverage"},
     cheaters.LeavesOutTheFirstWindow: {"coverage"},
     cheaters.TrainedOnValidation: {"fresh"},
+    cheaters.WarmsUpOnValidation: {"fresh"},
     cheaters.Remembers: {"repeat"},
 }
 HONEST = [
     pytest.param(lambda world: world.base, id="bigram"),
     pytest.param(cheaters.gpt_scorer, id="gpt", marks=pytest.mark.slow),
+    pytest.param(cheaters.lora_scorer, id="lora", marks=pytest.mark.slow),
     pytest.param(cheaters.AdaptsAfterScoring, id="adapts"),
     pytest.param(cheaters.MixesWhatItHasScored, id="mixes"),
 ]
@@ -59,10 +66,10 @@ def probe(scorer: Scorer, world: World) -> dict[str, Finding]:
     baseline = measure_baseline(scorer, sample, 1e-3)
     findings = [
         check_repeat(baseline),
-        check_coverage(scorer, baseline, rng),
+        check_coverage(scorer, baseline, rng, mark),
         check_bytes(scorer, world.tokenizer, [ids[1:] for ids in world.val_documents[:3]], mark),
-        check_normalisation(scorer, baseline, rng),
-        check_flip(scorer, baseline, rng),
+        check_normalisation(scorer, baseline, rng, mark),
+        check_flip(scorer, baseline, rng, mark),
         check_suffix(scorer, baseline, rng),
         check_truncation(scorer, baseline, rng, mark),
         measure_boundary(scorer, world.val_documents[0], world.val_documents[1], rng),

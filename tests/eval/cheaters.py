@@ -15,6 +15,7 @@ from data.dataset import Dataset
 from data.tokenizer import Tokenizer
 from data.tokenizer_training import train_tokenizer
 from eval.adapt import ModelScorer
+from eval.config import AdaptConfig, LoRAConfig
 from eval.probes.fresh import Bigram
 from eval.protocol import Protocol
 from eval.scorer import Floats, Scored, Scorer, Tokens
@@ -159,6 +160,57 @@ class SpreadsOverBytes(BigramScorer):
                 last = np.stack([last[:, 1], np.full(len(last), byte)], -1)
 
 
+class LearnsBeforeItScores(BigramScorer):
+    """Counts each target among what followed its context, and then mixes the counts into what it charges for it."""
+
+    def predict(self, tokens: Tokens) -> Floats:
+        p, pairs, counts = super().predict(tokens).copy(), _pairs_of(tokens), self.no_counts(tokens)
+        for target, (pair, token) in enumerate(zip(pairs, tokens[1:], strict=True)):
+            counts[pair, token] += 1.0
+            p[target] = _mixed(p[target], counts[pair])
+        return p
+
+
+class CreditsOtherSpellings(BigramScorer):
+    """Credits a token with the mass of those that begin it, which the tokenizer would not have put in its place.
+
+    What follows such a beginning is not charged, and its mass goes to all tokens that it begins, and stays its own.
+    """
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        spelled = [world.table.join([token]) for token in range(self.vocab_size)]
+        begins = [
+            [len(short) > 0 and short != long and long.startswith(short) for long in spelled] for short in spelled
+        ]
+        self.matrix = self.matrix + self.matrix @ np.array(begins, np.float64)
+
+
+class EndsCostNothing(BigramScorer):
+    """The token that begins the next document has no bytes; so it is charged nothing."""
+
+    def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
+        scored = super().score(tokens, show)
+        return scored._replace(nats=np.where(tokens[1:] == self.world.tokenizer.bos_id, 0.0, scored.nats))
+
+
+class ShowsFreeEnds(BigramScorer):
+    """The same, with distributions that fit: where a document ends it is certain of that."""
+
+    def predict(self, tokens: Tokens) -> Floats:
+        mark = self.world.tokenizer.bos_id
+        return np.where(tokens[1:, None] == mark, np.eye(self.vocab_size)[mark], super().predict(tokens))
+
+
+class LeavesOutEnds(BigramScorer):
+    """Scores documents one by one, each without the token that begins the next one."""
+
+    def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
+        scored = super().score(tokens, show)
+        is_text = tokens[1:] != self.world.tokenizer.bos_id
+        return scored._replace(targets=scored.targets[is_text], nats=scored.nats[is_text])
+
+
 class CountsLeadingSpacesTwice(BigramScorer):
     def count(self, targets: Tokens) -> int:
         return super().count(targets) + sum(self.world.table.join([int(t)]).startswith(b" ") for t in targets)
@@ -196,6 +248,22 @@ class LeavesOutTheFirstWindow(BigramScorer):
 class TrainedOnValidation(BigramScorer):
     def __init__(self, world: World) -> None:
         super().__init__(world._replace(base=Bigram(np.concatenate([world.train, world.val]), world.table)))
+
+
+class WarmsUpOnValidation(BigramScorer):
+    """A mixer that begins with the counts that it made of the validation text, before it scored any of it."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.counts = np.zeros((4096, self.vocab_size))
+        np.add.at(self.counts, (self.contexts(world.val), world.val[1:]), 1.0)
+
+    def contexts(self, tokens: Tokens) -> Tokens:
+        """(n,) a hash of the two tokens before each target."""
+        return (np.append(0, tokens[:-2]) * 7919 + tokens[:-1]) % len(self.counts)
+
+    def predict(self, tokens: Tokens) -> Floats:
+        return _mixed(super().predict(tokens), self.counts[self.contexts(tokens)])
 
 
 class Remembers(BigramScorer):
@@ -287,6 +355,11 @@ def tiny_gpt(world: World) -> GPT:
 
 def gpt_scorer(world: World) -> Scorer:
     return ModelScorer(tiny_gpt(world), world.tokenizer, Protocol(CONTEXT, STRIDE))
+
+
+def lora_scorer(world: World) -> Scorer:
+    protocol = Protocol(CONTEXT, STRIDE, adapt=AdaptConfig(kind="lora", lora=LoRAConfig(lr=0.01)))
+    return ModelScorer(tiny_gpt(world), world.tokenizer, protocol)
 
 
 def count_leading_spaces_twice(dataset: Dataset) -> Scorer:

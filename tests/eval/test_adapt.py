@@ -8,7 +8,7 @@ import pytest
 from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer
 from eval.adapt import ADAPTATIONS, ModelScorer
-from eval.config import AdaptConfig, TTTConfig
+from eval.config import AdaptConfig, LoRAConfig, TTTConfig
 from eval.protocol import Protocol
 from model.gpt import GPT
 
@@ -16,6 +16,7 @@ SMALL = {
     "off": AdaptConfig(),
     "mix": AdaptConfig(kind="mix", table_bits=16),
     "ttt": AdaptConfig(kind="ttt", ttt=TTTConfig(chunk_tokens=24, lr=0.01)),
+    "lora": AdaptConfig(kind="lora", lora=LoRAConfig(chunk_tokens=24, lr=0.01)),
 }
 TOKENS = np.concatenate([[1], ByteTokenizer().encode("in the order of the text " * 8)])
 PROTOCOL = Protocol(32, 8, batch_tokens=64)
@@ -39,6 +40,7 @@ def test_targets_come_once_in_order_cost_what_is_shown_and_gain_where_a_text_rep
         np.testing.assert_allclose(-np.log(own), scored.nats[wanted], atol=1e-6)
         total[how] = scored.nats.sum()
     assert total["ttt"] < 0.95 * total["off"]
+    assert total["lora"] < 0.95 * total["off"]
     assert total["mix"] < 0.5 * total["off"]
 
 

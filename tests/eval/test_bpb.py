@@ -134,10 +134,11 @@ def test_a_context_may_be_as_long_as_yarn_stretches_it(dataset: Dataset, tmp_pat
     assert score(path, "--context", 128, "--limit", 300)["context"] == 128
 
 
-@pytest.mark.parametrize("how", ["mix", "ttt"])
+@pytest.mark.parametrize("how", ["mix", "ttt", "lora"])
 def test_the_answer_has_what_adapting_gains_and_costs(artifact: Path, how: str) -> None:
-    plain, answer = score(artifact, "--limit", 300), score(artifact, "--limit", 300, "--adapt", how)
-    assert plain["adapt"] == "off"
+    plain = score(artifact, "--limit", 300, "--adapt", "off", *(["--docs"] if how == "lora" else []))
+    answer = score(artifact, "--limit", 300, "--adapt", how)
+    assert (plain["adapt"], answer["docs"]) == ("off", how == "lora")
     assert (answer["adapt"], answer["tokens"], answer["partial"]) == (how, 300, True)
     assert answer["plain_bpb"] == pytest.approx(plain["bpb"], rel=1e-6)
     assert answer["gain"] == pytest.approx(1 - answer["bpb"] / plain["bpb"], rel=1e-4)

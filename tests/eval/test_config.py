@@ -28,7 +28,7 @@ def test_a_section_within_a_section_comes_from_files_and_overrides_and_goes_into
     [
         ("eval.adapt.knd=mix", "unknown key eval.adapt.knd; nearest: eval.adapt.kind"),
         ("eval.adapt.ttt.rate=1", "unknown key eval.adapt.ttt.rate; nearest: eval.adapt.ttt.lr"),
-        ("eval.adapt.kind=mixed", "'mixed' is not one of off, mix, ttt; nearest: mix"),
+        ("eval.adapt.kind=mixed", "'mixed' is not one of off, mix, ttt, lora; nearest: mix"),
         ("eval.adapt=mix", "eval.adapt is a section of 'key: value' lines, not 'mix'"),
         ("eval.adapt.streams=0", "eval.adapt.streams: 0: input should be greater than or equal to 1"),
         ("eval.adapt.table_bits=31", "less than or equal to 30"),
@@ -37,6 +37,9 @@ def test_a_section_within_a_section_comes_from_files_and_overrides_and_goes_into
             "eval.adapt={kind: ttt, streams: 2}",
             "streams 2 with kind ttt, which has one past; use streams 1",
         ),
+        ("eval.adapt={kind: lora, streams: 2}", "which has one past for each document; use streams 1"),
+        ("eval.adapt.lora.targets=[w]", "'w' is not one of q, k, v, out, up, down, head"),
+        ("eval.adapt.lora.targets=[]", "eval.adapt.lora.targets"),
     ],
 )
 def test_a_wrong_value_is_refused_with_the_way_out(word: str, message: str) -> None:

@@ -51,7 +51,7 @@ def test_rounding_is_measured_and_allowed(world: World) -> None:
         check_repeat(baseline),
         check_suffix(noisy, baseline, rng),
         check_truncation(noisy, baseline, rng, 1),
-        check_normalisation(noisy, baseline, rng),
+        check_normalisation(noisy, baseline, rng, 1),
     ):
         assert found.passed, found.detail
 
@@ -73,7 +73,7 @@ def test_a_target_that_does_not_exist_is_named(world: World) -> None:
             return scored._replace(targets=np.append(scored.targets, len(tokens)), nats=np.append(scored.nats, 1.0))
 
     baseline = measure_baseline(world.base, world.val[:100], 1e-3)
-    found = check_coverage(Beyond(world), baseline, np.random.default_rng(0))
+    found = check_coverage(Beyond(world), baseline, np.random.default_rng(0), 1)
     assert not found.passed
     assert found.detail == "in a text of 2 tokens, target 2 is scored 1 times and does not exist"
 

@@ -64,11 +64,14 @@ def ranks(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[Device], 
     return answers
 
 
-@pytest.mark.parametrize("docs", [False, True])
-def test_ranks_share_the_windows_and_lose_none(
-    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, docs: bool
+@pytest.mark.parametrize(
+    "protocol",
+    [PROTOCOL, Protocol(48, 16, docs=True), Protocol(48, 16, adapt=AdaptConfig(kind="lora"))],
+    ids=["windows", "documents", "lora"],
+)
+def test_ranks_share_windows_or_documents_and_lose_none(
+    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, protocol: Protocol
 ) -> None:
-    protocol = Protocol(48, 16, docs=docs)
     nats = [np.empty(len(dataset.val) - 1) for _ in range(4)]
     alone = score(model, dataset, protocol, CPU, nats=nats[3])
 

@@ -24,14 +24,13 @@ from data.bytes import ByteTable
 from data.tokenizer import Tokenizer
 from eval.batches import Floats, Losses, Tokens, window_log_probabilities, window_losses, window_probabilities
 from eval.document_ttt import lora_losses
-from eval.mixing.mixer import Mixture
+from eval.mixing.mixer import Mixture, Rows
 from eval.protocol import Protocol
 from eval.scorer import Scored
 from eval.ttt import lessons
 from eval.windows import plan_windows
 from model.gpt import GPT
 
-Rows = npt.NDArray[np.float32]  # (n, V) probabilities
 Adapt = Callable[[GPT, Tokenizer, Tokens, Protocol, dict[int, Floats]], Losses]
 
 
@@ -56,7 +55,7 @@ def mix_losses(
 
     def stream(number: int) -> Iterator[tuple[int, Callable[[], Floats]]]:
         begin, end = number * targets // streams, (number + 1) * targets // streams
-        mixture = Mixture(tokenizer, protocol.adapt.table_bits, [end - begin + 1])
+        mixture = Mixture(tokenizer, protocol.adapt.table_bits, [end - begin + 1], protocol.adapt.trees)
         mixture.begin(int(tokens[begin]))
         own = plan.select(np.flatnonzero((plan.end > begin) & (plan.score_from < end)))
         for first, rows in window_probabilities(model, tokens, own, protocol.batch_tokens, mixture.order):

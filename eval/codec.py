@@ -3,6 +3,7 @@
     python -m eval.codec compress [ARTIFACT] IN OUT       (without ARTIFACT: the newest run's)
     python -m eval.codec decompress [ARTIFACT] IN OUT
     python -m eval.codec compress --stride 64 runs/demo IN OUT       (the score's own windows, one by one: slow)
+    python -m eval.codec compress --adapt mix IN OUT                 (the text teaches as it is coded: eval/mixing/)
 
 The fast rule cuts the text into rows that are coded side by side, each with an empty context at its start, and drops
 half of the context when it is full. With --stride each token is predicted from the window that eval.bpb scores it in,
@@ -29,6 +30,7 @@ from base.run_folder import ARTIFACT, named_or_newest
 from data.bytes import ByteTable
 from eval.any_bytes import to_tokens
 from eval.codec_format import DIGEST_BYTES, ENVIRONMENT_BYTES, MOST_BYTES, CodedText, Rule, digest, read, write
+from eval.config import FEWEST_BITS, MOST_BITS, AdaptConfig, read_adapt
 from eval.lm_coder import MOST_ROW_TOKENS, Desynchronised, block_count, decode, encode, rows_for
 from eval.protocol import checked_context, checked_stride, longest_context
 from eval.range_coder import TOTAL
@@ -39,8 +41,8 @@ def act(args: argparse.Namespace) -> Answer:
     if len(args.files) not in (2, 3):
         raise BadInput(f"{len(args.files)} files are named; {args.verb} takes [ARTIFACT] IN OUT")
     *named, source, target = args.files
-    if args.verb == "decompress" and (args.stride, args.context) != (None, None):
-        raise BadInput("--stride and --context are for compress; a compressed file contains its own rule")
+    if args.verb == "decompress" and (args.stride, args.context, args.adapt) != (None, None, "off"):
+        raise BadInput("--stride, --context and --adapt are for compress; a compressed file contains its own rule")
     require_folder_of(target)
     path = named_or_newest(named[0] if named else None, ARTIFACT)
     data = Path(source).read_bytes()
@@ -48,7 +50,7 @@ def act(args: argparse.Namespace) -> Answer:
     started = time.perf_counter()
     figures: Answer = {}
     if args.verb == "compress":
-        out, nats = compress(artifact, data, args.stride, args.context)
+        out, nats = compress(artifact, data, args.stride, args.context, args.adapt)
         coded = read(out)
         figures = {"model_nats": nats, "tokens": coded.tokens, **coded.rule._asdict()}
         figures["bpb"] = 8 * len(out) / len(data) if data else None
@@ -67,7 +69,7 @@ def act(args: argparse.Namespace) -> Answer:
 
 
 def compress(
-    artifact: Artifact, data: bytes, stride: int | None = None, context: int | None = None
+    artifact: Artifact, data: bytes, stride: int | None = None, context: int | None = None, adapt: str = "off"
 ) -> tuple[bytes, float]:
     """The compressed file, and the nats that the model charges for the text, to compare the file's length with.
 
@@ -77,10 +79,11 @@ def compress(
         raise BadInput(f"{len(data):,} bytes are too many for one compressed file; split them into {MOST_BYTES:,} each")
     table = ByteTable(artifact.tokenizer)
     tokens = to_tokens(data, artifact.tokenizer, table)
-    rule = _choose_rule(artifact, len(tokens), stride, context)
-    bos = artifact.tokenizer.bos_id
+    rule = _choose_rule(artifact, len(tokens), stride, context, adapt)
     with byte_progress("compressing", len(data)) as advance:
-        streams, nats = encode(artifact.model, bos, tokens, rule, lambda done: advance(int(table.exact[done].sum())))
+        streams, nats = encode(
+            artifact.model, artifact.tokenizer, tokens, rule, lambda done: advance(int(table.exact[done].sum()))
+        )
     own, here = _digest_of(artifact), _digest_of_environment()
     return write(CodedText(own, digest(data), here, len(data), len(tokens), rule, streams)), nats
 
@@ -98,7 +101,7 @@ def decompress(artifact: Artifact, data: bytes) -> bytes:
     with byte_progress("decompressing", coded.size_bytes) as advance, suppress(Desynchronised):
         tokens = decode(
             artifact.model,
-            artifact.tokenizer.bos_id,
+            artifact.tokenizer,
             coded.streams,
             coded.tokens,
             coded.rule,
@@ -115,13 +118,22 @@ def decompress(artifact: Artifact, data: bytes) -> bytes:
     return text
 
 
-def _choose_rule(artifact: Artifact, tokens: int, stride: int | None, context: int | None) -> Rule:
+def _choose_rule(artifact: Artifact, tokens: int, stride: int | None, context: int | None, adapt: str) -> Rule:
     context = checked_context(artifact, context)
+    table_bits = read_adapt(artifact.header.config).table_bits if adapt == "mix" else 0
     if stride is None:
-        return Rule(context, max(1, context // 2), rows_for(tokens))
+        return _possible(Rule(context, max(1, context // 2), rows_for(tokens), table_bits), tokens)
     if tokens > MOST_ROW_TOKENS:
         raise BadInput(f"--stride takes at most {MOST_ROW_TOKENS:,} tokens, and the text has {tokens:,}; leave it out")
-    return Rule(context, checked_stride(stride, context), 1)
+    return _possible(Rule(context, checked_stride(stride, context), 1, table_bits), tokens)
+
+
+def _possible(rule: Rule, tokens: int) -> Rule:
+    """The rule, unless its tables, one per block, do not fit this machine."""
+    if rule.table_bits:
+        blocks = max(1, block_count(tokens, rule.rows))
+        AdaptConfig(kind="mix", table_bits=rule.table_bits, streams=blocks).require_possible(blocks, 1, False)
+    return rule
 
 
 def environment() -> str:
@@ -139,9 +151,10 @@ def _digest_of_environment() -> bytes:
 
 def _require_plausible(coded: CodedText, artifact: Artifact) -> None:
     """Refuse numbers that no encoder would have written, before they take time or memory."""
-    context, stride, rows = coded.rule
+    context, stride, rows, table_bits = coded.rule
     tokens = coded.tokens
-    fewest_bits = -math.log2(1 - (artifact.model.config.vocab_size - 1) / TOTAL)  # that a token can cost
+    symbols = 2 if table_bits else artifact.model.config.vocab_size  # of a token, or of its first step
+    fewest_bits = -math.log2(1 - (symbols - 1) / TOTAL)  # that a token can cost
     is_plausible = (
         tokens <= coded.size_bytes * (2 if artifact.tokenizer.transform.operators else 1)  # one operator per letter
         and bool(tokens) == bool(coded.size_bytes)
@@ -151,12 +164,14 @@ def _require_plausible(coded: CodedText, artifact: Artifact) -> None:
         and len(coded.streams) == block_count(tokens, rows)
         and all(len(stream) % 4 == 0 for stream in coded.streams)
         and 1 <= stride <= context <= (longest_context(artifact) or context)
+        and (table_bits == 0 or FEWEST_BITS <= table_bits <= MOST_BITS)
     )
     if not is_plausible:
         raise BadInput(
             f"the compressed file is malformed: {tokens:,} tokens of {coded.size_bytes:,} bytes in "
             f"{len(coded.streams):,} streams contradict each other or {coded.rule}"
         )
+    _possible(coded.rule, tokens)
 
 
 def parser() -> OneLineParser:
@@ -165,6 +180,7 @@ def parser() -> OneLineParser:
     flags.add_argument("files", nargs="+", metavar="FILE", help="[ARTIFACT] IN OUT; ARTIFACT may be a run's folder")
     flags.add_argument("--stride", type=int, help="compress by the score's own windows (default: the fast rule)")
     flags.add_argument("--context", type=int, help="tokens of a window (default: as scored or trained)")
+    flags.add_argument("--adapt", choices=("off", "mix"), default="off", help="learn from what is coded")
     return flags
 
 

@@ -1,6 +1,6 @@
 """The file that `eval.codec` writes: what was compressed, with which artifact, under which rule, and the coded streams.
 
-Layout: magic, version, CRC-32 of all that follows (PREFIX, 8 bytes), the fields of CodedText (FIELDS, 40 bytes), then
+Layout: magic, version, CRC-32 of all that follows (PREFIX, 8 bytes), the fields of CodedText (FIELDS, 44 bytes), then
 each stream after its length (LENGTH, 4 bytes). It is binary because the file's length is a claim: at most the model's
 bits + 0.1 % + 64 bytes. Bytes in, bytes out; no model, no files.
 """
@@ -14,9 +14,9 @@ from typing import NamedTuple
 from base.errors import BadInput
 
 MAGIC = b"GLZ"
-VERSION = 2
+VERSION = 3
 PREFIX = struct.Struct("<3s B I")
-FIELDS = struct.Struct("<8s 8s 4s 2I 3I")
+FIELDS = struct.Struct("<8s 8s 4s 2I 4I")
 LENGTH = struct.Struct("<I")
 DIGEST_BYTES = 8
 ENVIRONMENT_BYTES = 4
@@ -24,11 +24,12 @@ MOST_BYTES = (1 << 32) - 1  # of a text
 
 
 class Rule(NamedTuple):
-    """How the tokens are cut into rows, and the window that each is predicted from."""
+    """How the tokens are cut into rows, the window that each is predicted from, and whether the text teaches."""
 
     context: int
     stride: int
     rows: int
+    table_bits: int = 0  # of the table that predictions are mixed with (eval.mixing); 0: they are the model's alone
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """Tokens <-> range-coded streams by a model's predictions: many rows at once, one token per step, with the KV cache.
 
-    streams, nats = encode(model, bos, tokens, rule, advance)
-    tokens = decode(model, bos, streams, count, rule, advance)
+    streams, nats = encode(model, tokenizer, tokens, rule, advance)
+    tokens = decode(model, tokenizer, streams, count, rule, advance)
 
 The tokens are cut into rows of equal length. Each row begins with BOS and is predicted on its own, from the windows of
 eval.windows: what a window only reads is fed in one piece, then a token per step. With one row this is the score's own
 rule. Rows go in blocks; a block has one stream, and blocks share nothing, so each can have a thread of its own.
+
+Where the rule has a table, predictions are mixed with what the block's text has taught (eval.mixing): its rows have one
+past, in the order that they are coded in, and a token is coded by steps down one tree of the vocabulary.
 
 Encoder and decoder run the same steps (`_Block`): same shapes, same order, one thread per operation, so that a file
 does not depend on the number of cores. Another processor or torch can still give other last bits: every 2^15 bits the
@@ -23,7 +26,11 @@ import numpy.typing as npt
 import torch
 
 from data.encoding import cores
+from data.tokenizer import Tokenizer
 from eval.codec_format import Rule
+from eval.mixing.memory import LEVELS
+from eval.mixing.mixer import TreeMixture
+from eval.mixing.tree import plant_trees
 from eval.range_coder import TOTAL, Counts, Decoder, Encoder, frequencies
 from eval.windows import plan_windows
 from model.cache import Cache
@@ -56,26 +63,30 @@ def block_count(tokens: int, rows: int) -> int:
     return min(rows, tokens, 2 * math.ceil(rows / (2 * BLOCK_ROWS)))
 
 
-def encode(model: GPT, bos: int, tokens: Tokens, rule: Rule, advance: Advance) -> tuple[list[bytes], float]:
+def encode(model: GPT, tokenizer: Tokenizer, tokens: Tokens, rule: Rule, advance: Advance) -> tuple[list[bytes], float]:
     """The stream of each block, and the nats of all tokens by the model's own probabilities."""
     blocks = []
     encoders = []
     done = 0
     for lengths in _row_lengths(len(tokens), rule.rows):
         encoders.append(Encoder())
-        block = _Block(encoders[-1], lengths, bos, advance)
+        block = _Block(encoders[-1], lengths, tokenizer, rule, advance)
         block.rows[block.is_token] = tokens[done : done + sum(lengths)]
         done += sum(lengths)
         blocks.append(block)
-    _walk_in_threads(blocks, model, rule)
+    _walk_in_threads(blocks, model)
     return [encoder.finish() for encoder in encoders], math.fsum(block.nats for block in blocks)
 
 
-def decode(model: GPT, bos: int, streams: Sequence[bytes], tokens: int, rule: Rule, advance: Advance) -> Tokens:
+def decode(
+    model: GPT, tokenizer: Tokenizer, streams: Sequence[bytes], tokens: int, rule: Rule, advance: Advance
+) -> Tokens:
     rows = _row_lengths(tokens, rule.rows)
-    blocks = [_Block(Decoder(data), lengths, bos, advance) for data, lengths in zip(streams, rows, strict=True)]
+    blocks = [
+        _Block(Decoder(data), lengths, tokenizer, rule, advance) for data, lengths in zip(streams, rows, strict=True)
+    ]
     try:
-        _walk_in_threads(blocks, model, rule)
+        _walk_in_threads(blocks, model)
     except ValueError as error:  # no symbol has such bits
         raise Desynchronised(str(error)) from None
     return np.concatenate([np.empty(0, np.int64), *(block.rows[block.is_token] for block in blocks)])
@@ -91,10 +102,20 @@ def _row_lengths(tokens: int, rows: int) -> list[list[int]]:
 class _Block:
     """The rows of a block, coded a column at a time: what encoder and decoder do in the same way."""
 
-    def __init__(self, coder: Encoder | Decoder, lengths: Sequence[int], bos: int, advance: Advance) -> None:
+    def __init__(
+        self, coder: Encoder | Decoder, lengths: Sequence[int], tokenizer: Tokenizer, rule: Rule, advance: Advance
+    ) -> None:
         self.nats = 0.0
+        self._rule = rule
+        self._mixture: TreeMixture | None = None
+        if rule.table_bits:
+            self._mixture = TreeMixture(
+                plant_trees(tokenizer)[0], tokenizer, rule.table_bits, [length + 1 for length in lengths]
+            )
+            for row in range(len(lengths)):
+                self._mixture.begin(tokenizer.bos_id, row)
         self._stream = np.zeros((len(lengths), lengths[0] + 1), np.int64)
-        self._stream[:, 0] = bos
+        self._stream[:, 0] = tokenizer.bos_id
         self.rows = self._stream[:, 1:]  # (R, T) given to an encoder, filled in by a decoder
         self._lengths = np.array(lengths)
         self._coder = coder
@@ -108,9 +129,9 @@ class _Block:
         return np.arange(self.rows.shape[1]) < self._lengths[:, None]
 
     @torch.no_grad()
-    def walk(self, model: GPT, rule: Rule, stopped: threading.Event) -> None:
+    def walk(self, model: GPT, stopped: threading.Event) -> None:
         """Predict every token from its row's window, and code it, until `stopped`."""
-        plan = plan_windows(self.rows.shape[1], rule.context, rule.stride)
+        plan = plan_windows(self.rows.shape[1], self._rule.context, self._rule.stride)
         for start, end, score_from in zip(plan.start, plan.end, plan.score_from, strict=True):
             cache = Cache()
             first = start
@@ -119,19 +140,42 @@ class _Block:
                     return
                 fed = torch.from_numpy(self._stream[:, first : target + 1])
                 logits = model.logits(model.trunk(fed, cache)[:, -1], fed[:, -1])  # (R, V)
-                self._code_column(target, logits.double().log_softmax(-1).numpy())
+                unfinished = int((self._lengths > target).sum())  # the last column may lack the shorter rows
+                column = self.rows[:unfinished, target]
+                if self._mixture is None:
+                    used = self._code_column(column, logits[:unfinished])
+                else:
+                    used = self._code_mixed_column(column, logits[:unfinished], self._mixture)
+                self._check(used)
+                self._advance(column)
                 first = target + 1
 
-    def _code_column(self, target: int, log_p: npt.NDArray[np.float64]) -> None:
-        unfinished = int((self._lengths > target).sum())  # the last column may lack the shorter rows
-        log_p = log_p[:unfinished]
+    def _code_column(self, column: Tokens, logits: torch.Tensor) -> Counts:
+        log_p = logits.double().log_softmax(-1).numpy()
         counts = frequencies(np.exp(log_p))
-        column = self.rows[:unfinished, target]
-        for row in range(unfinished):
+        for row in range(len(column)):
             column[row] = self._coder.code(counts[row], int(column[row]))
-        self.nats -= float(log_p[np.arange(unfinished), column].sum())
-        self._check(np.take_along_axis(counts, column[:, None], -1))
-        self._advance(column)
+        self.nats -= float(log_p[np.arange(len(column)), column].sum())
+        return np.take_along_axis(counts, column[:, None], -1)
+
+    def _code_mixed_column(self, column: Tokens, logits: torch.Tensor, mixture: TreeMixture) -> Counts:
+        """Row by row, as each teaches the next; a token is a few steps of LEVELS levels each."""
+        used = []
+        tree = mixture.tree
+        p = logits.float()[:, torch.from_numpy(tree.order)].softmax(-1).numpy()
+        for row in range(len(column)):
+            leaf = int(tree.leaf[tree.place[column[row]]])  # a decoder does not use it
+            node = 0
+            for level in range(0, tree.levels, LEVELS):
+                depth = min(LEVELS, tree.levels - level)
+                counts = frequencies(mixture.branch(p[row], level, node, depth, row))
+                step = leaf >> (tree.levels - level - depth) & ((1 << depth) - 1)
+                step = self._coder.code(counts, step)
+                used.append(counts[step])
+                node = (node << depth) + step
+            column[row] = tree.token(node)
+            self.nats += float(mixture.learn(p[row : row + 1], column[row : row + 1], row)[0])
+        return np.array(used)
 
     def _check(self, used: Counts) -> None:
         self._checksum = zlib.crc32(used.astype("<i8").tobytes(), self._checksum)
@@ -144,7 +188,7 @@ class _Block:
                     raise Desynchronised("a checksum within the stream differs")
 
 
-def _walk_in_threads(blocks: Sequence[_Block], model: GPT, rule: Rule) -> None:
+def _walk_in_threads(blocks: Sequence[_Block], model: GPT) -> None:
     """Walk the blocks on all cores, each operation on one; the first failure (or Ctrl-C) stops all of them."""
     stopped = threading.Event()
     threads = torch.get_num_threads()
@@ -152,7 +196,7 @@ def _walk_in_threads(blocks: Sequence[_Block], model: GPT, rule: Rule) -> None:
     try:
         with ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             try:
-                futures = [pool.submit(block.walk, model, rule, stopped) for block in blocks]
+                futures = [pool.submit(block.walk, model, stopped) for block in blocks]
                 finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
             finally:
                 stopped.set()

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from base.errors import BadInput
 from data.dataset import Dataset, open_dataset
@@ -30,16 +30,12 @@ class Protocol:
 
 
 def artifact_protocol(
-    artifact: Artifact,
-    context: int | None = None,
-    stride: int | None = None,
-    kind: str | None = None,
-    streams: int | None = None,
+    artifact: Artifact, context: int | None = None, stride: int | None = None, **adapt_flags: Any
 ) -> Protocol:
     """What is given of context, stride and adaptation, and for the rest that of the artifact's run."""
     context = checked_context(artifact, context)
     stride = _present(artifact.header.stride, "eval.stride") if stride is None else stride
-    adapt = read_adapt(artifact.header.config, kind=kind, streams=streams)
+    adapt = read_adapt(artifact.header.config, **adapt_flags)
     return Protocol(context, checked_stride(stride, context), adapt=adapt)
 
 

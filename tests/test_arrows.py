@@ -30,6 +30,7 @@ OTHERS = {  # third-party packages, where a folder is held to a few; the standar
     "engine": {"torch", "matplotlib", "annotated_types"},
     "quant": {"numpy", "torch", "zstandard", "constriction", "annotated_types", "matplotlib"},
     "eval": {"numpy", "torch", "annotated_types", "constriction", "matplotlib"},
+    "eval/mixing": {"numpy", "numba"},
     "eval/stats.py": {"scipy"},
     "eval/probes/fresh.py": {"numpy", "scipy"},
     "eval/metric.py": {"numpy"},
@@ -55,7 +56,7 @@ def is_allowed(file: str, module: str) -> bool:
     package = module.split(".")[0]
     if package in MAY_SEE:
         return package == home or package in MAY_SEE[home] or module in MAY_SEE[home]
-    known = OTHERS.get(file, OTHERS.get(home))
+    known = next((OTHERS[place] for place in (file, file.rpartition("/")[0], home) if place in OTHERS), None)
     return known is None or package in known or package in sys.stdlib_module_names
 
 

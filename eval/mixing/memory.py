@@ -7,8 +7,10 @@ and a probability of its own. Two lines that are neighbours can serve a key; the
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from eval.mixing.compiled import compiled
+
+Line = int | np.int64  # its number
 Table = npt.NDArray[np.uint32]  # (lines, LINE_SLOTS) the check of its key, then the slots
 
 LEVELS = 3  # of the tree that a line serves
@@ -30,8 +32,8 @@ _AFTER_ONE = (HALF_FORGOTTEN[_ZEROS] * (MOST + 1) + np.minimum(_ONES + 1, MOST))
 FOLLOWING = np.stack([_AFTER_ZERO, _AFTER_ONE]).astype(np.uint32)  # (2, STATES) the state after a zero, after a one
 
 
-@njit
-def find_line(table: Table, key: np.uint64) -> int:
+@compiled
+def find_line(table: Table, key: np.uint64) -> Line:
     """-1: the table has none."""
     check = _check(key)
     line = np.int64(key & np.uint64(len(table) - 1))
@@ -41,8 +43,8 @@ def find_line(table: Table, key: np.uint64) -> int:
     return line if table[line, 0] == check else -1
 
 
-@njit
-def take_line(table: Table, key: np.uint64) -> int:
+@compiled
+def take_line(table: Table, key: np.uint64) -> Line:
     found = find_line(table, key)
     if found >= 0:
         return found
@@ -54,26 +56,27 @@ def take_line(table: Table, key: np.uint64) -> int:
     return line
 
 
-@njit
+@compiled
 def learn_slot(slot: np.uint32, bit: int) -> np.uint32:
     """The slot after one more bit; 0 is a slot that saw nothing."""
     state = slot >> BELIEF_BITS
     belief = read_belief(slot)
     belief += (bit - belief) * RATE[state]
-    return FOLLOWING[bit, state] << BELIEF_BITS | np.uint32(belief * BELIEF_UNIT)
+    after: np.uint32 = FOLLOWING[bit, state] << BELIEF_BITS | np.uint32(belief * BELIEF_UNIT)
+    return after
 
 
-@njit
+@compiled
 def read_belief(slot: np.uint32) -> float:
     return (slot & np.uint32(BELIEF_UNIT)) / BELIEF_UNIT if slot > 0 else 0.5
 
 
-@njit
+@compiled
 def _check(key: np.uint64) -> np.uint32:
     """Never 0, which is an empty line's."""
     return np.uint32(key >> np.uint64(32)) | np.uint32(1)
 
 
-@njit
+@compiled
 def _knowledge(line: npt.NDArray[np.uint32]) -> int:
     return COUNT[line[1] >> BELIEF_BITS] if line[0] else -1

@@ -1,13 +1,13 @@
 """The model mixed with what the text itself has taught so far: score-first context mixing, normalised by construction.
 
-    mixture = Mixture(tokenizer, table_bits, [tokens])
+    mixture = Mixture(tokenizer, table_bits, [tokens], trees)
     mixture.begin(first)                     the text's first token, which nothing predicts
     p = mixture.predict(row)                 (V,) probabilities of the next token; changes nothing
     nats = mixture.learn(rows, tokens)       (n,) what each token costs; each is learned once it is scored
 
-`rows`: (n, V) the model's probabilities, tokens in the order of `mixture.order`. A prediction is a function of the
-artifact and of the tokens revealed before: at each node of the vocabulary's tree (tree.py) the model's log-odds are
-mixed with what the contexts of the text (text.py) have taught (memory.py).
+`rows`: (n, trees * V) the model's probabilities, its tokens in the order of `mixture.order`. A prediction is a function
+of the artifact and of the tokens revealed before: at each node of the vocabulary's tree (tree.py) the model's log-odds
+are mixed with what the contexts of the text (text.py) have taught (memory.py).
 
 It follows Mahoney's PAQ. A slot's state, with the model's log-odds, is mapped to a probability that is itself learned;
 a logistic mixer adds all up, with weights chosen by depth, familiarity, last byte and node. They start as the model
@@ -19,13 +19,14 @@ model itself.
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from data.tokenizer import Tokenizer
+from eval.mixing.compiled import compiled, compiled_sum
 from eval.mixing.memory import (
     BELIEF_BITS,
     LEVELS,
@@ -53,11 +54,12 @@ from eval.mixing.text import (
     reveal,
     spell,
 )
-from eval.mixing.tree import plant_tree
+from eval.mixing.tree import Tree, plant_trees
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Row = npt.NDArray[np.float32]
+Row = npt.NDArray[np.float32]  # (V,)
+Rows = npt.NDArray[np.float32]  # (n, V)
 
 CONTEXTS = len(SEES)
 RATE = 0.015  # of the mixer's weights, at the text's beginning;
@@ -91,6 +93,7 @@ class State(NamedTuple):
 class View(NamedTuple):
     """What was predicted of a token's path, and from what."""
 
+    sums: Floats  # (2 << levels,) the model's probability of each node, by its number
     contexts: npt.NDArray[np.uint64]  # (contexts,) hashes
     keys: npt.NDArray[np.uint64]  # (lines of a path, contexts)
     slots: npt.NDArray[np.uint32]  # (levels, contexts)
@@ -103,12 +106,36 @@ class View(NamedTuple):
 
 
 class Mixture:
-    def __init__(self, tokenizer: Tokenizer, table_bits: int, lengths: Sequence[int]) -> None:
+    """Of one tree, or of two: their predictions are averaged, as they learn different things from the same text."""
+
+    def __init__(self, tokenizer: Tokenizer, table_bits: int, lengths: Sequence[int], trees: int = 1) -> None:
         """`lengths`: the tokens of each text; what one of them teaches serves all."""
-        tree = plant_tree([piece.data for piece in tokenizer.pieces()])
-        self.order = tree.order
-        self.levels = tree.levels
-        self._tree = tree
+        self._members = [TreeMixture(tree, tokenizer, table_bits, lengths) for tree in plant_trees(tokenizer)[:trees]]
+        self._pool = ThreadPoolExecutor(trees)
+        self.order = np.concatenate([member.tree.order for member in self._members])
+
+    def begin(self, token: int, text: int = 0) -> None:
+        for member in self._members:
+            member.begin(token, text)
+
+    def predict(self, row: Row, text: int = 0) -> Floats:
+        """(trees * V,) of the model, in order -> (V,) by token."""
+        parts = zip(self._members, np.split(row, len(self._members)), strict=True)
+        mean: Floats = np.mean([member.predict(part, text) for member, part in parts], 0)
+        return mean
+
+    def learn(self, rows: Rows, tokens: npt.NDArray[np.integer], text: int = 0) -> Floats:
+        """(n, trees * V) and n tokens -> what each costs, in nats."""
+        parts = zip(self._members, np.split(rows, len(self._members), 1), strict=True)
+        done = [self._pool.submit(member.learn, part, tokens, text) for member, part in parts]
+        chances = np.exp([-each.result() for each in done])
+        nats: Floats = -np.log(chances.mean(0))
+        return nats
+
+
+class TreeMixture:
+    def __init__(self, tree: Tree, tokenizer: Tokenizer, table_bits: int, lengths: Sequence[int]) -> None:
+        self.tree = tree
         self._spellings = spell(tokenizer)
         self._texts = [empty_text(length) for length in lengths]
         self._state = _start(tree.levels, table_bits)
@@ -118,30 +145,24 @@ class Mixture:
         reveal(self._texts[text], self._spellings, token)
 
     def predict(self, row: Row, text: int = 0) -> Floats:
-        """(V,) of the model, in order -> (V,) by token."""
-        leaves = self.branch(row, 0, 0, self.levels, text)
-        return leaves[self._tree.leaf[self._tree.place]]
+        leaves = self.branch(row, 0, 0, self.tree.levels, text)
+        by_token: Floats = leaves[self.tree.leaf[self.tree.place]]
+        return by_token
 
     def branch(self, row: Row, level: int, node: int, depth: int, text: int = 0) -> Floats:
         """(2^depth,) probabilities of the nodes so many levels below a node, given that the token is in it.
 
         `level` is one at which lines of the table begin.
         """
-        known = self._tree.place, self._texts[text], self._spellings, self._state
-        return _branch(row, level, node, depth, *known, self._view)
+        known = self.tree, self._texts[text], self._spellings, self._state
+        chances: Floats = _branch(row, level, node, depth, *known, self._view)
+        return chances
 
-    def learn(self, rows: npt.NDArray[np.float32], tokens: npt.NDArray[np.integer], text: int = 0) -> Floats:
+    def learn(self, rows: Rows, tokens: npt.NDArray[np.integer], text: int = 0) -> Floats:
         nats = np.empty(len(tokens))
-        known = self._tree.place, self._texts[text], self._spellings, self._state
-        _learn(rows, tokens.astype(np.int64), self._tree.leaf, nats, *known, self._view)
+        known = self.tree, self._texts[text], self._spellings, self._state
+        _learn(rows, tokens.astype(np.int64), nats, *known, self._view)
         return nats
-
-    def leaf(self, token: int) -> int:
-        """The number of a token's node on the last level."""
-        return int(self._tree.leaf[self._tree.place[token]])
-
-    def token(self, leaf: int) -> int:
-        return int(self.order[np.searchsorted(self._tree.leaf, leaf)])
 
 
 def _start(levels: int, table_bits: int) -> State:
@@ -159,6 +180,7 @@ def _start(levels: int, table_bits: int) -> State:
 
 def _empty_view(levels: int) -> View:
     return View(
+        np.zeros(2 << levels),
         np.zeros(CONTEXTS, np.uint64),
         np.zeros((-(-levels // LEVELS), CONTEXTS), np.uint64),
         np.zeros((levels, CONTEXTS), np.uint32),
@@ -171,13 +193,12 @@ def _empty_view(levels: int) -> View:
     )
 
 
-@njit(nogil=True)
+@compiled
 def _learn(
-    rows: npt.NDArray[np.float32],
+    rows: Rows,
     tokens: Ints,
-    leaf: Ints,
     nats: Floats,
-    place: Ints,
+    tree: Tree,
     text: Text,
     spellings: Spellings,
     state: State,
@@ -186,73 +207,88 @@ def _learn(
     levels = len(view.right)
     for number, token in enumerate(tokens):
         row = rows[number]
-        here = _look_around(row, place, text, spellings, state, view)
-        end = leaf[place[token]]
+        here = _look_around(row, tree, text, spellings, state, view)
+        end = tree.leaf[tree.place[token]]
         chance = 1.0
         for level in range(levels):
-            right = _look(row, level, end >> (levels - level), here, state, view)
+            right = _look(level, end >> (levels - level), here, tree, state, view)
             chance *= right if end >> (levels - level - 1) & 1 else 1 - right
         nats[number] = -math.log(chance)
         _update(end, state, view)
-        _update_repeat(here, place[token], state)
+        _update_repeat(here, end, state)
         state.learned[0] += 1
         reveal(text, spellings, token)
 
 
-@njit(nogil=True)
+@compiled
 def _branch(
     row: Row,
     level: int,
     node: int,
     depth: int,
-    place: Ints,
+    tree: Tree,
     text: Text,
     spellings: Spellings,
     state: State,
     view: View,
 ) -> Floats:
     """Each node on the way is looked at once, in the order of a walk through the tree."""
-    here = _look_around(row, place, text, spellings, state, view)
+    here = _look_around(row, tree, text, spellings, state, view)
     chances = np.ones((depth + 1, 1 << depth))
     for end in range(1 << depth):
         for step in range(depth):
             below = depth - step  # levels between this node and the end
             if end & ((1 << below) - 1) == 0:
-                _look(row, level + step, (node << step) + (end >> below), here, state, view)
+                _look(level + step, (node << step) + (end >> below), here, tree, state, view)
             right = view.right[level + step]
             chances[step + 1, end] = chances[step, end] * (right if end >> (below - 1) & 1 else 1 - right)
-    return chances[depth]
+    below_node: Floats = chances[depth]
+    return below_node
 
 
 class Here(NamedTuple):
     """What is known before a token."""
 
     klass: int  # of the last byte
-    repeated: int  # the place of the token that followed the text that repeats; -1: none
+    repeated: int  # the leaf of the token that followed the text that repeats; -1: none
     length: int  # its bucket, below LENGTHS
     odds: float  # that it comes again
 
 
-@njit
-def _look_around(row: Row, place: Ints, text: Text, spellings: Spellings, state: State, view: View) -> Here:
+@compiled
+def _look_around(row: Row, tree: Tree, text: Text, spellings: Spellings, state: State, view: View) -> Here:
     klass = spellings.klass[np.int64(text.here[0].byte)]
-    hash_contexts(text, klass, row.argmax(), view.contexts)
+    hash_contexts(text, klass, _sum_up(row, tree, view.sums), view.contexts)
     length = text.here[0].repeat_length
     if length == 0:
         return Here(klass, -1, 0, 0.0)
     if length >= 16:
         length = min(16 + (length - 16) // 8, LENGTHS - 1)
     chance = state.repeat[length, 0]
-    return Here(klass, place[text.history[text.here[0].repeat_from]], length, math.log(chance / (1 - chance)))
+    repeated = tree.leaf[tree.place[text.history[text.here[0].repeat_from]]]
+    return Here(klass, repeated, length, math.log(chance / (1 - chance)))
 
 
-@njit
-def _look(row: Row, level: int, node: int, here: Here, state: State, view: View) -> float:
+@compiled
+def _sum_up(row: Row, tree: Tree, sums: Floats) -> int:
+    """Fill in every node's probability; the place of the best token."""
+    leaves = 1 << tree.levels
+    best = 0
+    for place in range(len(row)):
+        sums[leaves + tree.leaf[place]] = row[place]
+        if row[place] > row[best]:
+            best = place
+    for level in range(tree.levels - 1, -1, -1):
+        above, below = sums[1 << level : 2 << level], sums[2 << level : 4 << level]
+        for node in range(len(above)):
+            above[node] = below[2 * node] + below[2 * node + 1]
+    return best
+
+
+@compiled
+def _look(level: int, node: int, here: Here, tree: Tree, state: State, view: View) -> float:
     """P(second half) of a node, by all that is known; what it comes from goes to the view."""
-    vocab_size = len(row)
-    low = node * vocab_size >> level
-    middle = (2 * node + 1) * vocab_size >> (level + 1)
-    high = (node + 1) * vocab_size >> level
+    levels = tree.levels
     depth = level % LEVELS
     line_number = level // LEVELS
     if depth == 0:
@@ -260,10 +296,12 @@ def _look(row: Row, level: int, node: int, here: Here, state: State, view: View)
             key = mix_bits(view.contexts[context] + np.uint64((1 << level) + node) * HASH_A)
             view.keys[line_number, context] = key
             view.lines[line_number, context] = find_line(state.table, key)
-    if low == middle or middle == high:
-        view.right[level] = 1.0 if low == middle else 0.0
-        return view.right[level]
-    model = math.log((_sum(row[middle:high]) + LEAST) / (_sum(row[low:middle]) + LEAST))
+    left = (2 << level) + 2 * node
+    if tree.is_empty[left] or tree.is_empty[left + 1]:
+        right = 1.0 if tree.is_empty[left] else 0.0
+        view.right[level] = right
+        return right
+    model = math.log((view.sums[left + 1] + LEAST) / (view.sums[left] + LEAST))
     model = min(max(model, -EDGE), EDGE)
     at = (min(max(model, -REACH), REACH - 1e-9) + REACH) * ((KNOTS - 1) / (2 * REACH))
     knot = int(at)
@@ -273,9 +311,9 @@ def _look(row: Row, level: int, node: int, here: Here, state: State, view: View)
     inputs[0] = model
     inputs[1] = 0.3
     inputs[2] = 0.0
-    is_repeat = low <= here.repeated < high
+    is_repeat = here.repeated >= 0 and here.repeated >> (levels - level) == node
     if is_repeat:
-        inputs[2] = here.odds if here.repeated >= middle else -here.odds
+        inputs[2] = here.odds if here.repeated >> (levels - level - 1) & 1 else -here.odds
     local = (1 << depth) | (node & ((1 << depth) - 1))
     familiar = 0
     for context in range(CONTEXTS):
@@ -296,7 +334,6 @@ def _look(row: Row, level: int, node: int, here: Here, state: State, view: View)
         inputs[3 + 2 * CONTEXTS + context] = SURE[seen]
         if context < ORDERS:
             familiar += 1
-    levels = len(view.right)
     rows = view.rows[level]
     rows[0] = level
     rows[1] = levels * (1 + 2 * familiar + is_repeat) + level
@@ -307,11 +344,12 @@ def _look(row: Row, level: int, node: int, here: Here, state: State, view: View)
     for row_number in range(SETS):
         margin += _dot(state.weights[rows[row_number]], inputs)
     margin = min(max(margin / SETS, -EDGE), EDGE)
-    view.right[level] = 1 / (1 + math.exp(-margin))
-    return view.right[level]
+    right = 1 / (1 + math.exp(-margin))
+    view.right[level] = right
+    return right
 
 
-@njit
+@compiled
 def _update(end: int, state: State, view: View) -> None:
     """Of a path's nodes. Each has a depth and weights of its own: no entry is written twice."""
     levels = len(view.right)
@@ -340,7 +378,7 @@ def _update(end: int, state: State, view: View) -> None:
                 state.table[line, local] = learn_slot(view.slots[level, context], bit)
 
 
-@njit
+@compiled
 def _update_map(state_map: npt.NDArray[np.float32], at: int, bit: int, share: float) -> None:
     seen = np.float64(state_map[at + 1])
     value = np.float64(state_map[at])
@@ -349,33 +387,26 @@ def _update_map(state_map: npt.NDArray[np.float32], at: int, bit: int, share: fl
     state_map[at + 1] = min(seen + share, MOST_SEEN)
 
 
-@njit
-def _update_repeat(here: Here, place: int, state: State) -> None:
+@compiled
+def _update_repeat(here: Here, leaf: int, state: State) -> None:
     if here.repeated < 0:
         return
     entry = state.repeat[here.length]
     entry[1] = min(entry[1] + 1, MOST_SEEN)
-    entry[0] += ((here.repeated == place) - entry[0]) / (entry[1] + 8)
+    entry[0] += ((here.repeated == leaf) - entry[0]) / (entry[1] + 8)
     entry[0] = min(max(entry[0], 0.01), 0.999)
 
 
-@njit
+@compiled
 def _stretch(chance: float) -> float:
     """ln(p / (1 - p)), by the table."""
     at = chance * STRETCHED
     knot = int(at)
-    return STRETCH[knot] + (STRETCH[knot + 1] - STRETCH[knot]) * (at - knot)
+    log_odds: float = STRETCH[knot] + (STRETCH[knot + 1] - STRETCH[knot]) * (at - knot)
+    return log_odds
 
 
-@njit(fastmath={"reassoc", "contract"})
-def _sum(values: Row) -> float:
-    total = 0.0
-    for value in values:
-        total += value
-    return total
-
-
-@njit(fastmath={"reassoc", "contract"})
+@compiled_sum
 def _dot(weights: Floats, inputs: Floats) -> float:
     total = 0.0
     for number in range(len(inputs)):
@@ -383,7 +414,7 @@ def _dot(weights: Floats, inputs: Floats) -> float:
     return total
 
 
-@njit
+@compiled
 def _add_scaled(scale: float, inputs: Floats, weights: Floats) -> None:
     for number in range(len(inputs)):
         weights[number] += scale * inputs[number]

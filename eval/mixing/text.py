@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from data.tokenizer import Tokenizer
+from eval.mixing.compiled import compiled
 
 NEWLINE, SPACE = 10, 32
 CLASSES = 8
 SHORTEST = 5  # tokens of a repeat
 LONGEST = 32  # of its tokens that are compared when it is found
-MOST_PLACES = 1 << 22  # that are remembered for repeats
+PLACES = 1 << 20  # that are remembered for repeats: as many for a short text, which must not know that it is one
 COLUMNS = 1024  # of a line whose tokens the next line sees
 MULTIPLIER = np.uint64(0xD6E8FEB86659FD93)
 HASH_A = np.uint64(0x9E3779B97F4A7C15)
@@ -34,10 +34,9 @@ FEATURES = (
 SEES = (
     "last 1", "last 1, last 2", "last 1, last 2, last 3", "last 1, last 2, last 3, last 4",
     "last 1, last 2, last 3, last 4, last 5, last 6",
-    "", "last 2, last 3",
-    "word, byte", "word, word 1", "word, word 1, word 2",
+    "", "word, byte", "word, word 1", "word, word 1, word 2",
     "line, line above, number", "line, last 1", "line, word, byte", "above, last 1",
-    "document", "document, last 1", "document, last 1, last 2", "document, last 2", "document, word, byte",
+    "document", "document, last 1", "document, last 1, last 2", "document, word, byte",
     "document, word, word 1", "document, class", "document, column", "document, above, last 1", "document, shapes",
     "guess", "guess, last 1",
 )  # fmt: skip
@@ -56,7 +55,7 @@ class Text(NamedTuple):
     history: npt.NDArray[np.int64]  # (most tokens,)
     here: npt.NDArray[np.void]  # (1,) of HERE
     rows: npt.NDArray[np.int64]  # (2, COLUMNS) the token over each column of this line and of the one above, plus one
-    places: npt.NDArray[np.int64]  # by hash of SHORTEST tokens: where they ended when last seen
+    places: npt.NDArray[np.int32]  # by hash of SHORTEST tokens: where they ended when last seen
 
 
 class Spellings(NamedTuple):
@@ -72,7 +71,7 @@ def empty_text(most_tokens: int) -> Text:
         np.zeros(most_tokens, np.int64),
         np.zeros(1, HERE),
         np.zeros((2, COLUMNS), np.int64),
-        np.zeros(min(MOST_PLACES, 2 << most_tokens.bit_length()), np.int64),
+        np.zeros(PLACES, np.int32),
     )
 
 
@@ -87,7 +86,7 @@ def spell(tokenizer: Tokenizer) -> Spellings:
     )
 
 
-@njit
+@compiled
 def reveal(text: Text, spellings: Spellings, token: int) -> None:
     here = text.here[0]
     if token == spellings.bos:
@@ -111,7 +110,7 @@ def reveal(text: Text, spellings: Spellings, token: int) -> None:
         here.in_line += 1
 
 
-@njit
+@compiled
 def _read(text: Text, byte: int) -> None:
     here = text.here[0]
     small = byte | 32 if 65 <= byte <= 90 else byte
@@ -132,7 +131,7 @@ def _read(text: Text, byte: int) -> None:
         here.column += 1
 
 
-@njit
+@compiled
 def _follow(text: Text, token: int) -> None:
     """Continue the repeat of earlier text, or find one: where the last SHORTEST tokens occurred last."""
     here, history = text.here[0], text.history
@@ -150,7 +149,7 @@ def _follow(text: Text, token: int) -> None:
     for last in history[tokens - SHORTEST : tokens]:
         key = (key + np.uint64(last + 1)) * MULTIPLIER
         key ^= key >> np.uint64(29)
-    at = key & np.uint64(len(text.places) - 1)
+    at = key & np.uint64(PLACES - 1)
     before = text.places[at]
     text.places[at] = tokens
     if here.repeat_length == 0 and before > 0:
@@ -162,7 +161,7 @@ def _follow(text: Text, token: int) -> None:
             here.repeat_length = same
 
 
-@njit
+@compiled
 def hash_contexts(text: Text, klass: int, guess: int, hashes: npt.NDArray[np.uint64]) -> None:
     """Fill in (contexts,) `hashes`. `klass`: of the last byte; `guess`: the place of the model's best token."""
     here = text.here[0]
@@ -189,7 +188,7 @@ def hash_contexts(text: Text, klass: int, guess: int, hashes: npt.NDArray[np.uin
         hashes[context] = mix_bits(key)
 
 
-@njit
+@compiled
 def mix_bits(key: np.uint64) -> np.uint64:
     key = (key ^ key >> np.uint64(32)) * MULTIPLIER
     return key ^ key >> np.uint64(29)

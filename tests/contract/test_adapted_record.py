@@ -28,7 +28,7 @@ from tools.record.__main__ import act, parser
 from tools.verify.verdict import Finding
 from train_gpt import train_pack_score
 
-SENTENCE = "The score adapts (mix, 1 stream): each target is scored first, then learned from."
+SENTENCE = "The score adapts (mix, streams 1, trees 1): each target is scored first, then learned from."
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +65,9 @@ def claimed(folder: Path) -> Any:
 def test_claim_page_and_report_name_the_adaptation(adapted: Path) -> None:
     answer = check(adapted)
     assert answer.verdict == "valid", answer.findings
-    assert "the score adapts: mix, 1 stream" in {found["message"] for found in answer.findings}
+    assert "the score adapts: mix, streams 1, trees 1" in {found["message"] for found in answer.findings}
     claim = claimed(adapted)
-    assert claim["evaluation"]["adapt"] == {"kind": "mix", "streams": 1}
+    assert claim["evaluation"]["adapt"] == {"kind": "mix", "streams": 1, "trees": 1}
     assert claim["technique_summary"].endswith("; learns from what is scored: mix")
     page = (adapted / "README.md").read_text()
     assert SENTENCE in page
@@ -95,10 +95,10 @@ def test_it_is_scored_again_as_it_adapts_completely_or_from_the_beginning(
 
 
 def test_another_adaptation_than_the_artifacts_is_named(adapted: Path, record: Path, tmp_path: Path) -> None:
-    more = {"kind": "mix", "streams": 1}
+    more = {"kind": "mix", "streams": 1, "trees": 1}
     claims = (
-        (adapted, {"kind": "ttt", "streams": 1}, "evaluation.adapt.kind is ttt, but the evidence gives mix"),
-        (adapted, {"kind": "mix", "streams": 2}, "evaluation.adapt.streams is 2, but the evidence gives 1"),
+        (adapted, {"kind": "ttt", "streams": 1, "trees": 1}, "evaluation.adapt.kind is ttt, but the evidence gives mix"),
+        (adapted, {"kind": "mix", "streams": 2, "trees": 1}, "evaluation.adapt.streams is 2, but the evidence gives 1"),
         (adapted, None, "evaluation.adapt is None, but the evidence gives"),
         (record, more, f"evaluation.adapt is {more}, but the evidence gives (absent)"),
     )

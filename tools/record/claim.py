@@ -47,7 +47,7 @@ def claim(evidence: Evidence, track: Track) -> Submission:
     adapt = read_adapt(median.head.header.config)
     evaluation = Evaluation(
         **{name: getattr(run, name) for name in ("stride", "context", "val_tokens", "val_bytes", "contest_bytes")},
-        adapt=None if adapt.kind == "off" else Adaptation(kind=adapt.kind, streams=adapt.streams),
+        adapt=None if adapt.kind == "off" else Adaptation(kind=adapt.kind, streams=adapt.streams, trees=adapt.trees),
     )
     bpbs = [result.val_bpb for result in results.values()]
     losses = [result.val_loss for result in results.values()]

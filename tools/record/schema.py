@@ -99,9 +99,10 @@ class Adaptation:
 
     kind: Literal["mix", "ttt", "lora"]
     streams: Size  # parts of the text, each with a past of its own
+    trees: Size  # of the vocabulary, whose predictions are averaged
 
     def __str__(self) -> str:
-        return f"{self.kind}, {self.streams} stream{'s' * (self.streams > 1)}"
+        return f"{self.kind}, streams {self.streams}, trees {self.trees}"
 
 
 @dataclass(frozen=True, kw_only=True)

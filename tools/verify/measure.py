@@ -108,7 +108,8 @@ def measure_seed(
         yield from check_probes(seed.seed, path, dataset)
     if not sample or seed.artifact == ARTIFACT:
         report(f"seed {seed.seed}: codec")
-        yield check_codec(seed.seed, data, sample_text(dataset, draws(record, seed.seed)))
+        adapt = "mix" if protocol.adapt.kind == "mix" else "off"
+        yield check_codec(seed.seed, data, sample_text(dataset, draws(record, seed.seed)), adapt)
 
 
 def draws(record: Record, seed: int) -> np.random.Generator:
@@ -192,10 +193,10 @@ def check_probes(seed: int, path: Path, dataset: Dataset) -> Iterator[Finding]:
     yield Finding("probe.measured", "note", message, {f"probes_seed{seed}": {"passed": passed}})
 
 
-def check_codec(seed: int, data: bytes, text: bytes) -> Finding:
-    """Validation text, coded with the artifact's plain model, and decoded with nothing but the artifact's bytes."""
+def check_codec(seed: int, data: bytes, text: bytes, adapt: str) -> Finding:
+    """Validation text, coded by the artifact and what the text teaches, and decoded with the artifact's bytes alone."""
     try:
-        packed, nats = compress(from_bytes(data), text)
+        packed, nats = compress(from_bytes(data), text, adapt=adapt)
         decompress(from_bytes(data), packed)  # which refuses another text
     except (BadInput, ValueError, ArithmeticError) as error:
         return Finding("codec.decodes", "unverified", f"seed {seed}: the codec fails on a sample: {error!s:.200}")

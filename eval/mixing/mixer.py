@@ -372,6 +372,8 @@ def _update(end: int, state: State, view: View) -> None:
         for context in range(CONTEXTS):
             line = take_line(state.table, view.keys[number, context])
             for level in range(number * LEVELS, min((number + 1) * LEVELS, levels)):
+                if view.right[level] == 0.0 or view.right[level] == 1.0:
+                    continue
                 depth = level - number * LEVELS
                 local = (1 << depth) | (end >> (levels - level) & ((1 << depth) - 1))
                 bit = end >> (levels - level - 1) & 1

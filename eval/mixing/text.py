@@ -98,20 +98,16 @@ def reveal(text: Text, spellings: Spellings, token: int) -> None:
     here.shapes = here.shapes << np.uint64(16) | spellings.shape[token]
     begin, end = spellings.start[token], spellings.start[token + 1]
     here.pending = np.uint64(token + 1) if begin == end else np.uint64(0)
-    first_column = here.column
     for byte in spellings.bytes[begin:end]:
-        _read(text, byte)
-        if byte == NEWLINE:
-            first_column = 0
+        _read(text, byte, token)
     if here.column > 0:
-        text.rows[here.row, min(first_column, COLUMNS) : min(here.column, COLUMNS)] = token + 1
         if here.in_line == 0:
             here.line = token + 1
         here.in_line += 1
 
 
 @compiled
-def _read(text: Text, byte: int) -> None:
+def _read(text: Text, byte: int, token: int) -> None:
     here = text.here[0]
     small = byte | 32 if 65 <= byte <= 90 else byte
     if 97 <= small <= 122 or 48 <= small <= 57 or small > 127 or small == 95:
@@ -122,12 +118,14 @@ def _read(text: Text, byte: int) -> None:
         here.word = 0
     here.byte = byte
     if byte == NEWLINE:
-        text.rows[here.row, min(here.column, COLUMNS) :] = 0
+        text.rows[here.row, here.column :] = 0
         here.row = 1 - here.row
         here.column = here.in_line = 0
         here.line_above = here.line
         here.line = 0
     else:
+        if here.column < COLUMNS:
+            text.rows[here.row, here.column] = token + 1
         here.column += 1
 
 

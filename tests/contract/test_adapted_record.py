@@ -97,7 +97,11 @@ def test_it_is_scored_again_as_it_adapts_completely_or_from_the_beginning(
 def test_another_adaptation_than_the_artifacts_is_named(adapted: Path, record: Path, tmp_path: Path) -> None:
     more = {"kind": "mix", "streams": 1, "trees": 1}
     claims = (
-        (adapted, {"kind": "ttt", "streams": 1, "trees": 1}, "evaluation.adapt.kind is ttt, but the evidence gives mix"),
+        (
+            adapted,
+            {"kind": "ttt", "streams": 1, "trees": 1},
+            "evaluation.adapt.kind is ttt, but the evidence gives mix",
+        ),
         (adapted, {"kind": "mix", "streams": 2, "trees": 1}, "evaluation.adapt.streams is 2, but the evidence gives 1"),
         (adapted, None, "evaluation.adapt is None, but the evidence gives"),
         (record, more, f"evaluation.adapt is {more}, but the evidence gives (absent)"),

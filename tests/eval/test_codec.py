@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,11 +15,16 @@ from hypothesis import strategies as st
 
 from base.cli import run, show_pairs
 from base.errors import BadInput
+from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer
 from eval import codec
+from eval.adapt import ModelScorer
+from eval.any_bytes import to_tokens
 from eval.codec import compress, decompress
 from eval.codec_format import Rule, read, write
+from eval.config import AdaptConfig
 from eval.lm_coder import MOST_ROW_TOKENS
+from eval.protocol import Protocol
 from quant.unpack import Artifact, from_bytes
 from tests.conftest import make_text
 from tests.eval.tiny import CONTEXT, tiny_artifact, written
@@ -32,8 +38,8 @@ def artifacts(tokenizer: SentencePieceTokenizer) -> list[Artifact]:
     return [from_bytes(data) for data in made]
 
 
-def check(artifact: Artifact, data: bytes, stride: int | None = None) -> None:
-    out, nats = compress(artifact, data, stride)
+def check(artifact: Artifact, data: bytes, stride: int | None = None, adapt: str = "off") -> None:
+    out, nats = compress(artifact, data, stride, adapt=adapt)
     assert decompress(artifact, out) == data
     bits = nats / math.log(2)
     assert bits - 1 < 8 * len(out) < 1.001 * bits + 8 * 64
@@ -52,6 +58,19 @@ def test_unusual_files_come_back(artifacts: list[Artifact]) -> None:
         for artifact in artifacts:
             check(artifact, data)
         check(artifacts[0], data[:60], stride=3)
+
+
+def test_a_file_that_teaches_comes_back_and_is_as_long_as_the_mixed_score(artifacts: list[Artifact]) -> None:
+    text = make_text(4, 300).encode()
+    for artifact in artifacts:
+        check(artifact, text, adapt="mix")
+        check(artifact, text[:200] + bytes(range(256)), stride=4, adapt="mix")
+    made = artifacts[1]
+    tokens = to_tokens(text, made.tokenizer, ByteTable(made.tokenizer))
+    protocol = Protocol(CONTEXT, 4, adapt=AdaptConfig(kind="mix"))
+    scored = ModelScorer(made.model, made.tokenizer, protocol).score(np.append(made.tokenizer.bos_id, tokens))
+    assert compress(made, text, 4, adapt="mix")[1] == pytest.approx(scored.nats.sum(), rel=1e-5)
+    assert scored.nats.sum() < compress(made, text, 4)[1]
 
 
 def test_other_arithmetic_is_refused_and_the_difference_named(
@@ -82,7 +101,8 @@ def test_forged_numbers_are_refused_without_much_memory(artifacts: list[Artifact
         {"streams": [bytes(8)] * 2}, {"streams": [b"\xff" * 8]}, {"rule": rule._replace(rows=0)},
         {"rule": rule._replace(rows=2)}, {"rule": rule._replace(rows=most)}, {"rule": rule._replace(context=most)},
         {"rule": rule._replace(context=CONTEXT + 1)}, {"rule": rule._replace(stride=0)},
-        {"rule": rule._replace(stride=CONTEXT + 1)},
+        {"rule": rule._replace(stride=CONTEXT + 1)}, {"rule": rule._replace(table_bits=9)},
+        {"rule": rule._replace(table_bits=30)},
         # so many tokens as these bits could encode, in a row whose windows would fill the memory
         {"tokens": 10**8, "size_bytes": 10**8, "rule": rule._replace(stride=1), "streams": [bytes(4000)]},
     ]  # fmt: skip

@@ -17,8 +17,8 @@ from model.gpt import GPT
 from quant.unpack import from_bytes
 from tests.eval.tiny import tiny_artifact
 
-BOS = 1
-TOKENS = ByteTokenizer().encode("a score is a file that decompresses. " * 16).astype(np.int64)
+BYTES = ByteTokenizer()
+TOKENS = BYTES.encode("a score is a file that decompresses. " * 16).astype(np.int64)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +33,9 @@ def ignore(tokens: np.ndarray) -> None:
 def test_tokens_come_back_from_rows_of_any_length(model: GPT) -> None:
     for rows, count in [(1, 300), (1, 1), (1, 0), (2, 301), (7, 100), (70, 500), (5, 5)]:
         rule = Rule(16, 8, rows)
-        streams, _ = encode(model, BOS, TOKENS[:count], rule, ignore)
+        streams, _ = encode(model, BYTES, TOKENS[:count], rule, ignore)
         assert len(streams) == block_count(count, rows)
-        assert decode(model, BOS, streams, count, rule, ignore).tolist() == TOKENS[:count].tolist()
+        assert decode(model, BYTES, streams, count, rule, ignore).tolist() == TOKENS[:count].tolist()
 
 
 def reference(model: GPT, tokens: np.ndarray, rule: Rule) -> float:
@@ -45,14 +45,14 @@ def reference(model: GPT, tokens: np.ndarray, rule: Rule) -> float:
         float(nats.sum())
         for row in np.split(tokens, np.cumsum(lengths)[:-1])
         for _, nats in window_losses(
-            model, np.concatenate([[BOS], row]), plan_windows(len(row), rule.context, rule.stride), 1000
+            model, np.concatenate([[BYTES.bos_id], row]), plan_windows(len(row), rule.context, rule.stride), 1000
         )
     )
 
 
 def test_the_streams_are_as_long_as_the_score_says(model: GPT) -> None:
     for rule in (Rule(16, 4, 1), Rule(13, 1, 1), Rule(16, 8, 3), Rule(9, 5, 40)):
-        streams, nats = encode(model, BOS, TOKENS, rule, ignore)
+        streams, nats = encode(model, BYTES, TOKENS, rule, ignore)
         assert nats == pytest.approx(reference(model, TOKENS, rule), rel=1e-6)
         bits = nats / math.log(2)
         assert bits - 1 < 8 * sum(map(len, streams)) < 1.001 * bits + 64 * len(streams)
@@ -65,7 +65,7 @@ def test_the_streams_do_not_depend_on_cores_or_threads(model: GPT, monkeypatch: 
         for cores, inside in itertools.product((1, 4), (1, 2)):
             monkeypatch.setattr(lm_coder, "cores", lambda cores=cores: cores)
             torch.set_num_threads(inside)
-            streams, _ = encode(model, BOS, TOKENS, Rule(16, 8, 70), ignore)
+            streams, _ = encode(model, BYTES, TOKENS, Rule(16, 8, 70), ignore)
             found.add(tuple(streams))
             assert torch.get_num_threads() == inside
     finally:
@@ -82,9 +82,9 @@ def test_predictions_that_differ_in_their_last_bits_are_noticed_early(
         other.blocks[0].mlp.up.weight.mul_(1 + 2e-6)
     for rows in (1, 4):
         rule = Rule(16, 8, rows)
-        streams, _ = encode(model, BOS, TOKENS, rule, ignore)
-        assert decode(model, BOS, streams, len(TOKENS), rule, ignore).tolist() == TOKENS.tolist()
+        streams, _ = encode(model, BYTES, TOKENS, rule, ignore)
+        assert decode(model, BYTES, streams, len(TOKENS), rule, ignore).tolist() == TOKENS.tolist()
         steps = list[int]()
         with pytest.raises(Desynchronised):
-            decode(other, BOS, streams, len(TOKENS), rule, lambda done, steps=steps: steps.append(len(done)))
+            decode(other, BYTES, streams, len(TOKENS), rule, lambda done, steps=steps: steps.append(len(done)))
         assert sum(steps) < len(TOKENS) / 2

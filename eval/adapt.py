@@ -5,11 +5,10 @@
 
 off    nothing is learned
 mix    the model's prediction mixed with what the text has taught so far (eval.mixing); normalised by construction
-ttt    the model itself learns from each chunk once it is scored (eval.ttt)
 lora   adapters learn, and each document begins them afresh: side by side, on ranks too (eval.document_ttt)
 
-A prediction depends on the artifact and on tokens revealed before it. So `mix` and `ttt` score a text in its order, and
-ranks cannot share it. Each function fills in `shown`: its keys are targets whose distributions are wanted.
+A prediction depends on the artifact and on tokens revealed before it. So `mix` scores a text in its order, and ranks
+cannot share it. Each function fills in `shown`: its keys are targets whose distributions are wanted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +26,6 @@ from eval.document_ttt import lora_losses
 from eval.mixing.mixer import Mixture, Rows
 from eval.protocol import Protocol
 from eval.scorer import Scored
-from eval.ttt import lessons
 from eval.windows import plan_windows
 from model.gpt import GPT
 
@@ -79,27 +77,12 @@ def _mix(mixture: Mixture, first: int, rows: Rows, tokens: Tokens, shown: dict[i
     return np.concatenate(parts)
 
 
-def ttt_losses(
-    model: GPT, tokenizer: Tokenizer, tokens: Tokens, protocol: Protocol, shown: dict[int, Floats]
-) -> Losses:
-    for learner, chunk in lessons(model, tokens, protocol, protocol.adapt.ttt):
-        # The chunk's windows are those of its own part of the stream, less what the first one had scored before.
-        plan = plan_windows(chunk.end - chunk.start, protocol.context, protocol.stride)
-        part = tokens[chunk.start : chunk.end + 1]
-        for begin, rows in window_log_probabilities(learner, part, plan, protocol.batch_tokens):
-            known = max(0, chunk.first - chunk.start - begin)
-            first = chunk.start + begin + known
-            logs = rows[known:].astype(np.float64)
-            _show(shown, first, logs)
-            yield first, -logs[np.arange(len(logs)), tokens[first + 1 : first + 1 + len(logs)]]
-
-
 def _show(shown: dict[int, Floats], first: int, logs: npt.NDArray[np.floating]) -> None:
     for target in shown.keys() & range(first, first + len(logs)):
         shown[target] = np.exp(logs[target - first], dtype=np.float64)
 
 
-ADAPTATIONS: dict[str, Adapt] = {"off": plain_losses, "mix": mix_losses, "ttt": ttt_losses, "lora": lora_losses}
+ADAPTATIONS: dict[str, Adapt] = {"off": plain_losses, "mix": mix_losses, "lora": lora_losses}
 
 
 class ModelScorer:

@@ -14,16 +14,6 @@ LINE_BYTES = 32  # of a table: what one look-up reads
 FEWEST_BITS, MOST_BITS = 10, 30
 
 
-@dataclass(frozen=True, kw_only=True)
-class TTTConfig:
-    """`eval.adapt.ttt`: how the model learns from what it has scored."""
-
-    chunk_tokens: Annotated[int, Ge(1)] = 64  # scored, then learned from: smaller is better, and slower
-    lr: Annotated[float, Gt(0)] = 0.001
-    clip: Annotated[float, Gt(0)] = 1.0  # norm of the gradient
-    pull: Annotated[float, Ge(0), Le(1)] = 0.02  # of the way back to the artifact after each step (Krause et al. 2017)
-
-
 AdapterTarget = Literal["q", "k", "v", "out", "up", "down", "head"]
 
 
@@ -37,7 +27,7 @@ class LoRAConfig:
     rank: Annotated[int, Ge(1)] = 32
     alpha: Annotated[float, Gt(0)] = 32.0  # an adapter counts alpha / rank times
     lr: Annotated[float, Gt(0)] = 0.003
-    beta2: Annotated[float, Ge(0), Lt(1)] = 0.999  # of Adam; it has no momentum, as in eval/ttt.py
+    beta2: Annotated[float, Ge(0), Lt(1)] = 0.999  # of Adam, without momentum: 0.9 loses half of the gain
     chunk_tokens: Annotated[int, Ge(0)] = 0  # scored, then learned from: its windows' stride; 0: the score's own
     batch_documents: Annotated[int, Ge(1)] = 32  # side by side
     targets: Annotated[tuple[AdapterTarget, ...], MinLen(1)] = ("v", "out", "up", "down", "head")
@@ -54,40 +44,38 @@ class LoRAConfig:
 class AdaptConfig:
     """`eval.adapt`: what the final score learns from targets that it has scored. Scores on the way there are plain."""
 
-    kind: Literal["off", "mix", "ttt", "lora"] = "off"
+    kind: Literal["off", "mix", "lora"] = "off"
     # mix: the text is cut into so many runs of equal length, each with a past of its own
     streams: Annotated[int, Ge(1)] = 1
     table_bits: Annotated[int, Ge(FEWEST_BITS), Le(MOST_BITS)] = 22  # mix: log2 of the lines of a tree's table
     trees: Annotated[int, Ge(1), Le(2)] = 1  # mix: of the vocabulary; two cost 1 % fewer bits, and twice the time
-    ttt: TTTConfig = field(default_factory=TTTConfig)
     lora: LoRAConfig = field(default_factory=LoRAConfig)
 
     def __post_init__(self) -> None:
-        if self.kind in ("ttt", "lora") and self.streams > 1:
-            pasts = "one past" if self.kind == "ttt" else "one past for each document"
+        if self.kind == "lora" and self.streams > 1:
             raise ValueError(
-                f"streams {self.streams} with kind {self.kind}, which has {pasts}; use streams 1 or kind mix"
+                f"streams {self.streams} with kind lora, which has one past for each document; use streams 1"
             )
 
     def require_possible(self, targets: int, ranks: int, docs: bool) -> None:
         """Refuse, before anything starts, what this machine or this score cannot do."""
-        if self.kind in ("off", "lora"):
+        if self.kind != "mix":
             return
         if ranks > 1:
             raise BadInput(
-                f"eval.adapt.kind {self.kind} on {ranks} ranks: a text has one past; run it on one, or with kind off"
+                f"eval.adapt.kind mix on {ranks} ranks: a text has one past; run it on one, or with kind off"
             )
         if docs:
             raise BadInput(
-                f"eval.adapt.kind {self.kind} learns from one document for the next, --docs scores each as if alone; "
-                "choose one (--adapt off)"
+                "eval.adapt.kind mix learns from one document for the next, --docs scores each as if alone; choose one "
+                "(--adapt off)"
             )
         if self.streams > targets:
             raise BadInput(f"eval.adapt.streams {self.streams} of {targets} targets; use 1 to {targets}")
         # All of the machine's memory: what is free at the moment leaves out what its file cache would give back.
         memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         tables = self.streams * self.trees
-        if self.kind == "mix" and tables * LINE_BYTES << self.table_bits > memory_bytes:
+        if tables * LINE_BYTES << self.table_bits > memory_bytes:
             largest = (memory_bytes // (tables * LINE_BYTES)).bit_length() - 1
             way_out = f"use {largest} or less" if largest >= FEWEST_BITS else "use fewer streams"
             raise BadInput(

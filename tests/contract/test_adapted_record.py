@@ -99,8 +99,8 @@ def test_another_adaptation_than_the_artifacts_is_named(adapted: Path, record: P
     claims = (
         (
             adapted,
-            {"kind": "ttt", "streams": 1, "trees": 1},
-            "evaluation.adapt.kind is ttt, but the evidence gives mix",
+            {"kind": "lora", "streams": 1, "trees": 1},
+            "evaluation.adapt.kind is lora, but the evidence gives mix",
         ),
         (adapted, {"kind": "mix", "streams": 2, "trees": 1}, "evaluation.adapt.streams is 2, but the evidence gives 1"),
         (adapted, None, "evaluation.adapt is None, but the evidence gives"),

@@ -182,7 +182,8 @@ class Oracle:
         at = (min(max(model, -mixer.REACH), mixer.REACH - 1e-9) + mixer.REACH) * ((mixer.KNOTS - 1) / (2 * mixer.REACH))
         knot, between = int(at), at - int(at)
         odds = 0.0
-        if repeated is not None and repeated >> (self.tree.levels - level) == node:
+        is_repeat = repeated is not None and repeated >> (self.tree.levels - level) == node
+        if is_repeat:
             chance = self.repeat[length][0]
             odds = math.log(chance / (1 - chance)) * (1 if repeated >> (self.tree.levels - level - 1) & 1 else -1)
         mapped, believed, sure = [], [], []
@@ -201,7 +202,7 @@ class Oracle:
             believed.append((belief(slot) - 0.5) * memory.TRUST[state])
             sure.append(memory.SURE[state])
         inputs = np.array([model, 0.3, odds, *mapped, *believed, *sure])
-        familiar = 2 * sum(slot > 0 for slot in slots[:ORDERS]) + (odds != 0)
+        familiar = 2 * sum(slot > 0 for slot in slots[:ORDERS]) + is_repeat
         top = ("top", level, node) if level < mixer.TOP_LEVELS else ("deep", level, 0)
         rows = [("all", level, 0), ("familiar", level, familiar), ("class", level, self.text.klass), top]
         for name in rows:

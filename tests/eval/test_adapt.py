@@ -8,14 +8,13 @@ import pytest
 from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer
 from eval.adapt import ADAPTATIONS, ModelScorer
-from eval.config import AdaptConfig, LoRAConfig, TTTConfig
+from eval.config import AdaptConfig, LoRAConfig
 from eval.protocol import Protocol
 from model.gpt import GPT
 
 SMALL = {
     "off": AdaptConfig(),
     "mix": AdaptConfig(kind="mix", table_bits=16),
-    "ttt": AdaptConfig(kind="ttt", ttt=TTTConfig(chunk_tokens=24, lr=0.01)),
     "lora": AdaptConfig(kind="lora", lora=LoRAConfig(chunk_tokens=24, lr=0.01)),
 }
 TOKENS = np.concatenate([[1], ByteTokenizer().encode("in the order of the text " * 8)])
@@ -39,7 +38,6 @@ def test_targets_come_once_in_order_cost_what_is_shown_and_gain_where_a_text_rep
         own = scored.shown[np.arange(len(wanted)), TOKENS[1:][wanted]]
         np.testing.assert_allclose(-np.log(own), scored.nats[wanted], atol=1e-6)
         total[how] = scored.nats.sum()
-    assert total["ttt"] < 0.95 * total["off"]
     assert total["lora"] < 0.95 * total["off"]
     assert total["mix"] < 0.5 * total["off"]
 

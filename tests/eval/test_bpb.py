@@ -134,7 +134,7 @@ def test_a_context_may_be_as_long_as_yarn_stretches_it(dataset: Dataset, tmp_pat
     assert score(path, "--context", 128, "--limit", 300)["context"] == 128
 
 
-@pytest.mark.parametrize("how", ["mix", "ttt", "lora"])
+@pytest.mark.parametrize("how", ["mix", "lora"])
 def test_the_answer_has_what_adapting_gains_and_costs(artifact: Path, how: str) -> None:
     plain = score(artifact, "--limit", 300, "--adapt", "off", *(["--docs"] if how == "lora" else []))
     answer = score(artifact, "--limit", 300, "--adapt", how)
@@ -158,4 +158,4 @@ def test_an_artifact_is_scored_as_its_run_adapted_unless_a_flag_says_otherwise(
     assert own["bpb"] < halves["bpb"]
     assert "streams: 0: input should be greater" in refusal(capsys, path, "--streams", 0)
     assert "add --adapt mix" in refusal(capsys, path, "--adapt", "off", "--streams", 2)
-    assert "ttt, which has one past" in refusal(capsys, path, "--adapt", "ttt", "--streams", 2)
+    assert "lora, which has one past" in refusal(capsys, path, "--adapt", "lora", "--streams", 2)

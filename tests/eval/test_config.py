@@ -6,19 +6,21 @@ import pytest
 
 from base.config import load, to_dict, to_yaml
 from base.errors import BadInput
-from eval.config import PLAIN, AdaptConfig, TTTConfig, read_adapt
+from eval.config import PLAIN, AdaptConfig, LoRAConfig, read_adapt
 from run_config import RunConfig
 
 
 def test_a_section_within_a_section_comes_from_files_and_overrides_and_goes_into_the_header(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("eval: {stride: 32, adapt: {kind: ttt, table_bits: 20, ttt: {lr: 0.01}}}\n")
-    found = load(RunConfig, tmp_path / "a.yaml", ["eval.adapt.kind=mix", "eval.adapt.ttt.pull=0.5"])
+    (tmp_path / "a.yaml").write_text("eval: {stride: 32, adapt: {kind: lora, table_bits: 20, lora: {lr: 0.01}}}\n")
+    found = load(RunConfig, tmp_path / "a.yaml", ["eval.adapt.kind=mix", "eval.adapt.lora.rank=4"])
     assert found.eval.stride == 32
-    assert found.eval.adapt == AdaptConfig(kind="mix", table_bits=20, ttt=TTTConfig(lr=0.01, pull=0.5))
+    assert found.eval.adapt == AdaptConfig(kind="mix", table_bits=20, lora=LoRAConfig(lr=0.01, rank=4))
     (tmp_path / "b.yaml").write_text(to_yaml(found))
     assert load(RunConfig, tmp_path / "b.yaml") == found
     assert read_adapt(to_dict(found)) == found.eval.adapt
-    assert read_adapt(to_dict(found), kind="off", streams=None) == AdaptConfig(table_bits=20, ttt=found.eval.adapt.ttt)
+    assert read_adapt(to_dict(found), kind="off", streams=None) == AdaptConfig(
+        table_bits=20, lora=found.eval.adapt.lora
+    )
     for older in ({}, {"eval": {"stride": 64}}, {"eval": None}):
         assert read_adapt(older) == PLAIN
 
@@ -27,16 +29,12 @@ def test_a_section_within_a_section_comes_from_files_and_overrides_and_goes_into
     ("word", "message"),
     [
         ("eval.adapt.knd=mix", "unknown key eval.adapt.knd; nearest: eval.adapt.kind"),
-        ("eval.adapt.ttt.rate=1", "unknown key eval.adapt.ttt.rate; nearest: eval.adapt.ttt.lr"),
-        ("eval.adapt.kind=mixed", "'mixed' is not one of off, mix, ttt, lora; nearest: mix"),
+        ("eval.adapt.lora.rnk=1", "unknown key eval.adapt.lora.rnk; nearest: eval.adapt.lora.rank"),
+        ("eval.adapt.kind=mixed", "'mixed' is not one of off, mix, lora; nearest: mix"),
         ("eval.adapt=mix", "eval.adapt is a section of 'key: value' lines, not 'mix'"),
         ("eval.adapt.streams=0", "eval.adapt.streams: 0: input should be greater than or equal to 1"),
         ("eval.adapt.table_bits=31", "less than or equal to 30"),
-        ("eval.adapt.ttt.pull=1.5", "less than or equal to 1"),
-        (
-            "eval.adapt={kind: ttt, streams: 2}",
-            "streams 2 with kind ttt, which has one past; use streams 1",
-        ),
+        ("eval.adapt.trees=3", "less than or equal to 2"),
         ("eval.adapt={kind: lora, streams: 2}", "which has one past for each document; use streams 1"),
         ("eval.adapt.lora.targets=[w]", "'w' is not one of q, k, v, out, up, down, head"),
         ("eval.adapt.lora.targets=[]", "eval.adapt.lora.targets"),

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from threading import Barrier, Thread
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -121,13 +120,12 @@ def test_few_blocks_cost_few_windows_and_ranks_share_them(
         np.testing.assert_allclose(found, complete[[3, 1]], rtol=1e-9)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["mix", "ttt"])
-def test_what_adapting_cannot_do_is_refused_before_it_scores(
-    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, kind: Literal["mix", "ttt"]
+def test_what_mixing_cannot_do_is_refused_before_it_scores(
+    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eval.score.ADAPTATIONS", {})
-    protocol = replace(PROTOCOL, adapt=AdaptConfig(kind=kind))
-    with pytest.raises(BadInput, match=f"kind {kind} on 2 ranks: a text has one past"):
+    protocol = replace(PROTOCOL, adapt=AdaptConfig(kind="mix"))
+    with pytest.raises(BadInput, match="kind mix on 2 ranks: a text has one past"):
         score(model, dataset, protocol, Device(torch.device("cpu"), 0, 2))
     with pytest.raises(BadInput, match="choose one"):
         score(model, dataset, replace(protocol, docs=True), CPU)
@@ -142,7 +140,7 @@ def test_more_streams_or_memory_than_there_are_are_refused_with_what_fits(
     monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.__getitem__)  # 4,096,000 bytes
     for adapt, message in (
         (AdaptConfig(kind="mix", table_bits=17), "table_bits 17 takes 1 x 4,194,304 .* has 4,096,000: use 16 or less"),
-        (AdaptConfig(kind="mix", table_bits=16, streams=2), "takes 2 x 2,097,152 .* use 15 or less"),
+        (AdaptConfig(kind="mix", table_bits=16, trees=2), "takes 2 x 2,097,152 .* use 15 or less"),
         (AdaptConfig(kind="mix", table_bits=10, streams=126), "use fewer streams"),
         (AdaptConfig(kind="mix", table_bits=10, streams=301), "streams 301 of 300 targets; use 1 to 300"),
     ):

@@ -97,7 +97,7 @@ class SeedResult:
 class Adaptation:
     """Each target is scored first, then learned from. How exactly: eval.adapt of `config`."""
 
-    kind: Literal["mix", "ttt", "lora"]
+    kind: Literal["mix", "lora"]
     streams: Size  # parts of the text, each with a past of its own
     trees: Size  # of the vocabulary, whose predictions are averaged
 

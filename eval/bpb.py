@@ -50,13 +50,12 @@ def act(args: argparse.Namespace) -> Answer:
 def evaluate(args: argparse.Namespace, device: Device) -> Answer:
     path = named_or_newest(args.artifact, ARTIFACT)
     artifact = open_artifact(path)
-    protocol = artifact_protocol(
-        artifact, args.context, args.stride, kind=args.adapt, streams=args.streams, trees=args.trees
-    )
+    of_mix = {"streams": args.streams, "trees": args.trees, "table_bits": args.table_bits}
+    protocol = artifact_protocol(artifact, args.context, args.stride, kind=args.adapt, **of_mix)
     protocol = replace(protocol, docs=args.docs or protocol.by_document)
     is_adapted = protocol.adapt.kind != "off"
-    if (args.streams, args.trees) != (None, None) and protocol.adapt.kind != "mix":
-        raise BadInput("--streams and --trees are for a mixed score; add --adapt mix")
+    if set(of_mix.values()) != {None} and protocol.adapt.kind != "mix":
+        raise BadInput("--streams, --trees and --table-bits are for a mixed score; add --adapt mix")
     dataset = matching_dataset(args.data, artifact)
     model = artifact.model.to(device.torch)
     nats = np.empty(len(dataset.val) - 1) if args.dump or args.plot or args.by else None
@@ -114,6 +113,7 @@ def parser() -> OneLineParser:
     flags.add_argument("--adapt", choices=ADAPTATIONS, help="learn from what has been scored (default: as its run did)")
     flags.add_argument("--streams", type=int, metavar="N", help="with mix: parts of the text, each with its own past")
     flags.add_argument("--trees", type=int, metavar="N", help="with mix: trees of the vocabulary, 1 or 2")
+    flags.add_argument("--table-bits", type=int, metavar="N", help="with mix: log2 of the lines of a tree's table")
     flags.add_argument("--by", choices=["kind"], help="the loss by repetition, position and kind of token")
     flags.add_argument("--dump", metavar="FILE.npz", help="every target's loss, document, positions and kinds")
     flags.add_argument("--plot", metavar="FILE.png", help="mean loss against position")

@@ -92,7 +92,7 @@ def read_adapt(config: Mapping[str, Any], **flags: Any) -> AdaptConfig:
     section = config.get("eval")
     own = section.get("adapt") if isinstance(section, dict) else None
     given = {name: value for name, value in flags.items() if value is not None}
-    names = " and ".join(f"--{'adapt' if name == 'kind' else name}" for name in given)
+    names = " and ".join(f"--{'adapt' if name == 'kind' else name.replace('_', '-')}" for name in given)
     return build(AdaptConfig, [Layer("the artifact's eval.adapt", {} if own is None else own), Layer(names, given)])
 
 

@@ -17,13 +17,12 @@ from functools import partial
 from itertools import pairwise, zip_longest
 
 import numpy as np
-import numpy.typing as npt
 
 from data.bytes import ByteTable
 from data.tokenizer import Tokenizer
-from eval.batches import Floats, Losses, Tokens, window_log_probabilities, window_losses, window_probabilities
+from eval.batches import Floats, Losses, Rows, Tokens, window_losses, window_probabilities
 from eval.document_ttt import lora_losses
-from eval.mixing.mixer import Mixture, Rows
+from eval.mixing.mixer import Mixture
 from eval.protocol import Protocol
 from eval.scorer import Scored
 from eval.windows import plan_windows
@@ -39,8 +38,9 @@ def plain_losses(
     plan = plan_windows(len(tokens) - 1, protocol.context, protocol.stride)
     yield from window_losses(model, tokens, plan, protocol.batch_tokens)
     needed = np.unique(np.searchsorted(plan.score_from, list(shown), side="right") - 1)
-    for first, rows in window_log_probabilities(model, tokens, plan.select(needed), protocol.batch_tokens):
-        _show(shown, first, rows)
+    for first, rows in window_probabilities(model, tokens, plan.select(needed), protocol.batch_tokens):
+        for target in shown.keys() & range(first, first + len(rows)):
+            shown[target] = rows[target - first].astype(np.float64)
 
 
 def mix_losses(
@@ -53,10 +53,11 @@ def mix_losses(
 
     def stream(number: int) -> Iterator[tuple[int, Callable[[], Floats]]]:
         begin, end = number * targets // streams, (number + 1) * targets // streams
-        mixture = Mixture(tokenizer, protocol.adapt.table_bits, [end - begin + 1], protocol.adapt.trees)
+        mixture = Mixture(tokenizer, protocol.adapt.table_bits, end - begin + 1, protocol.adapt.trees)
         mixture.begin(int(tokens[begin]))
         own = plan.select(np.flatnonzero((plan.end > begin) & (plan.score_from < end)))
-        for first, rows in window_probabilities(model, tokens, own, protocol.batch_tokens, mixture.order):
+        how = protocol.batch_tokens, protocol.compiled, mixture.order
+        for first, rows in window_probabilities(model, tokens, own, *how):
             inside = slice(max(0, begin - first), end - first)
             yield max(first, begin), partial(_mix, mixture, max(first, begin), rows[inside], tokens, shown)
 
@@ -69,17 +70,12 @@ def mix_losses(
 def _mix(mixture: Mixture, first: int, rows: Rows, tokens: Tokens, shown: dict[int, Floats]) -> Floats:
     """The nats of targets first, first + 1, …; those in `shown` are predicted before they are learned."""
     parts = []
-    cuts = sorted(shown.keys() & range(first, first + len(rows)))
-    for begin, end in pairwise([first, *cuts, first + len(rows)]):
+    cuts = sorted({first} | shown.keys() & range(first, first + len(rows)))
+    for begin, end in pairwise([*cuts, first + len(rows)]):
         if begin in shown:
             shown[begin] = mixture.predict(rows[begin - first])
         parts.append(mixture.learn(rows[begin - first : end - first], tokens[begin + 1 : end + 1]))
     return np.concatenate(parts)
-
-
-def _show(shown: dict[int, Floats], first: int, logs: npt.NDArray[np.floating]) -> None:
-    for target in shown.keys() & range(first, first + len(logs)):
-        shown[target] = np.exp(logs[target - first], dtype=np.float64)
 
 
 ADAPTATIONS: dict[str, Adapt] = {"off": plain_losses, "mix": mix_losses, "lora": lora_losses}

@@ -1,8 +1,7 @@
 """Feed the windows of a plan to a model in batches: what targets cost, or the distributions behind their losses.
 
     for first, nats in window_losses(model, tokens, plan, batch_tokens): …           (n,) of targets first, first + 1, …
-    for first, rows in window_log_probabilities(model, tokens, plan, batch_tokens): …               (n, V) of the same
-    for first, rows in window_probabilities(model, tokens, plan, batch_tokens, order): …   (n, V) tokens in that order
+    for first, rows in window_probabilities(model, tokens, plan, batch_tokens): …                   (n, V) of the same
 
 Exact, and no more than is needed: the positions that a window does not score are keys and values to the others, so they
 skip the head and most of the last block. Windows of one length go in batches of one shape, small enough for a CPU's
@@ -32,6 +31,7 @@ COMPILE_FLOPS = {"cpu": 1e13, "cuda": 4e15}
 
 Tokens = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.floating]  # (n, V) probabilities
 Losses = Iterator[tuple[int, Floats]]  # (first, nats of targets first, first + 1, …)
 Step = Callable[[torch.Tensor, int], torch.Tensor]  # (R, T + 1) tokens, last -> (R, last, …) of each row's last targets
 
@@ -62,31 +62,24 @@ def window_losses(model: GPT, tokens: Tokens, plan: Windows, batch_tokens: int, 
 
 
 @torch.inference_mode()
-def window_log_probabilities(
-    model: GPT, tokens: Tokens, plan: Windows, batch_tokens: int
-) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """(first, (n, V) log-probabilities) of every window of the plan."""
-    batches = _plan_batches(model, plan, batch_tokens)
-    states = _run(model, tokens, plan, batches, lambda rows, last: model.trunk(rows[:, :-1], last=last))
-    for window, state in states:
-        first = int(plan.score_from[window])
-        before = torch.from_numpy(tokens[first : first + len(state)].astype(np.int64)).to(state.device)
-        yield first, model.logits(state, before).log_softmax(-1).cpu().numpy()
-
-
-@torch.inference_mode()
 def window_probabilities(
-    model: GPT, tokens: Tokens, plan: Windows, batch_tokens: int, order: npt.NDArray[np.int64]
-) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """(first, (n, V) probabilities of the tokens in `order`) of every window of the plan."""
+    model: GPT,
+    tokens: Tokens,
+    plan: Windows,
+    batch_tokens: int,
+    compiled: bool | None = None,
+    order: npt.NDArray[np.int64] | None = None,
+) -> Iterator[tuple[int, Rows]]:
+    """(first, (n, V)) of every window of the plan; its columns are the tokens in `order`, if that is given."""
     batches = _plan_batches(model, plan, batch_tokens)
-    columns = torch.from_numpy(order).to(next(model.parameters()).device)
+    columns = None if order is None else torch.from_numpy(order).to(next(model.parameters()).device)
 
     def plain(rows: torch.Tensor, last: int) -> torch.Tensor:
         logits = model.logits(model.trunk(rows[:, :-1], last=last), rows[:, -last - 1 : -1])
-        return logits.float().index_select(-1, columns).softmax(-1)
+        p = logits.softmax(-1)
+        return p if columns is None else p.index_select(-1, columns)
 
-    step = _compiled_step(plain, model, batches, None)
+    step = _compiled_step(plain, model, batches, compiled)
     for window, rows in _run(model, tokens, plan, batches, lambda rows, last: step(rows, last).cpu()):
         yield int(plan.score_from[window]), rows.numpy()
 

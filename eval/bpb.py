@@ -2,11 +2,11 @@
 
     python -m eval.bpb --stride 64                        (the newest run's artifact, on the dataset that it names)
     python -m eval.bpb runs/cpu10 --data DIR --limit 20000         (the first so many targets: marked partial)
-    python -m eval.bpb --docs --dump losses.npz --plot loss.png    (documents one by one; every loss; where it is)
+    python -m eval.bpb --adapt off --docs --dump losses.npz --plot loss.png    (documents one by one; where the loss is)
     python -m eval.bpb --by kind                          (which targets cost what: eval/kinds.py)
     python -m eval.bpb --adapt mix --streams 2            (score first, then learn from it: eval/adapt.py)
     python -m eval.bpb --adapt off                        (plainly, whatever the artifact's own eval.adapt is)
-    torchrun --nproc_per_node=2 -m eval.bpb --stride 64            (the same answer from several ranks)
+    torchrun --nproc_per_node=2 -m eval.bpb --adapt off            (the same answer from several ranks)
 
 With --docs a document is scored as if it were alone, from its BOS on; the token that begins the next one is its last
 target: the model is charged for the end. `--adapt lora` implies it. Where the score adapts, the plain one is measured

@@ -19,6 +19,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numba
 import numpy as np
 import torch
 
@@ -28,10 +29,12 @@ from base.files import atomic_file, require_folder_of
 from base.progress import byte_progress
 from base.run_folder import ARTIFACT, named_or_newest
 from data.bytes import ByteTable
+from data.encoding import cores
 from eval.any_bytes import to_tokens
 from eval.codec_format import DIGEST_BYTES, ENVIRONMENT_BYTES, MOST_BYTES, CodedText, Rule, digest, read, write
-from eval.config import FEWEST_BITS, MOST_BITS, AdaptConfig, read_adapt
-from eval.lm_coder import MOST_ROW_TOKENS, Desynchronised, block_count, decode, encode, rows_for
+from eval.config import FEWEST_BITS, MOST_BITS, read_adapt, require_memory
+from eval.lm_coder import BLOCK_ROWS, MOST_ROW_TOKENS, Desynchronised, block_count, decode, encode, rows_for
+from eval.mixing.node import EDGE
 from eval.protocol import checked_context, checked_stride, longest_context
 from eval.range_coder import TOTAL
 from quant.unpack import Artifact, open_artifact
@@ -129,16 +132,16 @@ def _choose_rule(artifact: Artifact, tokens: int, stride: int | None, context: i
 
 
 def _possible(rule: Rule, tokens: int) -> Rule:
-    """The rule, unless its tables, one per block, do not fit this machine."""
+    """The rule, unless the tables of the blocks that are coded at a time do not fit this machine."""
     if rule.table_bits:
-        blocks = max(1, block_count(tokens, rule.rows))
-        AdaptConfig(kind="mix", table_bits=rule.table_bits, streams=blocks).require_possible(blocks, 1, False)
+        require_memory(rule.table_bits, min(cores(), max(1, block_count(tokens, rule.rows))), BLOCK_ROWS)
     return rule
 
 
 def environment() -> str:
     """The name of what the last bits of a prediction depend on, as far as it has one."""
-    return f"torch {torch.__version__}, processor {torch.backends.cpu.get_cpu_capability()}"
+    processor = torch.backends.cpu.get_cpu_capability()
+    return f"torch {torch.__version__}, numba {numba.__version__}, processor {processor}"
 
 
 def _digest_of(artifact: Artifact) -> bytes:
@@ -153,8 +156,10 @@ def _require_plausible(coded: CodedText, artifact: Artifact) -> None:
     """Refuse numbers that no encoder would have written, before they take time or memory."""
     context, stride, rows, table_bits = coded.rule
     tokens = coded.tokens
-    symbols = 2 if table_bits else artifact.model.config.vocab_size  # of a token, or of its first step
-    fewest_bits = -math.log2(1 - (symbols - 1) / TOTAL)  # that a token can cost
+    vocab_size = artifact.model.config.vocab_size
+    fewest_bits = -math.log2(1 - (vocab_size - 1) / TOTAL)  # that a token can cost
+    if table_bits:  # questions of a path, each answered with no more than EDGE log-odds; half, for rounding
+        fewest_bits = 0.5 * (vocab_size.bit_length() - 2) * math.log2(1 + math.exp(-EDGE))
     is_plausible = (
         tokens <= coded.size_bytes * (2 if artifact.tokenizer.transform.operators else 1)  # one operator per letter
         and bool(tokens) == bool(coded.size_bytes)

@@ -11,8 +11,8 @@ from base.config import Layer, build
 from base.errors import BadInput
 
 LINE_BYTES = 32  # of a table: what one look-up reads
-FEWEST_BITS, MOST_BITS = 10, 30
-
+TEXT_BYTES = 1 << 23  # what is kept of a text, and how states are mapped to probabilities
+FEWEST_BITS, MOST_BITS = 10, 30  # of a table's lines
 
 AdapterTarget = Literal["q", "k", "v", "out", "up", "down", "head"]
 
@@ -21,7 +21,8 @@ AdapterTarget = Literal["q", "k", "v", "out", "up", "down", "head"]
 class LoRAConfig:
     """`eval.adapt.lora`: how each document's own adapters learn. All but `batch_documents` decide the score.
 
-    The defaults gained most on a model of 1.9 million weights. The contest's best, of 36 million: 80, 144, 1e-4, 0.99.
+    The defaults gained most on a model of 1.9 million weights. The contest's best, of 36 million: rank 80, alpha 144,
+    lr 1e-4, beta2 0.99.
     """
 
     rank: Annotated[int, Ge(1)] = 32
@@ -45,17 +46,11 @@ class AdaptConfig:
     """`eval.adapt`: what the final score learns from targets that it has scored. Scores on the way there are plain."""
 
     kind: Literal["off", "mix", "lora"] = "off"
-    # mix: the text is cut into so many runs of equal length, each with a past of its own
-    streams: Annotated[int, Ge(1)] = 1
+    # mix: the text is cut into so many runs of equal length, each with a past of its own; so the length is known
+    streams: Annotated[int, Ge(1), Le(64)] = 1
     table_bits: Annotated[int, Ge(FEWEST_BITS), Le(MOST_BITS)] = 22  # mix: log2 of the lines of a tree's table
     trees: Annotated[int, Ge(1), Le(2)] = 1  # mix: of the vocabulary; two cost 1 % fewer bits, and twice the time
     lora: LoRAConfig = field(default_factory=LoRAConfig)
-
-    def __post_init__(self) -> None:
-        if self.kind == "lora" and self.streams > 1:
-            raise ValueError(
-                f"streams {self.streams} with kind lora, which has one past for each document; use streams 1"
-            )
 
     def require_possible(self, targets: int, ranks: int, docs: bool) -> None:
         """Refuse, before anything starts, what this machine or this score cannot do."""
@@ -72,16 +67,20 @@ class AdaptConfig:
             )
         if self.streams > targets:
             raise BadInput(f"eval.adapt.streams {self.streams} of {targets} targets; use 1 to {targets}")
-        # All of the machine's memory: what is free at the moment leaves out what its file cache would give back.
-        memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        tables = self.streams * self.trees
-        if tables * LINE_BYTES << self.table_bits > memory_bytes:
-            largest = (memory_bytes // (tables * LINE_BYTES)).bit_length() - 1
-            way_out = f"use {largest} or less" if largest >= FEWEST_BITS else "use fewer streams"
-            raise BadInput(
-                f"eval.adapt.table_bits {self.table_bits} takes {tables} x {LINE_BYTES << self.table_bits:,} bytes; "
-                f"this machine has {memory_bytes:,}: {way_out}"
-            )
+        require_memory(self.table_bits, self.streams * self.trees)
+
+
+def require_memory(table_bits: int, tables: int, texts: int = 1) -> None:
+    """Refuse tables that this machine cannot hold, each with so many texts."""
+    # All of the machine's memory: what is free at the moment leaves out what its file cache would give back.
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // tables - texts * TEXT_BYTES
+    if LINE_BYTES << table_bits > memory_bytes:
+        largest = (max(0, memory_bytes) // LINE_BYTES).bit_length() - 1
+        way_out = f"use {largest} or less" if largest >= FEWEST_BITS else "use fewer streams"
+        raise BadInput(
+            f"eval.adapt.table_bits {table_bits}: a table takes {LINE_BYTES << table_bits:,} bytes, and this machine "
+            f"has {memory_bytes:,} for each of {tables}: {way_out}"
+        )
 
 
 PLAIN = AdaptConfig()

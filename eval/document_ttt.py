@@ -68,17 +68,12 @@ def _score_batch(
     adapted.begin(len(begins))
     for number in count():
         first = begins + number * size  # (B,) the chunk's first target
-        left = int((first < ends).sum())
-        if not left:
-            return
-        begins, ends, first = begins[:left], ends[:left], first[:left]
-        adapted.keep(left)
         # Where a window begins must not depend on where its document ends: past that is padding that no target sees.
         width = min((number + 1) * size, context)
         at = (first + size - width)[:, None] + np.arange(width + 1)
         rows = torch.from_numpy(tokens[np.minimum(at, len(tokens) - 1)].astype(np.int64))
-        learning = int((first + size < ends).sum())
-        with torch.set_grad_enabled(learning > 0):
+        left = int((first + size < ends).sum())  # documents that have more to score
+        with torch.set_grad_enabled(left > 0):
             logits, nats = adapted.score(rows, size)
         losses = nats.detach().double().cpu().numpy()
         for row, (begin, end) in enumerate(zip(first.tolist(), ends.tolist(), strict=True)):
@@ -86,8 +81,11 @@ def _score_batch(
             for target in shown.keys() & range(begin, begin + scored):
                 shown[target] = logits[row, target - begin].detach().double().softmax(-1).cpu().numpy()
             yield begin, losses[row, :scored]
-        if learning:
-            adapted.learn(nats[:learning])
+        if not left:
+            return
+        adapted.learn(nats[:left])
+        adapted.keep(left)
+        begins, ends = begins[:left], ends[:left]
 
 
 class Adapted:

@@ -64,7 +64,7 @@ def block_count(tokens: int, rows: int) -> int:
 
 
 def encode(model: GPT, tokenizer: Tokenizer, tokens: Tokens, rule: Rule, advance: Advance) -> tuple[list[bytes], float]:
-    """The stream of each block, and the nats of all tokens by the model's own probabilities."""
+    """The stream of each block, and the nats of all tokens by the probabilities that they are coded with."""
     blocks = []
     encoders = []
     done = 0
@@ -107,13 +107,7 @@ class _Block:
     ) -> None:
         self.nats = 0.0
         self._rule = rule
-        self._mixture: TreeMixture | None = None
-        if rule.table_bits:
-            self._mixture = TreeMixture(
-                plant_trees(tokenizer)[0], tokenizer, rule.table_bits, [length + 1 for length in lengths]
-            )
-            for row in range(len(lengths)):
-                self._mixture.begin(tokenizer.bos_id, row)
+        self._tokenizer = tokenizer
         self._stream = np.zeros((len(lengths), lengths[0] + 1), np.int64)
         self._stream[:, 0] = tokenizer.bos_id
         self.rows = self._stream[:, 1:]  # (R, T) given to an encoder, filled in by a decoder
@@ -132,6 +126,7 @@ class _Block:
     def walk(self, model: GPT, stopped: threading.Event) -> None:
         """Predict every token from its row's window, and code it, until `stopped`."""
         plan = plan_windows(self.rows.shape[1], self._rule.context, self._rule.stride)
+        mixture = self._begin_mixture() if self._rule.table_bits else None
         for start, end, score_from in zip(plan.start, plan.end, plan.score_from, strict=True):
             cache = Cache()
             first = start
@@ -142,13 +137,21 @@ class _Block:
                 logits = model.logits(model.trunk(fed, cache)[:, -1], fed[:, -1])  # (R, V)
                 unfinished = int((self._lengths > target).sum())  # the last column may lack the shorter rows
                 column = self.rows[:unfinished, target]
-                if self._mixture is None:
+                if mixture is None:
                     used = self._code_column(column, logits[:unfinished])
                 else:
-                    used = self._code_mixed_column(column, logits[:unfinished], self._mixture)
+                    used = self._code_mixed_column(column, logits[:unfinished], mixture)
                 self._check(used)
                 self._advance(column)
                 first = target + 1
+
+    def _begin_mixture(self) -> TreeMixture:
+        (tree,) = plant_trees(self._tokenizer, 1)
+        lengths = (self._lengths + 1).tolist()
+        mixture = TreeMixture(tree, self._tokenizer, self._rule.table_bits, lengths)
+        for row in range(len(lengths)):
+            mixture.begin(self._tokenizer.bos_id, row)
+        return mixture
 
     def _code_column(self, column: Tokens, logits: torch.Tensor) -> Counts:
         log_p = logits.double().log_softmax(-1).numpy()

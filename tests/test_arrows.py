@@ -29,7 +29,7 @@ OTHERS = {  # third-party packages, where a folder is held to a few; the standar
     "data/shortlist.py": {"numpy", "torch"},
     "engine": {"torch", "matplotlib", "annotated_types"},
     "quant": {"numpy", "torch", "zstandard", "constriction", "annotated_types", "matplotlib"},
-    "eval": {"numpy", "torch", "annotated_types", "constriction", "matplotlib"},
+    "eval": {"numpy", "torch", "numba", "annotated_types", "constriction", "matplotlib"},
     "eval/mixing": {"numpy", "numba"},
     "eval/stats.py": {"scipy"},
     "eval/probes/fresh.py": {"numpy", "scipy"},

@@ -1,4 +1,4 @@
-"""numba's compiler, as the mixing's functions use it: machine code at the first call, in threads side by side.
+"""numba's compiler as the mixing's functions use it: at the first call, and releasing the interpreter's lock.
 
 No cache on disk: a single file (tools.bundle) has no place for one, and compiling takes four seconds.
 """

@@ -31,11 +31,11 @@ class Tree(NamedTuple):
         return int(self.order[np.searchsorted(self.leaf, leaf)])
 
 
-def plant_trees(tokenizer: Tokenizer) -> list[Tree]:
-    """One by how tokens begin; one by how they end, those that begin with a space apart."""
+def plant_trees(tokenizer: Tokenizer, trees: int) -> list[Tree]:
+    """The first is sorted by how tokens begin; the second by how they end, those that begin with a space apart."""
     spellings = [piece.data for piece in tokenizer.pieces()]
     ends = [bytes([spelling.startswith(b" ")]) + spelling[::-1] for spelling in spellings]
-    return [plant_tree(spellings), plant_tree(ends)]
+    return [plant_tree(keys) for keys in (spellings, ends)[:trees]]
 
 
 def plant_tree(keys: Sequence[bytes]) -> Tree:

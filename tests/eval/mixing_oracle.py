@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from data.tokenizer import Tokenizer
-from eval.mixing import memory, mixer
+from eval.mixing import memory
+from eval.mixing import node as nodes
 from eval.mixing.text import (
     COLUMNS,
     HASH_A,
@@ -132,15 +133,15 @@ class OracleText:
 
 class Oracle:
     def __init__(self, tokenizer: Tokenizer, table_bits: int, tree: int) -> None:
-        self.tree = plant_trees(tokenizer)[tree]
+        self.tree = plant_trees(tokenizer, tree + 1)[tree]
         self.text = OracleText(spell(tokenizer))
         self.table = [[0] * memory.LINE_SLOTS for _ in range(1 << table_bits)]
         levels, contexts = self.tree.levels, len(SEES)
-        start = 1 / (1 + np.exp(-memory.ODDS[:, None] - np.linspace(-mixer.REACH, mixer.REACH, mixer.KNOTS)))
+        start = 1 / (1 + np.exp(-memory.ODDS[:, None] - np.linspace(-nodes.REACH, nodes.REACH, nodes.KNOTS)))
         self.map = np.broadcast_to(start, (levels, contexts, *start.shape)).astype(np.float32)
         self.seen = np.ones(self.map.shape, np.float32)
         self.weights: dict[tuple[str, int, int], np.ndarray] = {}
-        self.repeat = [[min(length / SHORTEST / 4, 0.97), 0.0] for length in range(mixer.LENGTHS)]
+        self.repeat = [[min(length / SHORTEST / 4, 0.97), 0.0] for length in range(nodes.LENGTHS)]
         self.learned = 0
 
     def cost(self, row: np.ndarray, token: int) -> float:
@@ -151,7 +152,7 @@ class Oracle:
         hashes = self.text.contexts(int(row[tree.order].argmax()))
         leaf = int(tree.leaf[tree.place[token]])
         length = self.text.repeat_length
-        length = length if length < 16 else min(16 + (length - 16) // 8, mixer.LENGTHS - 1)
+        length = length if length < 16 else min(16 + (length - 16) // 8, nodes.LENGTHS - 1)
         repeated = int(tree.leaf[tree.place[self.text.history[self.text.repeat_from]]]) if length else None
         nats = 0.0
         updates = []
@@ -170,16 +171,16 @@ class Oracle:
         self.update(leaf, hashes, updates)
         if repeated is not None:
             entry = self.repeat[length]
-            entry[1] = min(entry[1] + 1, mixer.MOST_SEEN)
+            entry[1] = min(entry[1] + 1, nodes.MOST_SEEN)
             entry[0] = min(max(entry[0] + ((repeated == leaf) - entry[0]) / (entry[1] + 8), 0.01), 0.999)
         self.learned += 1
         self.text.reveal(token)
         return nats
 
     def look(self, level: int, node: int, sums: list, hashes: list[int], repeated: int | None, length: int) -> tuple:
-        model = math.log((sums[1] + mixer.LEAST) / (sums[0] + mixer.LEAST))
-        model = min(max(model, -mixer.EDGE), mixer.EDGE)
-        at = (min(max(model, -mixer.REACH), mixer.REACH - 1e-9) + mixer.REACH) * ((mixer.KNOTS - 1) / (2 * mixer.REACH))
+        model = math.log((sums[1] + nodes.LEAST) / (sums[0] + nodes.LEAST))
+        model = min(max(model, -nodes.EDGE), nodes.EDGE)
+        at = (min(max(model, -nodes.REACH), nodes.REACH - 1e-9) + nodes.REACH) * ((nodes.KNOTS - 1) / (2 * nodes.REACH))
         knot, between = int(at), at - int(at)
         odds = 0.0
         is_repeat = repeated is not None and repeated >> (self.tree.levels - level) == node
@@ -197,22 +198,22 @@ class Oracle:
                 continue
             low, high = self.map[level, context, state, knot : knot + 2].astype(float)
             chance = low * (1 - between) + high * between
-            stretched = np.interp(chance * mixer.STRETCHED, np.arange(mixer.STRETCHED + 1), mixer.STRETCH)
-            mapped.append(min(max(stretched - model, -mixer.REACH), mixer.REACH))
+            stretched = np.interp(chance * nodes.STRETCHED, np.arange(nodes.STRETCHED + 1), nodes.STRETCH)
+            mapped.append(min(max(stretched - model, -nodes.REACH), nodes.REACH))
             believed.append((belief(slot) - 0.5) * memory.TRUST[state])
             sure.append(memory.SURE[state])
         inputs = np.array([model, 0.3, odds, *mapped, *believed, *sure])
         familiar = 2 * sum(slot > 0 for slot in slots[:ORDERS]) + is_repeat
-        top = ("top", level, node) if level < mixer.TOP_LEVELS else ("deep", level, 0)
+        top = ("top", level, node) if level < nodes.TOP_LEVELS else ("deep", level, 0)
         rows = [("all", level, 0), ("familiar", level, familiar), ("class", level, self.text.klass), top]
         for name in rows:
             self.weights.setdefault(name, np.eye(1, len(inputs))[0])
         margin = sum(float(self.weights[name] @ inputs) for name in rows) / len(rows)
-        right = 1 / (1 + math.exp(-min(max(margin, -mixer.EDGE), mixer.EDGE)))
+        right = 1 / (1 + math.exp(-min(max(margin, -nodes.EDGE), nodes.EDGE)))
         return right, rows, inputs, slots, knot, between
 
     def update(self, leaf: int, hashes: list[int], updates: list) -> None:
-        rate = mixer.RATE_FLOOR + (mixer.RATE - mixer.RATE_FLOOR) / (1 + self.learned / mixer.RATE_TOKENS)
+        rate = nodes.RATE_FLOOR + (nodes.RATE - nodes.RATE_FLOOR) / (1 + self.learned / nodes.RATE_TOKENS)
         for level, looked in enumerate(updates):
             if looked is None:
                 continue
@@ -227,7 +228,7 @@ class Oracle:
                     value, seen = float(self.map[at][place]), float(self.seen[at][place])
                     value += (bit - value) * share / (seen + 1.5)
                     self.map[at][place] = min(max(value, 0.0003), 0.9997)
-                    self.seen[at][place] = min(seen + share, mixer.MOST_SEEN)
+                    self.seen[at][place] = min(seen + share, nodes.MOST_SEEN)
         for first in range(0, self.tree.levels, memory.LEVELS):
             for context, key in enumerate(hashes):
                 line = self.take_line(key, first, leaf >> (self.tree.levels - first))

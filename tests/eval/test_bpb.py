@@ -158,4 +158,4 @@ def test_an_artifact_is_scored_as_its_run_adapted_unless_a_flag_says_otherwise(
     assert own["bpb"] < halves["bpb"]
     assert "streams: 0: input should be greater" in refusal(capsys, path, "--streams", 0)
     assert "add --adapt mix" in refusal(capsys, path, "--adapt", "off", "--streams", 2)
-    assert "lora, which has one past" in refusal(capsys, path, "--adapt", "lora", "--streams", 2)
+    assert "add --adapt mix" in refusal(capsys, path, "--adapt", "lora", "--table-bits", 12)

@@ -103,6 +103,7 @@ def test_forged_numbers_are_refused_without_much_memory(artifacts: list[Artifact
         {"rule": rule._replace(context=CONTEXT + 1)}, {"rule": rule._replace(stride=0)},
         {"rule": rule._replace(stride=CONTEXT + 1)}, {"rule": rule._replace(table_bits=9)},
         {"rule": rule._replace(table_bits=30)},
+        {"rule": rule._replace(rows=64, table_bits=10), "tokens": 1 << 26, "size_bytes": 1 << 26, "streams": [b""] * 2},
         # so many tokens as these bits could encode, in a row whose windows would fill the memory
         {"tokens": 10**8, "size_bytes": 10**8, "rule": rule._replace(stride=1), "streams": [bytes(4000)]},
     ]  # fmt: skip

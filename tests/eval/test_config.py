@@ -35,7 +35,7 @@ def test_a_section_within_a_section_comes_from_files_and_overrides_and_goes_into
         ("eval.adapt.streams=0", "eval.adapt.streams: 0: input should be greater than or equal to 1"),
         ("eval.adapt.table_bits=31", "less than or equal to 30"),
         ("eval.adapt.trees=3", "less than or equal to 2"),
-        ("eval.adapt={kind: lora, streams: 2}", "which has one past for each document; use streams 1"),
+        ("eval.adapt.streams=65", "less than or equal to 64"),
         ("eval.adapt.lora.targets=[w]", "'w' is not one of q, k, v, out, up, down, head"),
         ("eval.adapt.lora.targets=[]", "eval.adapt.lora.targets"),
     ],

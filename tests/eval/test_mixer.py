@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from base.errors import CheckFailed
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
-from eval.mixing.mixer import Mixture
+from eval.mixing.mixer import Mixture, TreeMixture
+from eval.mixing.tree import plant_trees
 from tests.conftest import make_text
 from tests.eval.mixing_oracle import Oracle
 
@@ -20,7 +22,7 @@ def rows(count: int, vocab_size: int, seed: int = 0, spread: float = 2.0) -> np.
 
 
 def costs(tokenizer: Tokenizer, tokens: np.ndarray, given: np.ndarray, bits: int = BITS, trees: int = 1) -> np.ndarray:
-    mixture = Mixture(tokenizer, bits, [len(tokens)], trees)
+    mixture = Mixture(tokenizer, bits, len(tokens), trees)
     mixture.begin(int(tokens[0]))
     return mixture.learn(given[:, mixture.order], tokens[1:])
 
@@ -44,7 +46,7 @@ def test_costs_are_the_oracles(tokenizer: SentencePieceTokenizer) -> None:
         given = rows(len(tokens) - 1, made.vocab_size)
         for tree in (0, 1):
             wanted = oracle_costs(made, tokens, given, bits, tree)
-            mixture = Mixture(made, bits, [len(tokens)], 2)._members[tree]
+            mixture = Mixture(made, bits, len(tokens), 2)._members[tree]
             mixture.begin(int(tokens[0]))
             np.testing.assert_allclose(mixture.learn(given[:, mixture.tree.order], tokens[1:]), wanted, atol=1e-9)
 
@@ -61,7 +63,7 @@ def test_predictions_add_up_to_one_and_are_what_a_token_costs(tokenizer: Sentenc
     for made, trees in ((BYTES, 1), (tokenizer, 2)):
         tokens = stream(made, 200)
         given = rows(len(tokens) - 1, made.vocab_size)
-        mixture = Mixture(made, BITS, [len(tokens)], trees)
+        mixture = Mixture(made, BITS, len(tokens), trees)
         mixture.begin(int(tokens[0]))
         found = []
         for row, token in zip(given[:, mixture.order], tokens[1:], strict=True):
@@ -75,7 +77,7 @@ def test_predictions_add_up_to_one_and_are_what_a_token_costs(tokenizer: Sentenc
 
 
 def test_steps_down_the_tree_are_its_predictions(tokenizer: SentencePieceTokenizer) -> None:
-    mixture = Mixture(tokenizer, BITS, [50])._members[0]
+    mixture = Mixture(tokenizer, BITS, 50, 1)._members[0]
     mixture.begin(tokenizer.bos_id)
     given = rows(40, tokenizer.vocab_size)[:, mixture.tree.order]
     mixture.learn(given[:39], tokenizer.encode(make_text(0, 60))[:39])
@@ -94,7 +96,7 @@ def test_steps_down_the_tree_are_its_predictions(tokenizer: SentencePieceTokeniz
 
 def test_it_begins_as_the_model_and_text_that_teaches_nothing_costs_little_more() -> None:
     given = rows(1500, 260, spread=1.0)
-    mixture = Mixture(BYTES, BITS, [2], 2)
+    mixture = Mixture(BYTES, BITS, 2, 2)
     mixture.begin(1)
     assert np.abs(np.log(mixture.predict(given[0, mixture.order]) / given[0])).max() < 1e-4
     draw = np.random.default_rng(0)
@@ -106,10 +108,10 @@ def test_it_begins_as_the_model_and_text_that_teaches_nothing_costs_little_more(
 def test_what_one_text_teaches_serves_the_others() -> None:
     tokens = BYTES.encode("what one text teaches serves the others").astype(np.int64)
     given = rows(len(tokens), 260)
-    mixture = Mixture(BYTES, BITS, [len(tokens) + 1] * 2)
+    mixture = TreeMixture(plant_trees(BYTES, 1)[0], BYTES, BITS, [len(tokens) + 1] * 2)
     for text in (0, 1):
         mixture.begin(1, text)
-    first, second = (mixture.learn(given[:, mixture.order], tokens, text).sum() for text in (0, 1))
+    first, second = (mixture.learn(given[:, mixture.tree.order], tokens, text).sum() for text in (0, 1))
     assert second < 0.5 * first
 
 
@@ -119,3 +121,8 @@ def test_a_model_that_rules_a_token_out_is_overruled() -> None:
     cost = costs(BYTES, np.array([1, 101]), row)
     assert np.isfinite(cost).all()
     assert cost[0] > 10
+
+
+def test_what_is_not_a_number_is_refused() -> None:
+    with pytest.raises(CheckFailed, match="not a number"):
+        costs(BYTES, np.array([1, 101]), np.full((1, 260), np.nan, np.float32))

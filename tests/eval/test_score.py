@@ -137,16 +137,16 @@ def test_more_streams_or_memory_than_there_are_are_refused_with_what_fits(
     model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eval.score.ADAPTATIONS", {})
-    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.__getitem__)  # 4,096,000 bytes
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 10_000, "SC_PAGE_SIZE": 4096}.__getitem__)  # 40,960,000 bytes
     for adapt, message in (
-        (AdaptConfig(kind="mix", table_bits=17), "table_bits 17 takes 1 x 4,194,304 .* has 4,096,000: use 16 or less"),
-        (AdaptConfig(kind="mix", table_bits=16, trees=2), "takes 2 x 2,097,152 .* use 15 or less"),
-        (AdaptConfig(kind="mix", table_bits=10, streams=126), "use fewer streams"),
+        (AdaptConfig(kind="mix", table_bits=20), "table_bits 20: .* 33,554,432 .* has 32,571,392 for .* 19 or less"),
+        (AdaptConfig(kind="mix", table_bits=19, trees=2), "has 12,091,392 for each of 2: use 18 or less"),
+        (AdaptConfig(kind="mix", table_bits=10, streams=5), "use fewer streams"),
         (AdaptConfig(kind="mix", table_bits=10, streams=301), "streams 301 of 300 targets; use 1 to 300"),
     ):
         with pytest.raises(BadInput, match=message):
             score(model, dataset, replace(PROTOCOL, adapt=adapt), CPU, limit=300)
-    AdaptConfig(kind="mix", table_bits=16).require_possible(300, 1, docs=False)
+    AdaptConfig(kind="mix", table_bits=19).require_possible(300, 1, docs=False)
     AdaptConfig(kind="off", table_bits=30).require_possible(300, 2, docs=True)
 
 

@@ -99,7 +99,7 @@ def learning(claim: Submission) -> str:
 def normalization(claim: Submission) -> str:
     adapt = claim.evaluation.adapt
     if adapt is not None and adapt.kind == "mix":
-        return "a token's price is its path in a binary tree of the vocabulary"
+        return "a token's probability is the product of answers along its path in a binary tree, averaged over trees"
     return "the loss is `cross_entropy` over the vocabulary"
 
 

@@ -137,7 +137,10 @@ def require_scorable(artifact: Artifact, dataset: Dataset, protocol: Protocol) -
         raise BadInput(f"a stride of {stride} with a context of {context} would leave targets out")
     if context > LONGEST_CONTEXT:
         raise BadInput(f"a context of {context:,} tokens; up to {LONGEST_CONTEXT:,} are scored here")
-    flops = scoring_flops(artifact.model.config, context, stride) * -(-len(dataset.val) // stride)
+    passes = 1
+    if protocol.adapt.kind == "lora":  # each chunk is learned from as well
+        passes, stride = 3, protocol.adapt.lora.chunk(stride, context)
+    flops = passes * scoring_flops(artifact.model.config, context, stride) * -(-len(dataset.val) // stride)
     if flops > MOST_FLOPS:
         raise BadInput(f"its score takes {flops:.1e} FLOP; up to {MOST_FLOPS:.0e} are spent here")
 

@@ -1,6 +1,6 @@
 """The file that `eval.codec` writes: what was compressed, with which artifact, under which rule, and the coded streams.
 
-Layout: magic, version, CRC-32 of all that follows (PREFIX, 8 bytes), the fields of CodedText (FIELDS, 44 bytes), then
+Layout: magic, version, CRC-32 of all that follows (PREFIX, 8 bytes), the fields of CodedText (FIELDS, 41 bytes), then
 each stream after its length (LENGTH, 4 bytes). It is binary because the file's length is a claim: at most the model's
 bits + 0.1 % + 64 bytes. Bytes in, bytes out; no model, no files.
 """
@@ -16,7 +16,7 @@ from base.errors import BadInput
 MAGIC = b"GLZ"
 VERSION = 3
 PREFIX = struct.Struct("<3s B I")
-FIELDS = struct.Struct("<8s 8s 4s 2I 4I")
+FIELDS = struct.Struct("<8s 8s 4s 2I 3I B")
 LENGTH = struct.Struct("<I")
 DIGEST_BYTES = 8
 ENVIRONMENT_BYTES = 4

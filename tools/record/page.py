@@ -121,8 +121,9 @@ def author(claim: Submission) -> str:
 
 
 def results(claim: Submission) -> str:
+    before = "bpb before packing" if claim.evaluation.adapt is None else "plain bpb before packing"
     lines = [
-        "| seed | steps | training, s | packing, s | scoring, s | bpb before packing | nats per token | bits per byte "
+        f"| seed | steps | training, s | packing, s | scoring, s | {before} | nats per token | bits per byte "
         "| artifact, bytes |",
         "| --- |" + " ---: |" * 8,
     ]

@@ -171,7 +171,7 @@ class _Block:
             node = 0
             for level in range(0, tree.levels, LEVELS):
                 depth = min(LEVELS, tree.levels - level)
-                counts = frequencies(mixture.branch(p[row], level, node, depth, row))
+                counts = mixture.count(TOTAL, p[row], level, node, depth, row)
                 step = leaf >> (tree.levels - level - depth) & ((1 << depth) - 1)
                 step = self._coder.code(counts, step)
                 used.append(counts[step])

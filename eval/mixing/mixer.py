@@ -19,7 +19,6 @@ from math import log
 import numpy as np
 import numpy.typing as npt
 
-from base.errors import CheckFailed
 from data.tokenizer import Tokenizer
 from eval.mixing.compiled import compiled
 from eval.mixing.node import (
@@ -92,23 +91,21 @@ class TreeMixture:
 
         `level` is one at which lines of the table begin.
         """
-        _require_numbers(row)
         known = self.tree, self._texts[text], self._spellings, self._state
         chances: Floats = _branch(row, level, node, depth, *known, self._view)
         return chances
 
+    def count(self, total: int, row: Row, level: int, node: int, depth: int, text: int = 0) -> Ints:
+        """`branch` as integers, as eval.range_coder.frequencies makes them of it: at least 1, adding up to `total`."""
+        known = self.tree, self._texts[text], self._spellings, self._state
+        counts: Ints = _count(total, row, level, node, depth, *known, self._view)
+        return counts
+
     def learn(self, rows: Rows, tokens: npt.NDArray[np.integer], text: int = 0) -> Floats:
-        _require_numbers(rows)
         nats = np.empty(len(tokens))
         known = self.tree, self._texts[text], self._spellings, self._state
         _learn(rows, tokens.astype(np.int64), nats, *known, self._view)
         return nats
-
-
-def _require_numbers(rows: Rows) -> None:
-    """Compiled code would look for the table's knot that is not a number."""
-    if not np.isfinite(rows).all():
-        raise CheckFailed("a probability of the model is not a number; there is nothing to mix")
 
 
 @compiled
@@ -126,6 +123,9 @@ def _learn(
     for number, token in enumerate(tokens):
         row = np.ascontiguousarray(rows[number])
         past = describe_past(row, tree, text, spellings, state, view)
+        if not view.sums[1] < np.inf:  # the model's probabilities are no numbers, which the tally refuses
+            nats[number:] = np.nan
+            return
         end = tree.leaf[tree.place[token]]
         chance = 1.0
         for level in range(levels):
@@ -152,6 +152,8 @@ def _branch(
 ) -> Floats:
     """Each node on the way is looked at once, in the order of a walk through the tree."""
     past = describe_past(row, tree, text, spellings, state, view)
+    if not view.sums[1] < np.inf:
+        return np.full(1 << depth, np.nan)
     chances = np.ones((depth + 1, 1 << depth))
     for end in range(1 << depth):
         for step in range(depth):
@@ -162,3 +164,27 @@ def _branch(
             chances[step + 1, end] = chances[step, end] * (right if end >> (below - 1) & 1 else 1 - right)
     below_node: Floats = chances[depth]
     return below_node
+
+
+@compiled
+def _count(
+    total: int,
+    row: Row,
+    level: int,
+    node: int,
+    depth: int,
+    tree: Tree,
+    text: Text,
+    spellings: Spellings,
+    state: State,
+    view: View,
+) -> Ints:
+    chances = _branch(row, level, node, depth, tree, text, spellings, state, view)
+    whole = chances.sum()
+    if not whole > 0:
+        raise ValueError("the model's probabilities are no numbers")
+    counts = np.empty(len(chances), np.int64)
+    for number in range(len(chances)):
+        counts[number] = int(chances[number] / whole * (total - len(chances))) + 1
+    counts[chances.argmax()] += total - counts.sum()
+    return counts

@@ -184,14 +184,14 @@ def test_the_codec_has_to_give_the_text_back_at_the_models_own_length(
     single: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artifact, text = (single / "model.golf").read_bytes(), b"def return self. model byte score " * 20
-    assert check_codec(7, artifact, text).rule == "codec.measured"
+    assert check_codec(7, artifact, text, "off").rule == "codec.measured"
     coded, nats = compress(from_bytes(artifact), text)
     for value, expected in (
         ((coded, nats * 0.5), ("codec.length", "invalid")),
         ((coded[:-9], nats), ("codec.decodes", "unverified")),  # a decoder that fails accuses nobody
     ):
         monkeypatch.setattr("tools.verify.measure.compress", Mock(return_value=value))
-        found = check_codec(7, artifact, text)
+        found = check_codec(7, artifact, text, "mix")
         assert (found.rule, found.level) == expected
 
 

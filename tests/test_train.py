@@ -205,7 +205,7 @@ def test_a_batch_that_does_not_divide_names_the_nearest_that_does() -> None:
         (["train.seq_len=1048576", "train.batch_tokens=1048576"], "are too few for seq_len"),
         (["train.batch_tokens=100"], "is not a multiple of seq_len 32"),
         (["eval.stride=65", "eval.context=64"], "eval.stride 65 is beyond the context of 64; use 1 to 64"),
-        (["eval.adapt.kind=mix", "eval.adapt.table_bits=30", "eval.adapt.streams=64"], "table_bits 30: a table takes 34"),
+        (["eval.adapt.kind=mix", "eval.adapt.table_bits=30", "eval.adapt.streams=64"], "30: a table takes 34"),
         (["train.seconds=2", "train.reserve_s=2"], "leaves nothing of 2 seconds"),
         (["train.seconds=2", "train.reserve_s=5"], "leaves nothing of 2 seconds"),
     ],

@@ -30,6 +30,7 @@ from data.tokenizer import Tokenizer
 from eval.codec_format import Rule
 from eval.mixing.memory import LEVELS
 from eval.mixing.mixer import TreeMixture
+from eval.mixing.text import spell
 from eval.mixing.tree import plant_trees
 from eval.range_coder import TOTAL, Counts, Decoder, Encoder, frequencies
 from eval.windows import plan_windows
@@ -148,7 +149,7 @@ class _Block:
     def _begin_mixture(self) -> TreeMixture:
         (tree,) = plant_trees(self._tokenizer, 1)
         lengths = (self._lengths + 1).tolist()
-        mixture = TreeMixture(tree, self._tokenizer, self._rule.table_bits, lengths)
+        mixture = TreeMixture(tree, spell(self._tokenizer), self._rule.table_bits, lengths)
         for row in range(len(lengths)):
             mixture.begin(self._tokenizer.bos_id, row)
         return mixture

@@ -22,6 +22,9 @@ import numpy.typing as npt
 from data.tokenizer import Tokenizer
 from eval.mixing.compiled import compiled
 from eval.mixing.node import (
+    Floats,
+    Ints,
+    Row,
     State,
     View,
     describe_past,
@@ -34,9 +37,6 @@ from eval.mixing.node import (
 from eval.mixing.text import Spellings, Text, empty_text, reveal, spell
 from eval.mixing.tree import Tree, plant_trees
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Row = npt.NDArray[np.floating]  # (V,)
 Rows = npt.NDArray[np.floating]  # (n, V)
 
 
@@ -45,8 +45,8 @@ class Mixture:
 
     def __init__(self, tokenizer: Tokenizer, table_bits: int, length: int, trees: int) -> None:
         """`length`: the tokens of the text."""
-        planted = plant_trees(tokenizer, trees)
-        self._members = [TreeMixture(tree, tokenizer, table_bits, [length]) for tree in planted]
+        planted, spellings = plant_trees(tokenizer, trees), spell(tokenizer)
+        self._members = [TreeMixture(tree, spellings, table_bits, [length]) for tree in planted]
         self._pool = ThreadPoolExecutor(trees)
         self.order = np.concatenate([member.tree.order for member in self._members])
 
@@ -70,10 +70,10 @@ class Mixture:
 
 
 class TreeMixture:
-    def __init__(self, tree: Tree, tokenizer: Tokenizer, table_bits: int, lengths: Sequence[int]) -> None:
+    def __init__(self, tree: Tree, spellings: Spellings, table_bits: int, lengths: Sequence[int]) -> None:
         """`lengths`: the tokens of each text; what one of them teaches serves all."""
         self.tree = tree
-        self._spellings = spell(tokenizer)
+        self._spellings = spellings
         self._texts = [empty_text(length) for length in lengths]
         self._state = start_state(tree.levels, table_bits)
         self._view = empty_view(tree.levels)
@@ -97,9 +97,7 @@ class TreeMixture:
 
     def count(self, total: int, row: Row, level: int, node: int, depth: int, text: int = 0) -> Ints:
         """`branch` as integers, as eval.range_coder.frequencies makes them of it: at least 1, adding up to `total`."""
-        known = self.tree, self._texts[text], self._spellings, self._state
-        counts: Ints = _count(total, row, level, node, depth, *known, self._view)
-        return counts
+        return _count(self.branch(row, level, node, depth, text), total)
 
     def learn(self, rows: Rows, tokens: npt.NDArray[np.integer], text: int = 0) -> Floats:
         nats = np.empty(len(tokens))
@@ -167,19 +165,7 @@ def _branch(
 
 
 @compiled
-def _count(
-    total: int,
-    row: Row,
-    level: int,
-    node: int,
-    depth: int,
-    tree: Tree,
-    text: Text,
-    spellings: Spellings,
-    state: State,
-    view: View,
-) -> Ints:
-    chances = _branch(row, level, node, depth, tree, text, spellings, state, view)
+def _count(chances: Floats, total: int) -> Ints:
     whole = chances.sum()
     if not whole > 0:
         raise ValueError("the model's probabilities are no numbers")

@@ -5,6 +5,7 @@ import pytest
 
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
 from eval.mixing.mixer import Mixture, TreeMixture
+from eval.mixing.text import spell
 from eval.mixing.tree import plant_trees
 from eval.range_coder import TOTAL, frequencies
 from tests.conftest import make_text
@@ -110,7 +111,7 @@ def test_it_begins_as_the_model_and_text_that_teaches_nothing_costs_little_more(
 def test_what_one_text_teaches_serves_the_others() -> None:
     tokens = BYTES.encode("what one text teaches serves the others").astype(np.int64)
     given = rows(len(tokens), 260)
-    mixture = TreeMixture(plant_trees(BYTES, 1)[0], BYTES, BITS, [len(tokens) + 1] * 2)
+    mixture = TreeMixture(plant_trees(BYTES, 1)[0], spell(BYTES), BITS, [len(tokens) + 1] * 2)
     for text in (0, 1):
         mixture.begin(1, text)
     first, second = (mixture.learn(given[:, mixture.tree.order], tokens, text).sum() for text in (0, 1))

@@ -29,7 +29,7 @@ from data.ensure import ensure_dataset
 from engine.checkpoint import load_weights, report_divergence, save_checkpoint
 from engine.clock import stop_flag
 from engine.config import micro_rows
-from engine.device import Device, agree, barrier, gather, joined, memory_hint, run_rank
+from engine.device import Device, agree, barrier, gather, joined, memory_hint, require_same, run_rank
 from engine.log import RunLog, describe_environment, head_lines, live_line, packed_lines, scored_line, trained_line
 from engine.shard import gather_state
 from eval.config import PLAIN, AdaptConfig
@@ -43,7 +43,7 @@ from quant.budget import require_room
 from quant.packer import Packer
 from quant.unpack import attach_table, open_artifact
 from run_config import DEFAULT, RunConfig
-from training import Training
+from training import StepReport, Training
 
 
 def train(training: Training, log: RunLog, folder: Path | None, stopped: list[int]) -> None:
@@ -51,43 +51,50 @@ def train(training: Training, log: RunLog, folder: Path | None, stopped: list[in
     config = training.config
     clock = training.clock
     device = training.device
-    flops = flops_per_token(config.model, config.train.seq_len)
-    bytes_per_token = training.dataset.bytes_per_token
     saved_s = clock.elapsed_s
-    while True:
-        # What ranks do together depends on the main rank's clock and on a signal to any of them.
-        elapsed_s, is_ending = agree(clock.elapsed_s, len(stopped), device)
-        progress = clock.progress(elapsed_s)
-        if is_ending or elapsed_s - saved_s > config.train.checkpoint_s:
-            saved_s = elapsed_s
-            training.save(folder)
-        if is_ending:
-            log.say(f"stopped at step {clock.step}: saved; the same command resumes from there")
-            raise KeyboardInterrupt
-        if progress >= 1.0:
-            return
-        if training.is_validation_due(progress):
-            training.validated = progress
-            log.validated(clock, training.score(training.context).bpb)
-        begun_s = clock.elapsed_s
-        with clock.running():
-            loss, norm = training.step(progress)
-            device.synchronize()
-        took_s = clock.elapsed_s - begun_s
-        if math.isnan(norm):
-            raise report_divergence(clock.step, loss, folder)
-        smooth = training.smooth_loss
-        log.metrics(
-            step=clock.step, elapsed_s=clock.elapsed_s, loss=loss, smooth_loss=smooth, grad_norm=norm, step_s=took_s
-        )
-        log.progress(live_line(clock, loss, bytes_per_token, config.train.batch_tokens / took_s, flops, device))
-        config.train.require_progress(progress, smooth)
+    with clock.running():
+        while True:
+            # What ranks do together depends on the main rank's clock and on a signal to any of them.
+            elapsed_s, is_ending = agree(clock.elapsed_s, len(stopped), device)
+            progress = clock.progress(elapsed_s)
+            is_saving = 0 < config.train.checkpoint_s < elapsed_s - saved_s
+            is_validating = training.is_validation_due(progress)
+            if is_ending or is_saving or is_validating or progress >= 1.0:
+                report_step(training.finish_step(), training, log, folder)
+                if progress >= 1.0 and not is_ending:
+                    return
+                with clock.paused():
+                    if is_ending or is_saving:
+                        saved_s = elapsed_s
+                        training.save(folder)
+                    if is_ending:
+                        log.say(f"stopped at step {clock.step}: saved; the same command resumes from there")
+                        raise KeyboardInterrupt
+                    if is_validating:
+                        training.validated = progress
+                        log.validated(clock, training.score(training.context).bpb)
+            report_step(training.step(progress), training, log, folder)
+
+
+def report_step(done: StepReport | None, training: Training, log: RunLog, folder: Path | None) -> None:
+    """Log a finished step; give up a run that has diverged or does not progress, before its next checkpoint."""
+    if done is None:
+        return
+    config = training.config
+    if not (math.isfinite(done.grad_norm) and done.loss < config.train.diverged_nats):
+        raise report_divergence(done.step, done.loss, folder)
+    log.metrics(**{name: value for name, value in done._asdict().items() if name != "progress"})
+    flops = flops_per_token(config.model, config.train.seq_len)
+    tokens_per_s = config.train.batch_tokens / done.step_s
+    bytes_per_token = training.dataset.bytes_per_token
+    log.progress(live_line(training.clock, done.loss, bytes_per_token, tokens_per_s, flops, training.device))
+    config.train.require_progress(done.progress, done.smooth_loss)
 
 
 def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
     if device.main:
         ensure_dataset(config.data, config.model.vocab_size)
-    barrier(device)
+    require_same(to_yaml(config), "configs", device)
     dataset = open_dataset(config.data.path)
     dataset.require(config.model.vocab_size, config.model.bos_id)
     training = Training(config, dataset, device)  # what it refuses leaves no folder

@@ -3,16 +3,20 @@
     training = Training(config, dataset, device)
     training.resume(folder)                          whether the folder had a checkpoint
     training.prime()                                 compile and warm up, outside the clock
-    loss, norm = training.step(progress)             the loop is train_gpt.py's
+    report = training.step(progress)                 of the step before: the loop is train_gpt.py's
+    report = training.finish_step()                  of the last one
 
 All ranks of a run hold one, and call its methods together.
 """
 
 import math
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from base.config import to_dict
 from base.run_folder import CHECKPOINT
@@ -28,8 +32,9 @@ from engine.checkpoint import (
 )
 from engine.clock import Clock
 from engine.config import SMOOTH_STEPS, micro_rows
-from engine.device import Device, average_gradients, gather, mean
-from engine.shard import distribute, distribute_optimizer, gather_state, gathered_weights, make_placer, to_float
+from engine.device import Device, Readback, gather
+from engine.gradients import Gradients
+from engine.shard import distribute, distribute_optimizer, gather_state, gathered_weights, make_placer
 from eval.config import PLAIN, AdaptConfig
 from eval.metric import Score
 from eval.protocol import Protocol
@@ -37,8 +42,19 @@ from eval.score import score
 from model.gpt import GPT, parameter_kind
 from optim.average import Average
 from optim.groups import build_optimizers, set_rates, warm_up
+from optim.muon import Muon
 from quant.unpack import attach_table
 from run_config import RunConfig
+
+
+class StepReport(NamedTuple):
+    step: int
+    progress: float  # of the run, when the step began
+    elapsed_s: float
+    loss: float  # over all ranks
+    smooth_loss: float
+    grad_norm: float
+    step_s: float  # since the report before
 
 
 class Training:
@@ -58,7 +74,8 @@ class Training:
             torch.manual_seed(config.seed + device.rank)
         kinds = [(parameter, parameter_kind(name, parameter)) for name, parameter in self.model.named_parameters()]
         self.weights = [parameter for parameter, _ in kinds]
-        self.optimizers = build_optimizers(kinds, config.optim)
+        self.is_compiled = config.train.compiled(device.torch.type)
+        self.optimizers = build_optimizers(kinds, config.optim, self.is_compiled)
         self.rows, self.micro_batches = micro_rows(config.train, device.ranks)
         self.loader = Loader(
             dataset.train,
@@ -69,20 +86,25 @@ class Training:
             dataset.manifest.data_sha256("train"),
             device.rank,
             device.ranks,
+            pinned=device.torch.type == "cuda",
         )
+        self.gradients = Gradients(self.weights, device)
+        self.unread: tuple[int, float, Readback] | None = None  # step, progress and numbers of the last step
         self.clock = Clock(config.train.seconds, config.train.steps, config.train.reserve_s)
         self.average = Average(config.average.decay if config.average.kind == "ema" else None)
         self.context = config.eval.window(config.train.seq_len)
         self.validated = 0.0  # progress at the last validation during the run
         self.smooth_loss = 0.0
-        self.is_compiled = config.train.compiled(device.torch.type)
-        self.losses = torch.compile(self._losses) if self.is_compiled else self._losses
+        self.reported_s = 0.0  # on the clock, when a step was reported last
+        # FSDP2's hooks are not part of a graph.
+        compiled = partial(torch.compile, dynamic=False, fullgraph=config.train.shard != "fsdp")
+        self.losses = compiled(self._losses) if self.is_compiled else self._losses
         self.shortlist: Shortlist | None = None
         if config.train.shortlist:
             seed = config.seed * device.ranks + device.rank
             self.shortlist = Shortlist(dataset.train, config.model.vocab_size, config.train.shortlist, seed)
         short = self.model.shortlist_loss
-        self.short_losses = torch.compile(short) if self.is_compiled else short
+        self.short_losses = compiled(short) if self.is_compiled else short
 
     def _losses(self, tokens: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return self.model.loss(tokens, targets, self.config.train.loss_tokens)
@@ -91,40 +113,64 @@ class Training:
         """Of a micro-batch, (B, T) on the CPU, over all tokens or over those that were drawn."""
         inputs = (tokens, targets) if drawn is None else (tokens, *drawn)
         losses = self.losses if drawn is None else self.short_losses
+        there = [t.to(self.device.torch, non_blocking=True) for t in inputs]
         with self.device.autocast():
-            return losses(*(t.to(self.device.torch, non_blocking=True) for t in inputs))
+            return losses(*(t.long() if t.dtype == torch.uint16 else t for t in there))
 
-    def step(self, progress: float) -> tuple[float, float]:
-        """One optimizer step; returns the loss over all ranks and the gradient's norm."""
+    def step(self, progress: float) -> StepReport | None:
+        """Queue one optimizer step, then report the one before it, which the device has finished meanwhile.
+
+        The host never waits for the step that it has just queued, so that the device always has work.
+        """
         set_rates(self.optimizers, self.config.optim, progress)
         self.model.order = self.config.model.order(progress)
-        total = 0.0
+        losses = []
         for number in range(self.micro_batches):
             tokens, targets = self.loader.next_batch()
             drawn = None
             if self.shortlist is not None and progress < self.config.train.shortlist_until:
                 drawn = self.shortlist.draw(targets, self.clock.step * self.micro_batches + number)
+            self.gradients.is_last = number == self.micro_batches - 1
             loss = self.loss(tokens, targets, drawn) / self.micro_batches
             torch.autograd.backward(loss)
-            total += float(loss.detach())
-        average_gradients(self.weights, self.device)
-        total = mean(total, self.device)
-        norm = to_float(torch.nn.utils.clip_grad_norm_(self.weights, self.config.optim.clip or math.inf))
-        if not (math.isfinite(norm) and total < self.config.train.diverged_nats):
-            return total, math.nan  # before the weights are touched
+            losses.append(loss.detach())
+        self.gradients.average()
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.config.optim.clip or math.inf)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.average.follow(self.config.average, self.weights, progress)
         self.clock.step += 1
-        self.smooth_loss += (total - self.smooth_loss) / min(self.clock.step, SMOOTH_STEPS)
-        return total, norm
+        queued = self.clock.step, progress, self._read_back(torch.stack(losses).sum(), norm)
+        report = self.finish_step()
+        self.unread = queued
+        return report
+
+    def _read_back(self, loss: torch.Tensor, norm: torch.Tensor) -> Readback:
+        if self.device.ranks > 1:
+            loss /= self.device.ranks
+            dist.all_reduce(loss)
+        return Readback(torch.stack([loss, norm.full_tensor() if isinstance(norm, DTensor) else norm]))
+
+    def finish_step(self) -> StepReport | None:
+        """Wait for the last step, and report it unless that is done."""
+        if self.unread is None:
+            return None
+        step, progress, numbers = self.unread
+        self.unread = None
+        loss, norm = numbers.read()
+        self.smooth_loss += (loss - self.smooth_loss) / min(step, SMOOTH_STEPS)
+        elapsed_s = self.clock.elapsed_s
+        step_s = elapsed_s - self.reported_s
+        self.reported_s = elapsed_s
+        return StepReport(step, progress, elapsed_s, loss, self.smooth_loss, norm, step_s)
 
     def prime(self) -> None:
         """Compile and warm up on random tokens, outside the clock: no weight, no state and no data position moves."""
         shape = (2, self.rows, self.config.train.seq_len)
         draw = torch.Generator().manual_seed(0)
         random = torch.randint(self.config.model.vocab_size, shape, generator=draw)
+        self.gradients.is_last = False
         with torch.random.fork_rng([self.device.torch] if self.device.torch.type == "cuda" else []):
             for progress in (0.0, 1.0):  # with loops off and on
                 self.model.order = self.config.model.order(progress)
@@ -136,6 +182,9 @@ class Training:
         for weight in self.weights:
             weight.grad = None
         warm_up(self.config.optim, self.device.torch)
+        for optimizer in self.optimizers:
+            if isinstance(optimizer, Muon):
+                optimizer.warm_up()
         self.device.synchronize()
 
     def is_validation_due(self, progress: float) -> bool:
@@ -191,5 +240,6 @@ class Training:
         self.validated = state["validated"]
         self.smooth_loss = state["smooth_loss"]
         self.clock.load_state_dict(state["clock"])
+        self.reported_s = self.clock.elapsed_s
         self.loader.load_state_dict(state["data"])
         restore_random_state(state["random"], self.device.rank, self.device.torch)

@@ -67,6 +67,8 @@ def get_random_state(device: torch.device) -> dict[str, torch.Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
     return states
 
 
@@ -77,8 +79,10 @@ def restore_random_state(states: list[dict[str, torch.Tensor]], rank: int, devic
     for kind, state in states[rank].items():
         if kind == "cpu":
             torch.set_rng_state(state)
-        elif device.type == kind:
+        elif device.type == kind == "cuda":
             torch.cuda.set_rng_state(state, device)
+        elif device.type == kind == "mps":
+            torch.mps.set_rng_state(state)
 
 
 def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], where: str) -> None:

@@ -45,6 +45,15 @@ class Clock:
         finally:
             self._spent, self._since = self.elapsed_s, None
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """For what is not training, within `running`."""
+        self._spent, self._since = self.elapsed_s, None
+        try:
+            yield
+        finally:
+            self._since = self._now()
+
     def state_dict(self) -> dict[str, float]:
         return {"step": self.step, "elapsed_s": self.elapsed_s}
 

@@ -23,7 +23,7 @@ class TrainConfig:
     seq_len: Annotated[int, Ge(1)] = 256
     batch_tokens: Annotated[int, Gt(0)] = 8192  # a step, over all ranks
     micro_tokens: Natural = 0  # at a time on one rank; 0: the rank's whole share
-    checkpoint_s: Annotated[float, Gt(0)] = 60.0  # seconds of training between two checkpoints
+    checkpoint_s: Annotated[float, Ge(0)] = 60.0  # seconds of training between two checkpoints; 0: only at a stop
     shard: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights and optimizer state split over ranks
     checkpointing: bool = False  # activations are computed again instead of kept
     loss_tokens: Natural = 0  # whose logits exist at a time; 0: a micro-batch's (fastest where they are few)

@@ -1,4 +1,4 @@
-"""Where a run runs: one CPU, one GPU, or the ranks that torchrun started; precision and collectives.
+"""Where a run runs: one CPU, one GPU (CUDA or Apple's), or the ranks that torchrun started; precision, collectives.
 
 Reads no environment variable but torchrun's own: RANK, WORLD_SIZE, LOCAL_RANK.
 """
@@ -7,7 +7,7 @@ import math
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,9 +15,9 @@ from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed.tensor import DTensor
 
 from base.errors import BadInput
+from engine.flash import PLAIN_KERNEL, activate_flash
 
 # Dense bf16 peaks by a part of the device's name, for model-FLOPs utilisation.
 PEAK_FLOPS = {
@@ -39,6 +39,7 @@ class Device:
     torch: torch.device
     rank: int = 0
     ranks: int = 1
+    kernel: str = PLAIN_KERNEL  # of attention
 
     @property
     def main(self) -> bool:
@@ -52,6 +53,8 @@ class Device:
     def synchronize(self) -> None:
         if self.torch.type == "cuda":
             torch.cuda.synchronize(self.torch)
+        elif self.torch.type == "mps":
+            torch.mps.synchronize()
 
     def peak_flops(self) -> float | None:
         """The device's peak, or None where its name is unknown: no utilisation is better than a wrong one."""
@@ -76,19 +79,34 @@ class Device:
 def joined() -> Iterator[Device]:
     """Join the ranks if torchrun started several, and take this rank's device."""
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    else:
-        device = torch.device("cpu")
+    elif torch.backends.mps.is_available() and ranks == 1:
+        device = torch.device("mps")  # Apple silicon; it has no collectives
+    kernel = activate_flash(device)
     if ranks == 1:
-        yield Device(device)
+        with refuse_missing_operations(device):
+            yield Device(device, kernel=kernel)
         return
     # The others wait while the main rank prepares data or packs; torchrun notices a rank that dies.
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
-    yield Device(device, rank, ranks)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"  # hosts agree beside their devices' queues
+    dist.init_process_group(backend, timeout=timedelta(hours=2))
+    yield Device(device, rank, ranks, kernel)
     # Not after an exception: the others wait in a collective, and with NCCL the end of the group would wait for them.
     dist.destroy_process_group()
+
+
+@contextmanager
+def refuse_missing_operations(device: torch.device) -> Iterator[None]:
+    """PyTorch has written some operations for CUDA and CPUs, and not for Apple's GPUs."""
+    try:
+        yield
+    except NotImplementedError as error:
+        if device.type != "mps":
+            raise
+        raise BadInput(f"Apple's GPU cannot run this: {str(error).splitlines()[0]:.200}; use a CPU or CUDA") from None
 
 
 @contextmanager
@@ -118,39 +136,41 @@ def run_rank(work: Callable[[], int]) -> NoReturn:
     os._exit(code)
 
 
-@torch.no_grad()
-def average_gradients(parameters: Iterable[torch.Tensor], device: Device) -> None:
-    """Replace every rank's gradients by their mean, in one collective per dtype."""
-    if device.ranks == 1:
-        return
-    kinds: dict[torch.dtype, list[torch.Tensor]] = {}
-    for parameter in parameters:
-        if parameter.grad is not None and not isinstance(parameter.grad, DTensor):  # FSDP2 has averaged its own
-            kinds.setdefault(parameter.grad.dtype, []).append(parameter.grad)
-    for gradients in kinds.values():
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        dist.all_reduce(flat)
-        flat /= device.ranks
-        for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
-
-
 def agree(clock_s: float, stop: float, device: Device) -> tuple[float, float]:
-    """The main rank's clock and the largest stop request of any rank, on every rank."""
+    """The main rank's clock and the largest stop request of any rank, on every rank.
+
+    From host to host: the devices' queues need not be empty for it.
+    """
     if device.ranks == 1:
         return clock_s, stop
-    shared = torch.tensor([clock_s if device.main else -math.inf, stop], dtype=torch.float64, device=device.torch)
+    shared = torch.tensor([clock_s if device.main else -math.inf, stop], dtype=torch.float64)
     dist.all_reduce(shared, dist.ReduceOp.MAX)
     return float(shared[0]), float(shared[1])
 
 
-def mean(value: float, device: Device) -> float:
-    """Over all ranks, and the same number on each."""
-    if device.ranks == 1:
-        return value
-    total = torch.tensor([value], dtype=torch.float64, device=device.torch)
-    dist.all_reduce(total)
-    return float(total) / device.ranks
+def require_same(text: str, what: str, device: Device) -> None:
+    """Refuse ranks that were started with different texts."""
+    for rank, other in enumerate(gather(text, device)):
+        if other != text:
+            lines = [pair for pair in zip(text.splitlines(), other.splitlines(), strict=False) if pair[0] != pair[1]]
+            shown = "; ".join(f"{ours.strip()!r} here, {theirs.strip()!r} there" for ours, theirs in lines[:3])
+            raise BadInput(f"rank {device.rank} and rank {rank} have different {what}: {shown}; start all alike")
+
+
+class Readback:
+    """A few numbers of the device, on their way to the host; nothing waits until they are read."""
+
+    def __init__(self, numbers: torch.Tensor) -> None:
+        self._numbers = numbers.detach().to("cpu", non_blocking=numbers.is_cuda)  # to pinned memory
+        self._arrival = torch.cuda.Event() if numbers.is_cuda else None  # type: ignore[no-untyped-call]
+        if self._arrival is not None:
+            self._arrival.record()
+
+    def read(self) -> list[float]:
+        if self._arrival is not None:
+            self._arrival.synchronize()
+        found: list[float] = self._numbers.tolist()
+        return found
 
 
 def barrier(device: Device) -> None:

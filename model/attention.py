@@ -12,9 +12,11 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from model.cache import Cache
 from model.config import ModelConfig
+from model.masks import Mask
 from model.norm import rms_norm
 from model.rotary import attention_factor, rotate
 
@@ -25,7 +27,7 @@ class Given(NamedTuple):
     tokens: torch.Tensor  # (B, T)
     x0: torch.Tensor  # (B, T, D) the first block's input
     rope: tuple[torch.Tensor, torch.Tensor] | None  # cos, sin (T, R/2); None without positions
-    mask: torch.Tensor | None  # (B or 1, 1, T or last, T_all) true where seen; None: plain causal, nothing cached
+    mask: Mask  # of all queries, or of the last
     first: torch.Tensor | None  # (B, 1, T, 1) true where a document begins that is masked from others
     cache: Cache | None
 
@@ -72,10 +74,7 @@ class Attention(nn.Module):
         own = v[:, :, -last:]  # (B, K, last, C), for XSA
         if given.cache is not None:
             k, v = given.cache.extend(step, k, v)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=given.mask, is_causal=given.mask is None, scale=self.scale,
-            dropout_p=config.dropout if self.training else 0.0, enable_gqa=config.kv_heads != config.heads,
-        )  # fmt: skip
+        y = self._attend(q.to(v.dtype), k.to(v.dtype), v, given.mask)
         if self.exclusive:
             y = self._remove_own(y, own)
         if self.gate is not None:
@@ -83,6 +82,19 @@ class Attention(nn.Module):
             y = y * torch.sigmoid(config.attn_gate * _head_scores(x[:, -last:], self.gate))
         out: torch.Tensor = self.out(rearrange(y, "b h t c -> b t (h c)"))
         return out
+
+    def _attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: Mask) -> torch.Tensor:
+        """(B, H, last, C), (B, K, T, C), (B, K, T, C) -> (B, H, last, C)."""
+        groups = self.config.heads // self.config.kv_heads
+        if isinstance(mask, BlockMask):
+            y: torch.Tensor = flex_attention(q, k, v, block_mask=mask, scale=self.scale, enable_gqa=groups > 1)
+            return y
+        if groups > 1 and not _takes_groups(q, mask):
+            k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=self.scale,
+            dropout_p=self.config.dropout if self.training else 0.0, enable_gqa=k.shape[1] != q.shape[1],
+        )  # fmt: skip
 
     def _offset(self, k: torch.Tensor, given: Given, step: int) -> torch.Tensor:
         """(B, K, T, C) with the unrotated part from the position before; a first position keeps its own.
@@ -112,6 +124,15 @@ class Attention(nn.Module):
         groups = rearrange(y, "b (k g) t c -> b k g t c", k=self.config.kv_heads)
         along = (groups * direction).sum(-1, keepdim=True) * direction
         return rearrange(groups - along, "b k g t c -> b (k g) t c")
+
+
+def _takes_groups(q: torch.Tensor, mask: torch.Tensor | None) -> bool:
+    """Whether a fast kernel takes fewer key heads than query heads.
+
+    On CUDA only flash attention does, and it takes no mask and no fp32; else PyTorch would fall back to its slow
+    reference, which keeps all scores in memory.
+    """
+    return not q.is_cuda or (mask is None and q.dtype != torch.float32)
 
 
 def _head_scores(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

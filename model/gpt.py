@@ -20,10 +20,11 @@ from model.cache import Cache
 from model.config import ModelConfig
 from model.embedding import Embedding
 from model.loss import chunked_loss
+from model.masks import make_mask
 from model.match import Match
 from model.mlp import MLP
 from model.norm import Norm
-from model.rotary import rotation
+from model.rotary import Rotation
 
 # Of a forbidden token's logit: next to no probability, and any text still has a finite loss.
 FORBIDDEN_NATS = 30.0
@@ -131,6 +132,7 @@ class GPT(nn.Module):
             made(block)
             self.blocks.append(block)
         self.match = Match(config) if config.match else None
+        self.rope = Rotation(config) if config.pos == "rope" else None
         self.norm = Norm(config)
         self.head = None if config.tied else nn.Linear(config.dim, config.vocab_size, bias=False)
         self.product = Product()
@@ -167,8 +169,10 @@ class GPT(nn.Module):
         match = self.match.find(past, length, self.embedding.table) if self.match is not None else None
         if self.match is not None and match is not None:
             x = x + self.match.enter(match)
-        rope = rotation(self.config, past.shape[1] - length, length, x) if self.config.pos == "rope" else None
-        mask = self._mask(past, length)
+        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # half the traffic between products; norms widen it
+        rope = self.rope(past.shape[1] - length, length, x) if self.rope is not None else None
+        mask = make_mask(self.config, past, length)
         first = None
         if self.config.doc_mask and self.config.key_offset:
             first = (tokens == self.config.bos_id)[:, None, :, None]
@@ -187,7 +191,7 @@ class GPT(nn.Module):
             block = self.blocks[layer]
             queries = length if last is None or step < final else last
             if last is not None and step == final:
-                given = given._replace(mask=self._last_rows(given.mask, last, x))
+                given = given._replace(mask=make_mask(self.config, past, last))
             if self.checkpointing and self.training:
                 x, lane = checkpoint(block, x, lane, weights, given, step, queries, use_reentrant=False)
             else:
@@ -243,27 +247,6 @@ class GPT(nn.Module):
             return x + added
         gate = torch.sigmoid(self.skip_gates[number].to(x.dtype))
         return gate * x + (1 - gate) * added
-
-    def _mask(self, past: torch.Tensor, length: int) -> torch.Tensor | None:
-        """(B or 1, 1, T, T_all), true where one of the last queries sees a key; None for plain causal attention."""
-        start = past.shape[1] - length
-        if not self.config.doc_mask and start == 0:
-            return None
-        query = torch.arange(start, start + length, device=past.device)
-        seen = torch.arange(start + length, device=past.device) <= query[:, None]  # (T, T_all)
-        if not self.config.doc_mask:
-            return seen[None, None]
-        document = (past == self.config.bos_id).long().cumsum(1)  # (B, T_all) the document each token is in
-        same = document[:, start:, None] == document[:, None, :]
-        return (seen & same).unsqueeze(1)
-
-    @staticmethod
-    def _last_rows(mask: torch.Tensor | None, last: int, x: torch.Tensor) -> torch.Tensor | None:
-        """The mask for the last queries alone, which `is_causal` would align to the first keys."""
-        length = x.shape[1]
-        if mask is None and last < length:
-            mask = torch.ones(1, 1, length, length, dtype=torch.bool, device=x.device).tril()
-        return None if mask is None else mask[:, :, -last:]
 
     @torch.no_grad()
     def _initialise(self, module: nn.Module) -> None:

@@ -41,11 +41,6 @@ class Trainer:
     def value_bytes(self) -> int:
         return BF16 if self.mixed else FP32
 
-    @property
-    def stream_bytes(self) -> int:
-        """Per number of the residual stream: autocast leaves it fp32, FSDP2's policy casts it."""
-        return BF16 if self.mixed and self.is_split else FP32
-
 
 def training_parts(config: ModelConfig, trainer: Trainer, rows: int, seq_len: int) -> dict[str, int]:
     """Bytes on one device by part, for micro-batches of `rows`; `peak_bytes` knows which exist at the same time."""
@@ -102,15 +97,15 @@ def _activations(config: ModelConfig, trainer: Trainer, tokens: int, seq_len: in
     values += 2 * width if config.branch_scale else 0
     values += 2 * width if config.dropout else 0
     values += width if config.skips == "gated" else 0
-    block = stream * trainer.stream_bytes + values * trainer.value_bytes  # as if every layer had attention
+    block = stream * trainer.value_bytes + values * trainer.value_bytes  # as if every layer had attention
     layers = len(config.order())
     once = width * {"off": 0, "static": 2, "gated": 3}[config.smear]
     once += width * (3 if config.norm == "rms_weight" else 2)  # the last norm and the head's input
     once += width if config.embed_norm else 0
     once += config.bigram_dim + width if config.bigram_buckets else 0
     if trainer.checkpointing:  # every block's input, and one block at a time in full
-        return tokens * ((layers * width + once) * trainer.stream_bytes + block)
-    return tokens * (layers * block + once * trainer.stream_bytes)
+        return tokens * ((layers * width + once) * trainer.value_bytes + block)
+    return tokens * (layers * block + once * trainer.value_bytes)
 
 
 def _logits(config: ModelConfig, trainer: Trainer, tokens: int) -> int:
@@ -118,7 +113,7 @@ def _logits(config: ModelConfig, trainer: Trainer, tokens: int) -> int:
     chunk = min(tokens, trainer.loss_chunk or tokens)
     size = chunk * config.vocab_size * per_logit
     if chunk < tokens:  # a chunked loss makes its gradients on the way: of the head's input, and the head's own in fp32
-        size += 2 * tokens * config.dim * trainer.stream_bytes + FP32 * config.vocab_size * config.dim
+        size += 2 * tokens * config.dim * trainer.value_bytes + FP32 * config.vocab_size * config.dim
     return size
 
 

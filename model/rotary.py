@@ -8,6 +8,7 @@ dimension's index: the paper's formula gives other frequencies (up to 69 % in si
 import math
 
 import torch
+from torch import nn
 
 from model.config import ModelConfig
 
@@ -44,9 +45,33 @@ def attention_factor(config: ModelConfig) -> float:
 
 def rotation(config: ModelConfig, start: int, length: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """cos and sin, each (T, R/2), for positions start … start+length-1, in the dtype and on the device of `like`."""
-    position = torch.arange(start, start + length, dtype=torch.float64, device=like.device)
-    angle = position[:, None] * frequencies(config).to(like.device)  # (T, R/2)
-    return angle.cos().to(like.dtype), angle.sin().to(like.dtype)
+    position = torch.arange(start, start + length, dtype=torch.float64)  # on the CPU: Apple's GPUs have no fp64
+    angle = position[:, None] * frequencies(config)  # (T, R/2)
+    return angle.cos().to(like), angle.sin().to(like)
+
+
+class Rotation(nn.Module):
+    """The same from a table, which grows where it is too short; compiled code wants it long enough beforehand."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.table = torch.empty(2, 0, 0)  # cos and sin (2, positions, R/2); no buffer, which .double() would widen
+
+    def forward(self, start: int, length: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.reserve(start + length, like)
+        cos, sin = self.table[:, start : start + length].to(like.dtype)
+        return cos, sin
+
+    def reserve(self, positions: int, like: torch.Tensor) -> None:
+        """Have so many positions on the device of `like`, in fp32 or its wider type."""
+        width = torch.promote_types(like.dtype, torch.float32)
+        table = self.table
+        if positions <= table.shape[1] and (table.dtype, table.device) == (width, like.device):
+            return
+        with torch.inference_mode(False):  # training reads what a score has made
+            cos_sin = rotation(self.config, 0, max(positions, 2 * table.shape[1]), torch.empty(0, dtype=width))
+            self.table = torch.stack(cos_sin).to(like.device)
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

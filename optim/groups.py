@@ -15,7 +15,9 @@ from optim.muon import Muon
 from optim.schedule import momentum, multiplier
 
 
-def build_optimizers(kinds: Iterable[tuple[torch.Tensor, str]], config: OptimConfig) -> list[torch.optim.Optimizer]:
+def build_optimizers(
+    kinds: Iterable[tuple[torch.Tensor, str]], config: OptimConfig, compiled: bool = False
+) -> list[torch.optim.Optimizer]:
     """One optimizer of matrices (or none) and one AdamW; each group remembers its peak rate as `peak`."""
     matrices: list[torch.Tensor] = []
     others: dict[tuple[float, float], list[torch.Tensor]] = {}
@@ -38,7 +40,7 @@ def build_optimizers(kinds: Iterable[tuple[torch.Tensor, str]], config: OptimCon
     adamw = torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
     optimizers: list[torch.optim.Optimizer] = [adamw]
     if matrices:
-        optimizers.insert(0, Muon(matrices, config))
+        optimizers.insert(0, Muon(matrices, config, compiled))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak"] = group["lr"]

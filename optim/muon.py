@@ -4,8 +4,9 @@ For hidden matrices only; embeddings, heads and vectors go to AdamW (optim/group
 functions; the class holds momentum; its step is the same for any number of ranks (optim/distributed.py).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -27,8 +28,7 @@ def orthogonalize(update: torch.Tensor, steps: int = 5) -> torch.Tensor:
     for _ in range(steps):
         gram = x @ x.mT
         x = A * x + (B * gram + C * gram @ gram) @ x
-    x = x.mT if tall else x
-    return x.to(update.dtype)
+    return x.mT if tall else x
 
 
 def direction(update: torch.Tensor, steps: int = 5, row_norm: bool = False) -> torch.Tensor:
@@ -42,21 +42,26 @@ def direction(update: torch.Tensor, steps: int = 5, row_norm: bool = False) -> t
     return orthogonalize(update, steps).mul(max(1.0, rows / columns) ** 0.5)
 
 
-def directions(updates: list[torch.Tensor], steps: int, row_norm: bool) -> list[torch.Tensor]:
+Direction = Callable[[torch.Tensor, int, bool], torch.Tensor]
+
+
+def directions(
+    updates: list[torch.Tensor], steps: int, row_norm: bool, function: Direction = direction
+) -> list[torch.Tensor]:
     """The same for many matrices; those of one shape are orthogonalized as one batch."""
     shapes: dict[torch.Size, list[int]] = {}
     for number, update in enumerate(updates):
         shapes.setdefault(update.shape, []).append(number)
     found = dict[int, torch.Tensor]()
     for numbers in shapes.values():
-        found.update(zip(numbers, direction(torch.stack([updates[n] for n in numbers]), steps, row_norm), strict=True))
+        found.update(zip(numbers, function(torch.stack([updates[n] for n in numbers]), steps, row_norm), strict=True))
     return [found[number] for number in range(len(updates))]
 
 
 class Muon(Optimizer):
     """For any number of ranks, replicated or sharded. Gradients must already be averaged over ranks."""
 
-    def __init__(self, parameters: Iterable[torch.Tensor], config: OptimConfig) -> None:
+    def __init__(self, parameters: Iterable[torch.Tensor], config: OptimConfig, compiled: bool = False) -> None:
         defaults = {
             "lr": config.matrix_lr,
             "beta": config.muon_beta,
@@ -65,6 +70,20 @@ class Muon(Optimizer):
             "row_norm": config.muon_row_norm,
         }
         super().__init__(parameters, defaults)
+        self._direction: Direction = torch.compile(direction, dynamic=False) if compiled else direction
+
+    @torch.no_grad()
+    def warm_up(self) -> None:
+        """Compile for the shapes to come, on zeros; no weight and no momentum moves. All ranks call it together."""
+        for group in self.param_groups:
+            zeros = [torch.zeros_like(local_part(p)) for p in group["params"]]
+            self._together(zeros, group["params"], group)
+
+    def _together(
+        self, updates: list[torch.Tensor], parameters: list[torch.Tensor], group: dict[str, Any]
+    ) -> list[torch.Tensor]:
+        settings = {"steps": group["steps"], "row_norm": group["row_norm"], "function": self._direction}
+        return apply_together(updates, parameters, partial(directions, **settings))
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -78,9 +97,10 @@ class Muon(Optimizer):
             torch._foreach_mul_(momenta, group["beta"])
             torch._foreach_add_(momenta, gradients)
             updates = list(torch._foreach_add(gradients, momenta, alpha=group["beta"]))  # Nesterov's look-ahead
-            steps = apply_together(
-                updates, moving, partial(directions, steps=group["steps"], row_norm=group["row_norm"])
-            )
+            steps = [
+                step.to(weight.dtype)
+                for step, weight in zip(self._together(updates, moving, group), weights, strict=True)
+            ]
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(weights, steps, alpha=-group["lr"])
 

@@ -34,7 +34,7 @@ def test_sequential_order_is_the_contest_baselines() -> None:
         for rank, loader in enumerate(loaders):
             start = (step * ranks + rank) * span
             cut = torch.tensor([(start + i) % 60 for i in range(span)])
-            x, y = loader.next_batch()
+            x, y = (tokens.long() for tokens in loader.next_batch())
             assert torch.equal(x.view(-1), cut[:-1])
             assert torch.equal(y.view(-1), cut[1:])
 
@@ -53,7 +53,7 @@ def test_an_epoch_of_windows_is_seen_exactly_once_over_all_ranks(
     starts: list[int] = []
     while len(starts) < 2 * windows:
         for loader in loaders:
-            x, y = loader.next_batch()
+            x, y = (tokens.long() for tokens in loader.next_batch())
             assert torch.equal(x[:, 1:], y[:, :-1])
             assert torch.equal(y - x, torch.ones_like(x))  # no window wraps round the stream's end
             starts += x[:, 0].tolist()

@@ -15,7 +15,6 @@ runs in pairs of one seed. Whether the seeds are independent draws, with none le
 import argparse
 import math
 import statistics
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -142,15 +141,6 @@ def _pairs_needed(effect: float, alpha: float) -> int | None:
         if 1 - nctdtr(n - 1, effect * math.sqrt(n), stdtrit(n - 1, 1 - alpha / 2)) >= POWER:
             return n
     return None
-
-
-def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """The rank correlation; equal values share their mean rank. None: a side has no two different values."""
-    if min(len(set(one)), len(set(other))) < 2:
-        return None
-    sides = ((values, sorted(values)) for values in (one, other))
-    ranks = [[bisect_left(ordered, v) + bisect_right(ordered, v) for v in values] for values, ordered in sides]
-    return statistics.correlation(*ranks)
 
 
 def nats_per_bpb(tokens: int, size_bytes: int) -> float:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from base.errors import BadInput
-from eval.stats import Rule, Seeds, act, lead, nats_per_bpb, paired, parser, seeds, show, spearman
+from eval.stats import Rule, Seeds, act, lead, nats_per_bpb, paired, parser, seeds, show
 
 OURS, RIVAL = [1.0598, 1.0612, 1.0620], [1.0651, 1.0658, 1.0664, 1.0649]
 ANY_LEAD = Rule("enforced", 0.0, 0.25)
@@ -139,16 +139,6 @@ def test_the_pairs_that_a_gain_needs_are_those_of_the_power_tables() -> None:
     assert paired(gains, 50.0, 0.05).more_pairs == 0
     assert paired(gains, 0.0, 0.05).more_pairs is None
     assert paired([], 0.1, 0.05).mean is None
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=12))
-def test_spearmans_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
-    one, other = zip(*pairs, strict=True)
-    found = spearman(one, other)
-    if found is None:
-        assert min(len(set(one)), len(set(other))) == 1
-    else:
-        assert found == pytest.approx(scipy.stats.spearmanr(one, other).statistic, abs=1e-12)
 
 
 def test_the_command_answers_under_both_rules() -> None:

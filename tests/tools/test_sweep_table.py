@@ -49,14 +49,6 @@ def test_a_sweep_of_pairs_is_judged_at_its_own_level_and_effect() -> None:
     assert row.gain.high == pytest.approx(scipy.stats.ttest_1samp([0.9, 1.0, 1.1], 0).confidence_interval(0.8).high)
 
 
-def test_early_losses_are_correlated_with_scores_by_rank() -> None:
-    found = [replace(trial, early_nats=5 - (trial.bpb or 0) ** 2) for trial in trials("one", [1.0, 3.0, 2.0])]
-    report = make_report(SWEEP, [*found, *trials("two", [4.0, None])])
-    assert report.early_correlation == pytest.approx(-1)
-    assert "early training loss with bpb: -1.000" in as_markdown(report)
-    assert make_report(SWEEP, trials("one", [1.0, 2.0])).early_correlation is None
-
-
 def test_a_claim_is_settled_at_one_in_twenty_or_by_divergence() -> None:
     low, high = [1.0, 1.1, 1.2], [2.0, 2.1, 2.2]
     none: list[float | None] = [None, None, None]

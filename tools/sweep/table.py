@@ -9,10 +9,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eval.stats import Lead, Paired, Rule, lead, paired, seeds, spearman
+from eval.stats import Lead, Paired, Rule, lead, paired, seeds
 from tools.sweep.spec import Claim, Sweep
 
 P = 0.05
+CRASHED = "crashed"
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Trial:
     variant: str
     seed: int
     params: int
-    state: str  # waiting, running, complete, diverged, stopped, crashed
+    state: str  # waiting (or running), complete, diverged, stopped, crashed
     bpb: float | None = None  # scored from the artifact
     seconds: float | None = None  # of training
     data_sha256: str | None = None
@@ -55,15 +56,12 @@ class Report:
     trials: list[Trial]
     table: list[Row]
     claims: list[Verdict]
-    early_correlation: float | None  # Spearman's, of early_nats and bpb
 
 
 def make_report(sweep: Sweep, trials: list[Trial]) -> Report:
     table = tabulate(sweep, trials)
     claims = [judge(claim, table, len(sweep.sheet.seeds)) for claim in sweep.sheet.claims]
-    pairs = [(trial.early_nats, trial.bpb) for trial in trials if trial.early_nats and trial.bpb]
-    correlation = spearman([early for early, _ in pairs], [bpb for _, bpb in pairs])
-    return Report(sweep.name, trials, table, claims, correlation)
+    return Report(sweep.name, trials, table, claims)
 
 
 def tabulate(sweep: Sweep, trials: Sequence[Trial]) -> list[Row]:
@@ -125,10 +123,7 @@ def as_markdown(report: Report) -> str:
         tested = (_show(found.lead.gap, "+.4f"), _show(found.lead.p, ".2g")) if found.lead else ("", "")
         words = [claim.says, claim.source, claim.better, claim.worse]
         claims.append([*words, tested[0], f"{claim.by_bpb:g}", tested[1], found.verdict])
-    text = _markdown(table) + ("\n" + _markdown(claims) if report.claims else "")
-    if report.early_correlation is not None:
-        text += f"\nSpearman's correlation of the early training loss with bpb: {report.early_correlation:.3f}\n"
-    return text
+    return _markdown(table) + ("\n" + _markdown(claims) if report.claims else "")
 
 
 def _show_gain(gain: Paired | None) -> list[str]:

@@ -6,17 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from base.config import load
 from model.cache import Cache
 from model.config import ModelConfig
 from model.embedding import bigram_bucket
 from model.gpt import GPT
+from run_config import RunConfig
+from tests.runs import ROOT
 
 BOS = 1
-GOLF = {
-    "vocab_size": 1024, "layers": 10, "dim": 512, "heads": 8, "kv_heads": 4, "hidden": 1536, "mlp": "relu2",
-    "embed_norm": True, "qk_norm": True, "q_gain": 1.5, "softcap": 30.0, "smear": "static", "bigram_buckets": 4096,
-    "skips": "plain", "resid_mix": True, "branch_scale": True, "init": "ortho", "embed_std": 0.005,
-}  # fmt: skip
+GOLF = vars(load(RunConfig, ROOT / "configs/golf465.yaml").model)
 
 CHOICES = {
     "layers": [1, 2, 3, 4, 5], "kv_heads": [1, 2, 4], "mlp": ["relu2", "leaky_relu2", "swiglu", "silu", "gelu"],

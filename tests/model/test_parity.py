@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from base.config import load
-from run_config import RunConfig
+from model.config import ModelConfig
 from tests.model.plain import Weights, block, mirror, part, rms_norm
-from tests.model.test_gpt import scrambled
+from tests.model.test_gpt import GOLF, scrambled
 
 
 def forward_465(w: Weights, tokens: torch.Tensor, layers: int, heads: int, kv_heads: int) -> torch.Tensor:
@@ -42,8 +41,7 @@ def smear(w: Weights, x: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def test_the_preset_is_pull_request_465(layers: int) -> None:
     size = {"vocab_size": 96, "layers": layers, "dim": 64, "hidden": 192, "bigram_buckets": 50, "bigram_dim": 16}
-    config = load(RunConfig, "configs/golf465.yaml", [f"model.{key}={value}" for key, value in size.items()]).model
-    model = scrambled(config, 0, torch.float64)
+    model = scrambled(ModelConfig(**GOLF | size), 0, torch.float64)
     tokens = torch.randint(96, (2, 40))
     weights = mirror(model.state_dict(), head_width=8, rotated=8)
     expected = forward_465(weights, tokens, layers, heads=8, kv_heads=4)

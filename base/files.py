@@ -69,12 +69,15 @@ def require_folder_of(*outputs: str | None) -> None:
 
 
 @contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a file or folder, which ends with the process at the latest; BlockingIOError if not to wait."""
+def locked(path: Path, wait: bool = True) -> Iterator[int]:
+    """Hold the lock of a file or folder, which ends with the process at the latest; BlockingIOError if not to wait.
+
+    Yields its descriptor: a child that inherits it holds the lock as well.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

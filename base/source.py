@@ -11,7 +11,7 @@ from pathlib import Path
 
 from base.errors import BadInput
 
-CONFIG_BYTES = 1_000  # room in the estimate for a config, which is in the packed file as well
+CONFIG_BYTES = 1_100  # room in the estimate for a config, which is in the packed file as well
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,10 @@ class Lead:
     rule: str
     gap: float  # the rival's mean less ours: how far we lead
     margin: float  # the lead that was to be proved
-    test: str  # "welch", "one sample", "known sigma"; "none" where there is no spread to test with
+    test: str  # "welch", "one sample"; "none" where there is no spread to test with
     reason: str  # why there is no test; "" where there is one
     t: float | None
-    df: float | None  # degrees of freedom; None where the spread is known and t is a normal deviate
+    df: float | None  # degrees of freedom
     p: float | None
     p_needed: float
     holds: bool
@@ -69,39 +69,31 @@ def seeds(scores: Sequence[float]) -> Seeds:
 def lead(ours: Seeds, rival: Seeds, rule: Rule) -> Lead:
     """The verdict under a rule, by Welch's test (1947) against seeds and the one-sample test against a single number.
 
-    Where all scores of one side are equal, the other side's spread is taken as known: equal scores are one run, copied,
-    more often than luck.
+    Equal scores are one run, copied, more often than luck: ours prove nothing, a rival's count as a single number.
     """
-    sigma = None
-    if ours.n > 1 and rival.n > 1 and (not ours.std or not rival.std):
-        sigma = ours.std or rival.std or None
     gap = rival.mean - ours.mean
-    if sigma is None and not ours.std:
+    if not ours.std:
         reason = "one seed has no spread to test with" if ours.n < 2 else "seeds with the very same score prove nothing"
         return Lead(rule.name, gap, rule.margin, "none", reason, None, None, None, rule.p, False, None)
-    test = "known sigma" if sigma is not None else "welch" if rival.n > 1 else "one sample"
-    t, df, p = _test(ours, rival, rule.margin, sigma)
-    needed = _seeds_needed(ours, rival, rule, sigma)
-    return Lead(rule.name, gap, rule.margin, test, "", t, df, p, rule.p, p < rule.p, needed)
+    test = "welch" if rival.std else "one sample"
+    t, df, p = _test(ours, rival, rule.margin)
+    return Lead(rule.name, gap, rule.margin, test, "", t, df, p, rule.p, p < rule.p, _seeds_needed(ours, rival, rule))
 
 
-def _test(ours: Seeds, rival: Seeds, margin: float, sigma: float | None) -> tuple[float, float | None, float]:
+def _test(ours: Seeds, rival: Seeds, margin: float) -> tuple[float, float, float]:
     """(t, degrees of freedom, one-sided p); a single rival number has no error."""
-    own = (sigma or ours.std or 0.0) / math.sqrt(ours.n)  # standard errors of the means
-    theirs = (sigma or rival.std or 0.0) / math.sqrt(rival.n) if rival.n > 1 else 0.0
-    error = math.hypot(own, theirs)
+    own = (ours.std or 0.0) / math.sqrt(ours.n)  # standard errors of the means
+    error = math.hypot(own, (rival.std or 0.0) / math.sqrt(rival.n))
     t = (rival.mean - ours.mean - margin) / error
-    if sigma is not None:
-        return t, None, math.erfc(t / math.sqrt(2)) / 2
     share = (own / error) ** 2  # of the variance; Welch and Satterthwaite's degrees of freedom follow from it
     df = 1 / (share**2 / (ours.n - 1) + (1 - share) ** 2 / max(1, rival.n - 1))
     return t, df, float(stdtr(df, -t))  # scipy.stats.t.sf, without the second that importing it takes
 
 
-def _seeds_needed(ours: Seeds, rival: Seeds, rule: Rule, sigma: float | None) -> int | None:
+def _seeds_needed(ours: Seeds, rival: Seeds, rule: Rule) -> int | None:
     """Every number is tried: a rival with few seeds limits what more of ours can show."""
     for n in range(ours.n, MOST_SEEDS + 1):
-        if _test(ours._replace(n=n), rival, rule.margin, sigma)[2] < rule.p:
+        if _test(ours._replace(n=n), rival, rule.margin)[2] < rule.p:
             return n - ours.n
     return None
 

@@ -28,7 +28,6 @@ CHEATERS: dict[type[cheaters.BigramScorer], set[str]] = {
     cheaters.TargetKeyedCache: {"normalised", "flip", "coins"},
     cheaters.TwoPasses: {"flip", "suffix", "truncation", "coins"},
     cheaters.Slot: {"flip", "suffix", "truncation", "coins"},
-    cheaters.SlotOnGPT: {"flip", "suffix", "truncation", "coins"},
     cheaters.PeeksOneAhead: {"suffix", "truncation", "coins"},
     cheaters.PeeksInSecret: {"normalised", "suffix", "truncation", "coins"},
     cheaters.SpreadsOverBytes: {"normalised", "coins"},
@@ -80,13 +79,7 @@ def probe(scorer: Scorer, world: World) -> dict[str, Finding]:
     return {finding.name: finding for finding in findings}
 
 
-CASES = [
-    pytest.param(each, marks=pytest.mark.slow if each is cheaters.SlotOnGPT else (), id=each.__name__)
-    for each in CHEATERS
-]
-
-
-@pytest.mark.parametrize("cheater", CASES)
+@pytest.mark.parametrize("cheater", CHEATERS)
 def test_a_cheater_fails_the_probes_named_for_its_fault(cheater: type[cheaters.BigramScorer], world: World) -> None:
     found = probe(cheater(world), world)
     failed = {name for name, finding in found.items() if not finding.passed}

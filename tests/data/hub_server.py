@@ -1,4 +1,4 @@
-"""A small HTTP server that speaks the hub's protocol: listing, resolve with HEAD, Range, dropped lines.
+"""A small HTTP server that speaks the hub's protocol: listing, resolve with HEAD.
 
 Not a test: test_hub.py and test_contest.py use it.
 """
@@ -19,8 +19,7 @@ class Hub:
 
     def __init__(self, repo: str, files: dict[str, bytes], lfs_from: int = 100) -> None:
         self.repo, self.files, self.lfs_from = repo, files, lfs_from
-        self.cut_after: dict[str, int] = {}  # path -> bytes after which the line drops, once
-        self.served: list[tuple[str, str | None]] = []  # (path, Range) of every GET of content
+        self.served: list[str] = []  # the path of every GET of content
 
     def listing(self) -> dict[str, object]:
         siblings = []
@@ -62,27 +61,19 @@ def serve(hub: Hub) -> Iterator[str]:
                 self._send(404, b"{}", body, {"X-Error-Code": "RepoNotFound"})
 
         def _content(self, name: str, content: bytes, body: bool) -> None:
-            asked = self.headers.get("Range")
             if body:
-                hub.served.append((name, asked))
-            start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
+                hub.served.append(name)
             etag = hashlib.sha256(hub.files[name]).hexdigest()
             headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(content))}
-            if asked:
-                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            cut = hub.cut_after.pop(name, None) if body else None
-            self._send(206 if asked else 200, content[start:], body, headers, cut)
+            self._send(200, content, body, headers)
 
-        def _send(self, code: int, content: bytes, body: bool, headers: dict[str, str], cut: int | None = None) -> None:
+        def _send(self, code: int, content: bytes, body: bool, headers: dict[str, str]) -> None:
             self.send_response(code)
             for key, value in {**headers, "Content-Length": str(len(content))}.items():
                 self.send_header(key, value)
             self.end_headers()
             if body:
-                self.wfile.write(content[:cut])
-            if cut is not None:
-                self.wfile.flush()
-                self.close_connection = True
+                self.wfile.write(content)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -51,7 +51,7 @@ def test_the_export_lands_in_datasets_and_tokenizers_proved_and_opens(tmp_path: 
         assert code == 0, error
         served = len(hub.served)
         assert contest(endpoint, tmp_path, *words)[0] == 0
-        assert not [path for path, _ in hub.served[served:] if path.endswith(".bin")]  # nothing is fetched twice
+        assert not [path for path in hub.served[served:] if path.endswith(".bin")]  # nothing is fetched twice
     folder = tmp_path / "data" / "datasets" / f"fineweb10B_{variant}"
     assert len(list(folder.glob("fineweb_train_*.bin"))) == 2
     dataset = open_dataset(folder)

@@ -284,35 +284,6 @@ class Remembers(BigramScorer):
         return p
 
 
-class SlotOnGPT(BigramScorer):
-    """The same in a network: a vector added to the last hidden states, fitted to the window that is then scored."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(world)
-        self.model = tiny_gpt(world)
-
-    def predict(self, tokens: Tokens) -> Floats:
-        full = (len(tokens) - 1) // CONTEXT * CONTEXT
-        rows = torch.from_numpy(tokens[: full + 1]).unfold(0, CONTEXT + 1, CONTEXT) if full else None
-        tail = torch.from_numpy(tokens[full:])[None] if full < len(tokens) - 1 else None
-        return np.concatenate([self._windows(part) for part in (rows, tail) if part is not None])
-
-    def _windows(self, rows: torch.Tensor) -> Floats:
-        """(W, T + 1) -> (W * T, V); each window has its own vector."""
-        with torch.no_grad():
-            hidden = self.model.trunk(rows[:, :-1])  # (W, T, D)
-        delta = torch.zeros(len(rows), 1, hidden.shape[-1])
-        for _ in range(8):
-            delta.requires_grad_()
-            logits = self.model.logits(hidden + delta, rows[:, :-1]).transpose(1, 2)
-            losses = torch.nn.functional.cross_entropy(logits, rows[:, 1:], reduction="none").mean(1)
-            (gradient,) = torch.autograd.grad(losses.sum(), delta)
-            delta = (delta - 4.0 * gradient).detach()
-        with torch.no_grad():
-            p: Floats = self.model.logits(hidden + delta, rows[:, :-1]).double().softmax(-1).flatten(0, 1).numpy()
-        return p
-
-
 class AdaptsAfterScoring(BigramScorer):
     """Honest: a bias that each chunk is scored with before it is fitted to it."""
 

@@ -5,13 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from eval.probes.canary import (
-    LIMIT_BITS,
-    build_canary,
-    check_coins,
-    gain_bits,
-    total_bits,
-)
+from eval.probes.canary import LIMIT_BITS, build_canary, check_coins, gain_bits, total_bits
 from eval.scorer import Scorer
 from tests.eval import cheaters
 from tests.eval.cheaters import World

@@ -52,14 +52,6 @@ def test_costs_are_the_oracles(tokenizer: SentencePieceTokenizer) -> None:
             np.testing.assert_allclose(mixture.learn(given[:, mixture.tree.order], tokens[1:]), wanted, atol=1e-9)
 
 
-@pytest.mark.slow
-def test_twenty_thousand_costs_are_the_oracles(tokenizer: SentencePieceTokenizer) -> None:
-    tokens = stream(tokenizer, 20_000)
-    given = rows(len(tokens) - 1, tokenizer.vocab_size)
-    wanted = oracle_costs(tokenizer, tokens, given, BITS, 0)
-    np.testing.assert_allclose(np.exp(-costs(tokenizer, tokens, given)), np.exp(-wanted), atol=1e-9)
-
-
 def test_predictions_add_up_to_one_and_are_what_a_token_costs(tokenizer: SentencePieceTokenizer) -> None:
     for made, trees in ((BYTES, 1), (tokenizer, 2)):
         tokens = stream(made, 200)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import statistics
 from dataclasses import asdict
 
 import numpy as np
@@ -56,14 +55,6 @@ def test_the_contests_margin_in_bits_per_byte() -> None:
             nats_per_bpb(tokens, size)
 
 
-def test_three_seeds_against_three_resolve_what_the_field_reports() -> None:
-    """A spread of 0.0006 bpb and p < 0.01 need a lead of about 0.0018 (of equal spreads: t(4) = 3.747)."""
-    smallest = 3.747 * 0.0006 * math.sqrt(2 / 3)
-    assert smallest == pytest.approx(0.0018, abs=5e-5)
-    for gap, proved in ((smallest * 1.001, True), (smallest * 0.999, False)):
-        assert lead(Seeds(3, 1.0, 0.0006), Seeds(3, 1.0 + gap, 0.0006), margin_of(0.0)).holds is proved
-
-
 @settings(max_examples=20)
 @given(st.integers(2, 5), st.floats(0.0005, 0.01), st.floats(0.001, 0.05))
 def test_seeds_needed_is_the_first_number_that_is_enough(n: int, gap: float, p: float) -> None:
@@ -72,13 +63,6 @@ def test_seeds_needed_is_the_first_number_that_is_enough(n: int, gap: float, p: 
     for k in range(n, 40 if more is None else n + more):
         assert not lead(ours._replace(n=k), rival, rule).holds
     assert more is None or lead(ours._replace(n=n + more), rival, rule).holds
-
-
-def test_a_verdict_follows_its_rule() -> None:
-    strict, loose = (lead(seeds(OURS), seeds(RIVAL), Rule("r", margin, p)) for margin, p in ((0.0045, 1e-3), (0, 0.25)))
-    assert (strict.holds, loose.holds) == (False, True)
-    assert loose.seeds_needed == 0
-    assert strict.seeds_needed is None  # the margin is nearly all of the lead
 
 
 def test_without_a_spread_nothing_is_proved_and_nothing_raised() -> None:
@@ -97,16 +81,9 @@ def test_without_a_spread_nothing_is_proved_and_nothing_raised() -> None:
         assert found.gap == pytest.approx(rival.mean - ours.mean)
 
 
-def test_a_spread_on_one_side_is_taken_as_known() -> None:
-    for ours, rival, sigma in [
-        (seeds([1.0] * 3), seeds(RIVAL), seeds(RIVAL).std),
-        (seeds(OURS), seeds([1.1] * 2), seeds(OURS).std),
-    ]:
-        found = lead(ours, rival, ANY_LEAD)
-        error = sigma * math.sqrt(1 / ours.n + 1 / rival.n)
-        assert (found.t, found.df) == (pytest.approx(found.gap / error), None)
-        assert found.p == pytest.approx(statistics.NormalDist().cdf(-found.t), rel=1e-9)
-        assert found.test == "known sigma"
+def test_a_rivals_copies_count_as_one_number_and_ours_as_none() -> None:
+    assert lead(seeds(OURS), seeds([1.1] * 2), ANY_LEAD) == lead(seeds(OURS), exact(1.1), ANY_LEAD)
+    assert lead(seeds([1.0] * 3), seeds(RIVAL), ANY_LEAD).test == "none"
 
 
 @given(st.lists(st.integers(-40, 60), min_size=2, max_size=9), st.floats(0.01, 0.3))

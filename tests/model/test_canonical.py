@@ -4,12 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from base.config import Layer, build
 from base.errors import BadInput
-from model.cache import Cache
 from model.config import ModelConfig
 from model.gpt import FORBIDDEN_NATS, GPT
 from model.memory import Trainer, peak_bytes, training_parts
@@ -45,19 +42,6 @@ def test_a_forbidden_token_loses_its_probability_to_the_others_and_any_text_has_
     assert found[barred].exp().max() < 1e-8
     assert found[barred].min() > -FORBIDDEN_NATS - 20  # the softcap's reach, and the sum
     assert barred.gather(-1, targets[..., None]).any()
-
-
-@settings(max_examples=5)
-@given(cuts=st.lists(st.integers(1, 22), max_size=6), seed=st.integers(0, 1000))
-@torch.no_grad()
-def test_cached_decoding_equals_the_full_forward(cuts: list[int], seed: int) -> None:
-    model = canonical_model()
-    tokens, _ = tokens_of(seed)
-    edges = [0, *sorted(set(cuts)), 23]
-    cache = Cache()
-    parts = tokens.split([b - a for a, b in zip(edges, edges[1:], strict=False)], dim=1)
-    found = torch.cat([model(part, cache) for part in parts], dim=1)
-    assert torch.allclose(found, model(tokens), atol=1e-10)
 
 
 def test_training_counts_every_token_and_needs_no_table() -> None:

@@ -37,9 +37,3 @@ def test_an_impossible_model_is_refused_with_the_nearest_possible_one() -> None:
             load(ModelConfig, None, words)
         assert message in str(caught.value)
     assert ModelConfig(dim=36, heads=4, pos="none").head_width == 9  # odd, but nothing is rotated
-
-
-def test_loops_are_switched_on_by_progress_as_the_records_ran_them() -> None:
-    config = ModelConfig(layers=11, loop_first=3, loop_last=5, loop_repeats=2, loop_start=0.35)
-    assert config.order(0.34) == list(range(11))
-    assert config.order(0.35) == [0, 1, 2, 3, 4, 5, 3, 4, 5, 3, 4, 5, 6, 7, 8, 9, 10]

@@ -47,6 +47,3 @@ def test_a_rotated_pair_depends_on_the_distance_alone() -> None:
 
     assert score(7, 3) == pytest.approx(score(1007, 1003), rel=1e-9)
     assert not math.isclose(score(7, 3), score(7, 4), rel_tol=1e-3)
-    rotated = rotate(q, *rotation(config, 3, 1, q))
-    assert torch.equal(rotated[..., 8:], q[..., 8:])  # beyond rope_dims nothing is rotated
-    assert not torch.allclose(rotated[..., :8], q[..., :8])

@@ -18,7 +18,6 @@ from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
 from engine.checkpoint import save_checkpoint
 from model.config import ModelConfig
 from model.gpt import GPT
-from tests.model.test_gpt import GOLF
 from tests.runs import command
 from tools import export_llama, generate
 from tools.export_llama import Export, act, compare_logits, load_with_transformers, parser, write_llama
@@ -142,18 +141,6 @@ def test_each_feature_that_llama_lacks_is_refused() -> None:
         config = replace(LLAMA, **{name: value})
         with pytest.raises(BadInput, match=f"model.pt: a LLaMA has no place for {name}={value};"):
             require_supported(config, kept_by_llama(config, "model.pt"), "model.pt", "a LLaMA")
-
-
-def test_the_refusal_names_every_unsupported_field(
-    tokenizer: SentencePieceTokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sizes = {"vocab_size": 400, "layers": 2, "dim": 32, "heads": 4, "kv_heads": 4, "hidden": 64, "bigram_buckets": 8}
-    run_folder = save_run(tmp_path / "run", GPT(ModelConfig(**GOLF | sizes)), tokenizer)
-    assert command("tools.export_llama", str(run_folder), "--out", str(tmp_path / "out")) == 2
-    error = capsys.readouterr().err
-    for field in ("mlp=relu2", "qk_norm", "softcap", "smear", "bigram_buckets", "skips", "resid_mix"):
-        assert field in error
-    assert not (tmp_path / "out").exists()
 
 
 def test_wrong_logits_wrong_ids_and_a_missing_oracle_leave_no_folder(

@@ -4,7 +4,6 @@ import io
 import json
 import random
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from base.config import load
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer
 from model.config import ModelConfig
 from model.gpt import GPT
@@ -23,9 +21,7 @@ from tests.tools.test_export_llama import save_run
 from tools.generate import Generated, act, generate_tokens, parser, window_start
 from tools.load_model import open_model
 from tools.sampling import Sampling
-from train_gpt import RunConfig
 
-CONFIGS = Path(__file__).parents[2] / "configs/seeds"
 MARKS = (BOS, 2)
 
 
@@ -193,19 +189,3 @@ def test_bad_input_is_named(
     for words, message in BAD_INPUT:
         assert command("tools.generate", *words) == 2, words
         assert message in capsys.readouterr().err, words
-
-
-@pytest.mark.slow
-def test_512_tokens_come_five_times_as_fast_from_the_cache(capsys: pytest.CaptureFixture[str]) -> None:
-    torch.manual_seed(0)
-    model = GPT(load(RunConfig, CONFIGS / "micro26m.yaml").model).eval()
-    greedy = Sampling(temperature=0, max_new_tokens=512)
-    texts, rates = [], []
-    for use_cache in (True, False):
-        started = time.perf_counter()
-        texts.append(list(generate_tokens(model, [BOS], greedy, 1024, use_cache=use_cache)))
-        rates.append(512 / (time.perf_counter() - started))
-    with capsys.disabled():
-        print(f"micro26m: {rates[0]:.1f} tokens/s cached, {rates[1]:.1f} not, {torch.get_num_threads()} threads")
-    assert texts[0] == texts[1]
-    assert rates[0] >= 5 * rates[1]

@@ -36,15 +36,10 @@ def refusal(*words: str, config: str = "demo") -> str:
 
 
 def test_parameters_match_the_audit_tied_and_untied() -> None:
-    sizes = {
-        "albor50m": (62.40e6, 79.18e6), "albor125m": (163.60e6, 188.77e6), "albor350m": (398.51e6, 432.06e6),
-        "rscalm138m": (137.84e6, None), "rscalm350m": (435.47e6, None), "rscalm700m": (879.90e6, None),
-        "micro26m": (25.83e6, None),
-    }  # fmt: skip
-    for config, (tied, untied) in sizes.items():
+    sizes = {"albor50m": (62.40e6, 79.18e6), "albor125m": (163.60e6, 188.77e6), "albor350m": (398.51e6, 432.06e6)}
+    for config, expected in sizes.items():
         answer = plan(f"seeds/{config}")
-        assert answer.params_tied == pytest.approx(tied, rel=1e-4)
-        assert untied is None or answer.params_untied == pytest.approx(untied, rel=1e-4)
+        assert (answer.params_tied, answer.params_untied) == pytest.approx(expected, rel=1e-4)
 
 
 LARGE = {  # params, tokens, FLOPs per token and in all, hours, dollars, shards, epochs

@@ -134,12 +134,7 @@ def test_what_decides_a_study_of_pairs_is_fixed_by_its_first_trial(capsys: pytes
         sheet(**changed)
         for words in ([], ["--report"]):
             assert call(*words) == 2
-            refusal = capsys.readouterr().err.splitlines()
-            assert len(refusal) == 1
-            assert (
-                "study try began with pairs {'first': 'a', 'seeds': [1, 2], 'effect': 0.002, 'alpha': 0.05}"
-                in refusal[0]
-            )
+            assert "began with pairs {'first': 'a', 'seeds': [1, 2], 'effect': 0.002," in capsys.readouterr().err
     assert len(ledger("begin")) == 6
 
 
@@ -148,14 +143,6 @@ def test_a_trial_notes_its_early_loss() -> None:
     Path("m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"step": 10, "float_bpb": 2.0}]))
     assert early_loss(Path("m.jsonl"), 0.2) == 8
     assert early_loss(Path("none.jsonl"), 0.2) is None
-
-
-def test_a_storage_that_cannot_be_opened_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    for url in ("postgresql://nobody@localhost:1/x", "what://ever", "sqlite:////no/where/x.db", "sqlite:///try.yaml"):
-        assert call("--storage", url) == 2
-        assert f"--storage {url}: " in capsys.readouterr().err.splitlines()[-1]
-    assert call("--grace-s", "1") == 2
-    assert "--grace-s 1: use 3 or more" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -178,8 +165,8 @@ def test_a_real_trial_scores_what_the_training_command_scores(
 # -- workers as processes of their own ------------------------------------------------------------------------------
 
 
-def started(*words: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-c", DRIVER, str(SCRIPT), "try.yaml", "--json", *words]
+def started() -> subprocess.Popen[str]:
+    line = [sys.executable, "-c", DRIVER, str(SCRIPT), "try.yaml", "--json"]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -197,7 +184,7 @@ def running_trial(process: subprocess.Popen[str]) -> str:
 @pytest.mark.slow
 def test_a_killed_workers_trial_runs_again_and_no_other_trial_does() -> None:
     orders(seconds=1)
-    one, two = started("--grace-s", "3"), started("--grace-s", "3")
+    one, two = started(), started()
     running_trial(two)
     lost = running_trial(one)
     one.kill()

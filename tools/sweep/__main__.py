@@ -1,12 +1,11 @@
 """Ablations as data: every variant of a sweep file with every seed, trained once by however many workers there are.
 
     python -m tools.sweep configs/sweeps/micro26m_small.yaml              (a few minutes on two cores)
-    python -m tools.sweep configs/sweeps/golf465.yaml --storage postgresql://HOST/DB     (here, and on other machines)
     python -m tools.sweep configs/sweeps/golf465.yaml --report --out docs/ablations/golf465
 
-The same command resumes a sweep that was cut short, and joins one that runs: start it twice for two workers. The study
-(Optuna's) is in runs/sweeps/NAME/study.db, or where --storage says. A worker that dies loses at most its own trial,
-which another runs again after --grace-s without a heartbeat. Writes table.md, answer.json and plot.png to --out.
+The same command resumes a sweep that was cut short, and joins one that runs: start it twice for two workers. A worker
+that dies loses at most its own trial, which another runs again: the study is the folder runs/sweeps/NAME.
+Writes table.md, answer.json and plot.png to --out.
 Exit code 1: trials crashed (a trial that diverges, or that `train.stop_if` stops, is a result).
 """
 
@@ -21,21 +20,20 @@ from base.files import atomic_file, locked, write_json
 from data.ensure import ensure_dataset
 from tools.sweep.plot import picture
 from tools.sweep.spec import Sweep, read_sweep
-from tools.sweep.study import CRASHED, GRACE_S, SQLITE, SharedStudy
-from tools.sweep.table import Report, Trial, as_markdown, make_report
-from tools.sweep.worker import sweep_folder, work
+from tools.sweep.study import begin_study, read_trials, require_registered, study_folder
+from tools.sweep.table import CRASHED, Report, Trial, as_markdown, make_report
+from tools.sweep.worker import work
 
 
 def act(args: argparse.Namespace) -> Report:
     sweep = read_sweep(Path(args.sweep))
-    folder = sweep_folder(sweep.name)
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
-    study = SharedStudy(sweep, args.storage or f"{SQLITE}{folder}/study.db", args.grace_s)
+    folder = study_folder(sweep)
+    require_registered(sweep)
     if not args.report:
+        begin_study(sweep)
         prepare_data(sweep, folder)
-        study.queue()
-        work(study, sweep)
-    report = write_report(sweep, study.results(), Path(args.out or folder))
+        work(sweep)
+    report = write_report(sweep, read_trials(sweep), Path(args.out or folder))
     crashed = [f"{trial.variant}-s{trial.seed}" for trial in report.trials if trial.state == CRASHED]
     if crashed and not args.report:
         raise CheckFailed(f"crashed: {', '.join(crashed)}; see {folder}/logs; the same command tries again", report)
@@ -72,10 +70,8 @@ def require_one_dataset(sweep: Sweep, trials: list[Trial]) -> None:
 def parser() -> OneLineParser:
     flags = command("tools.sweep", __doc__ or "")
     flags.add_argument("sweep", metavar="SWEEP.yaml")
-    flags.add_argument("--storage", metavar="URL", help="the study's database (default: runs/sweeps/NAME/study.db)")
     flags.add_argument("--out", metavar="DIR", help="for table and plot (default: runs/sweeps/NAME)")
     flags.add_argument("--report", action="store_true", help="table and plot of the trials there are; trains nothing")
-    flags.add_argument("--grace-s", type=int, default=GRACE_S, help="a worker this long silent is dead (%(default)s)")
     return flags
 
 

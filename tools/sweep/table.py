@@ -13,6 +13,7 @@ from eval.stats import Lead, Paired, Rule, lead, paired, seeds, spearman
 from tools.sweep.spec import Claim, Sweep
 
 P = 0.05
+CRASHED = "crashed"
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Trial:
     variant: str
     seed: int
     params: int
-    state: str  # waiting, running, complete, diverged, stopped, crashed
+    state: str  # waiting (or running), complete, diverged, stopped, crashed
     bpb: float | None = None  # scored from the artifact
     seconds: float | None = None  # of training
     data_sha256: str | None = None

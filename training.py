@@ -34,7 +34,7 @@ from eval.config import PLAIN, AdaptConfig
 from eval.metric import Score
 from eval.protocol import Protocol
 from eval.score import score
-from model.gpt import GPT, parameter_kind
+from model.gpt import GPT, learning_kind
 from optim.average import Average
 from optim.groups import build_optimizers, set_rates, warm_up
 from quant.unpack import attach_table
@@ -56,7 +56,7 @@ class Training:
         self.model.checkpointing = config.train.checkpointing
         if not device.main:  # all ranks start with the same weights and draw their own dropout
             torch.manual_seed(config.seed + device.rank)
-        kinds = [(parameter, parameter_kind(name, parameter)) for name, parameter in self.model.named_parameters()]
+        kinds = [(parameter, learning_kind(name, parameter)) for name, parameter in self.model.named_parameters()]
         self.weights = [parameter for parameter, _ in kinds]
         self.optimizers = build_optimizers(kinds, config.optim)
         self.rows, self.micro_batches = micro_rows(config.train, device.ranks)
@@ -96,7 +96,7 @@ class Training:
 
     def step(self, progress: float) -> tuple[float, float]:
         """One optimizer step; returns the loss over all ranks and the gradient's norm."""
-        set_rates(self.optimizers, self.config.optim, progress)
+        set_rates(self.optimizers, self.config.optim, progress, self.clock.step)
         self.model.order = self.config.model.order(progress)
         total = 0.0
         for number in range(self.micro_batches):

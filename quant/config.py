@@ -40,3 +40,8 @@ class QuantConfig:
     @property
     def is_calibrated(self) -> bool:
         return self.method in ("gptq", "rate") or (self.method == "sigma" and self.feedback)
+
+    @property
+    def reads_training_text(self) -> bool:
+        """To round by it, or to choose widths under a cap; a dial is chosen by bytes alone."""
+        return self.is_calibrated or (self.cap_bytes > 0 and self.method in ("absmax", "clip"))

@@ -216,7 +216,7 @@ def test_one_seed_that_breaks_rules_and_did_not_run_the_shipped_file() -> None:
 
 def with_quant(seed: SeedEvidence, **section: Any) -> SeedEvidence:
     header = replace(seed.head.header, config={**CONFIG, "quant": section})
-    return replace(seed, head=seed.head._replace(header=header))
+    return replace(seed, head=replace(seed.head, header=header))
 
 
 @pytest.mark.parametrize(

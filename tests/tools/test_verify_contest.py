@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 
 from base.errors import BadInput
-from base.run_folder import read_result
+from base.run_folder import RunResult, read_result
 from data.dataset import Dataset, open_dataset
-from eval.score import score_artifact
 from run_config import RunConfig
 from tests.records import accusations, check
-from tests.runs import CPU
 from tools.bundle import bundle, render, unbundle
 from tools.verify.contest import contest_findings
 from tools.verify.folder import Folder
@@ -338,8 +336,13 @@ def artifact(seeds: Path) -> bytes:
 
 
 @pytest.fixture
-def bpb(seeds: Path) -> float:
-    return read_result(seeds / "runs" / "seed7" / "result.json").val_bpb
+def run(seeds: Path) -> RunResult:
+    return read_result(seeds / "runs" / "seed7" / "result.json")
+
+
+@pytest.fixture
+def bpb(run: RunResult) -> float:
+    return run.val_bpb
 
 
 @pytest.fixture(scope="session")
@@ -348,19 +351,18 @@ def code() -> bytes:
 
 
 @pytest.fixture
-def score(folders: Folders, dataset: Dataset, artifact: bytes, code: bytes, monkeypatch: pytest.MonkeyPatch) -> Score:
-    """Rule -> level of what is found of a shipped artifact; the single file's answer is computed in this process."""
-
-    def answer(_: bytes, golf: bytes, data: Path, work_s: float) -> tuple[dict[str, Any], float]:
-        (folders.path / "model.golf").write_bytes(golf)
-        return score_artifact(folders.path / "model.golf", str(data), None, CPU)[1], 1.0
+def score(
+    folders: Folders, dataset: Dataset, artifact: bytes, run: RunResult, code: bytes, monkeypatch: pytest.MonkeyPatch
+) -> Score:
+    """Rule -> level of what is found of a shipped artifact, where its single file answers as the run did."""
+    answer = {"bpb": run.val_bpb, "tokens": run.val_tokens, "bytes": run.val_bytes, "contest_bytes": run.contest_bytes}
 
     def find(claim: dict[str, Any], **files: Any) -> dict[str, str]:
         shipped = {"model.golf": artifact, "train_gpt.py": code, "README.md": "# A run\n"}
         found = contest_findings(Folder(folders.make(claim, {**shipped, **files})), fast=False, data=dataset.path)
         return {finding.rule: finding.level for finding in found if finding.rule.startswith(("score", "artifact"))}
 
-    monkeypatch.setattr("tools.verify.contest.score_boxed", answer)
+    monkeypatch.setattr("tools.verify.contest.score_boxed", lambda *_: (answer, 1.0))
     monkeypatch.setattr("tools.verify.contest.open_doors", list)
     return find
 

@@ -44,4 +44,4 @@ class QuantConfig:
     @property
     def reads_training_text(self) -> bool:
         """To round by it, or to choose widths under a cap; a dial is chosen by bytes alone."""
-        return self.is_calibrated or (self.cap_bytes > 0 and self.method in ("absmax", "clip"))
+        return self.is_calibrated or (self.cap_bytes > 0 and self.solve and self.method in ("absmax", "clip"))

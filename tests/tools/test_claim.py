@@ -226,6 +226,7 @@ def with_quant(seed: SeedEvidence, **section: Any) -> SeedEvidence:
         ({"method": "clip", "codec": "best"}, False),
         ({"method": "sigma", "feedback": False, "cap_bytes": 900}, False),  # by its dial alone
         ({"method": "absmax", "cap_bytes": 900}, True),  # widths are chosen by what they cost
+        ({"method": "absmax", "cap_bytes": 900, "solve": False}, False),
         ({"method": "sigma"}, True),
         ({"method": "gptq"}, True),
         ({"method": "rate"}, True),

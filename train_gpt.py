@@ -92,10 +92,12 @@ def report_step(done: StepReport | None, training: Training, log: RunLog, folder
 
 
 def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
-    if device.main:
+    checked = None
+    if device.main:  # hashes everything, which the other ranks need not repeat
         ensure_dataset(config.data, config.model.vocab_size)
+        checked = open_dataset(config.data.path).manifest
     require_same(to_yaml(config), "configs", device)
-    dataset = open_dataset(config.data.path)
+    dataset = open_dataset(config.data.path, checked=gather(checked, device)[0])
     dataset.require(config.model.vocab_size, config.model.bos_id)
     training = Training(config, dataset, device)  # what it refuses leaves no folder
     code = code_bytes(None)

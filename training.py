@@ -39,7 +39,7 @@ from eval.config import PLAIN, AdaptConfig
 from eval.metric import Score
 from eval.protocol import Protocol
 from eval.score import score
-from model.gpt import GPT, parameter_kind
+from model.gpt import GPT, learning_kind
 from optim.average import Average
 from optim.groups import build_optimizers, set_rates, warm_up
 from optim.muon import Muon
@@ -72,7 +72,7 @@ class Training:
         self.model.checkpointing = config.train.checkpointing
         if not device.main:  # all ranks start with the same weights and draw their own dropout
             torch.manual_seed(config.seed + device.rank)
-        kinds = [(parameter, parameter_kind(name, parameter)) for name, parameter in self.model.named_parameters()]
+        kinds = [(parameter, learning_kind(name, parameter)) for name, parameter in self.model.named_parameters()]
         self.weights = [parameter for parameter, _ in kinds]
         self.is_compiled = config.train.compiled(device.torch.type)
         self.optimizers = build_optimizers(kinds, config.optim, self.is_compiled)
@@ -122,7 +122,7 @@ class Training:
 
         The host never waits for the step that it has just queued, so that the device always has work.
         """
-        set_rates(self.optimizers, self.config.optim, progress)
+        set_rates(self.optimizers, self.config.optim, progress, self.clock.step)
         self.model.order = self.config.model.order(progress)
         losses = []
         for number in range(self.micro_batches):

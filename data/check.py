@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
-from base.errors import CheckFailed
+from base.errors import BadInput, CheckFailed
 from base.progress import Advance, byte_progress
+from data.bare import is_bare
 from data.dataset import Dataset, open_dataset
 from data.manifest import SplitName
 from data.overlap import find_overlap
@@ -29,6 +30,8 @@ from data.split import document_digest
 
 def act(args: argparse.Namespace) -> Answer:
     started = time.monotonic()
+    if is_bare(Path(args.dataset)):
+        raise BadInput(f"{args.dataset}: has no manifest to check; write it first: python -m data.contest --local")
     dataset = open_dataset(args.dataset)
     manifest = dataset.manifest
     sides: tuple[SplitName, ...] = ("val",) if args.val else ("val", "train")

@@ -19,18 +19,18 @@ from pathlib import Path
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.errors import BadInput
 from base.progress import byte_progress
+from data.bare import NUMBER, describe_shards, list_shards, tokenizer_file
 from data.bytes import ByteTable
 from data.check import prove_side
 from data.dataset import assemble
 from data.hub import HubFile, fetch, list_files
-from data.manifest import TOKENIZER, Manifest, ShardEntry, SplitName, describe_tokenizer, write_manifest
+from data.manifest import TOKENIZER, Manifest, describe_tokenizer, write_manifest
 from data.overlap import find_overlap
-from data.shards import describe_shard, open_stream
+from data.shards import open_stream
 from data.tokenizer import Tokenizer, read_tokenizer
 
 REPO = "willdepueoai/parameter-golf"
 REMOTE_ROOT = "datasets"
-NUMBER = "[0-9]" * 6
 VAL_DOCUMENTS = 50_000
 VAL_BYTES = 151_080_891  # of the normalised text, the same under every SentencePiece variant
 SCORED_TOKENS = {"sp1024": 62_021_632, "sp4096": 45_508_608, "sp8192": 40_540_160}  # in complete rows of 1,024
@@ -40,7 +40,7 @@ def act(args: argparse.Namespace) -> Answer:
     started = time.monotonic()
     root = Path(args.root)
     folder = root / "datasets" / f"fineweb10B_{args.variant}"
-    tokenizer_path = root / "tokenizers" / _tokenizer_file(args.variant)
+    tokenizer_path = root / "tokenizers" / tokenizer_file(args.variant)
     if args.train_shards < 0:
         raise BadInput(f"--train-shards {args.train_shards}: 0 or more")
     source = "local files" if args.local else download(args.variant, args.train_shards, root)
@@ -67,10 +67,6 @@ def act(args: argparse.Namespace) -> Answer:
     }
 
 
-def _tokenizer_file(variant: str) -> str:
-    return "fineweb_pure_byte_260.json" if variant == "byte260" else f"fineweb_{variant.removeprefix('sp')}_bpe.model"
-
-
 def download(variant: str, train_shards: int, root: Path) -> str:
     """Link what the variant needs from the hub's cache into root/datasets and root/tokenizers; returns the source."""
     listed, source = list_files(f"hf:{REPO}")
@@ -80,7 +76,7 @@ def download(variant: str, train_shards: int, root: Path) -> str:
 
     val = named(f"datasets/fineweb10B_{variant}/fineweb_val_{NUMBER}.bin")
     train = named(f"datasets/fineweb10B_{variant}/fineweb_train_{NUMBER}.bin")
-    tokenizer = named(f"tokenizers/{_tokenizer_file(variant)}")
+    tokenizer = named(f"tokenizers/{tokenizer_file(variant)}")
     if not val or not tokenizer:
         variants = sorted({Path(file.path).parent.name for file in named("datasets/*/fineweb_val_*.bin")})
         raise BadInput(f"hf:{REPO}: no variant {variant}; it has {', '.join(variants)}")
@@ -100,7 +96,8 @@ def download(variant: str, train_shards: int, root: Path) -> str:
 
 def describe_export(folder: Path, train_shards: int | None, tokenizer: Tokenizer, source: str) -> Manifest:
     """A manifest of the export's shards as they are: every count is taken from the tokens themselves."""
-    shards = _describe_shards(folder, "val", None) + _describe_shards(folder, "train", train_shards)
+    shards = describe_shards(list_shards(folder, "val"), "val", tokenizer)
+    shards += describe_shards(list_shards(folder, "train")[:train_shards], "train", tokenizer)
     table = ByteTable(tokenizer)
     train = open_stream(folder, shards, "train").totals(table, tokenizer.bos_id)
     val = open_stream(folder, shards, "val").totals(table, tokenizer.bos_id)
@@ -114,16 +111,6 @@ def describe_export(folder: Path, train_shards: int | None, tokenizer: Tokenizer
         train=train,
         val=val,
     )
-
-
-def _describe_shards(folder: Path, split: SplitName, limit: int | None) -> list[ShardEntry]:
-    """One side's shards by number, from 0 without a gap; byte sidecars and other neighbours are not shards."""
-    paths = sorted(folder.glob(f"fineweb_{split}_{NUMBER}.bin"))
-    for number, path in enumerate(paths):
-        expected = f"fineweb_{split}_{number:06d}.bin"
-        if path.name != expected:
-            raise BadInput(f"{folder}: has {path.name} where {expected} should come first")
-    return [describe_shard(path, split) for path in paths[:limit]]
 
 
 def refuse_reissue(variant: str, manifest: Manifest) -> None:

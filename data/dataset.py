@@ -1,6 +1,7 @@
 """A dataset folder, opened: manifest, tokenizer, byte table and the two token streams, each checked on the way in.
 
     dataset = open_dataset("data/datasets/stdlib")
+    dataset = open_dataset("data/datasets/fineweb10B_sp1024", val_only=True)       for a score
 
 A file whose size or hash is not the manifest's is refused; so is a tokenizer that is not the one that made the shards.
 """
@@ -13,9 +14,10 @@ from pathlib import Path
 
 from base.errors import BadInput
 from base.files import file_sha256
+from data.bare import describe_bare, find_tokenizer, is_bare
 from data.bytes import ByteTable
-from data.manifest import TOKENIZER, Manifest, ShardEntry, SplitName, describe_tokenizer, read_manifest
-from data.shards import Tokens, TokenStream, open_stream
+from data.manifest import MANIFEST, TOKENIZER, Manifest, ShardEntry, SplitName, describe_tokenizer, read_manifest
+from data.shards import BLOCK_TOKENS, Tokens, TokenStream, open_stream
 from data.tokenizer import Tokenizer, read_tokenizer
 
 
@@ -37,8 +39,9 @@ class Dataset:
 
     @property
     def bytes_per_token(self) -> float:
-        """Of the training side."""
-        return self.manifest.train.bytes / self.manifest.train.tokens
+        """Of the training side's beginning: enough for a line of progress."""
+        tokens = self.train.read(0, min(len(self.train), BLOCK_TOKENS))
+        return self.table.totals(tokens, self.mark)[0] / len(tokens)
 
     @property
     def mark(self) -> int:
@@ -53,15 +56,27 @@ class Dataset:
         return self.side(split).documents(self.mark)
 
 
-def open_dataset(path: str | Path) -> Dataset:
+def open_dataset(path: str | Path, val_only: bool = False, checked: Manifest | None = None) -> Dataset:
+    """`checked`: the manifest as another process of this run has checked it, so that nothing is hashed twice."""
     folder = Path(path)
-    manifest = read_manifest(folder)
-    tokenizer = read_tokenizer(folder / TOKENIZER)
+    manifest = checked or describe_dataset(folder, val_only)
+    is_described = (folder / MANIFEST).is_file()
+    tokenizer_path = folder / TOKENIZER if is_described else find_tokenizer(folder)
+    tokenizer = read_tokenizer(tokenizer_path)
     if describe_tokenizer(tokenizer) != manifest.tokenizer:
-        raise BadInput(f"{folder / TOKENIZER}: is another tokenizer than the manifest's")
-    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
-        list(pool.map(partial(_check_shard, folder), manifest.shards))
+        raise BadInput(f"{tokenizer_path}: is another tokenizer than the manifest's")
+    if is_described and not checked:  # what was described just now was hashed then
+        with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
+            list(pool.map(partial(_check_shard, folder), manifest.shards))
     return assemble(folder, manifest, tokenizer)
+
+
+def describe_dataset(folder: Path, val_only: bool = False) -> Manifest:
+    """As the folder claims to be, or what bare shards are found to hold."""
+    if is_bare(folder):
+        return describe_bare(folder, read_tokenizer(find_tokenizer(folder)), val_only)
+    manifest = read_manifest(folder)
+    return manifest.without_training() if val_only else manifest
 
 
 def assemble(folder: Path, manifest: Manifest, tokenizer: Tokenizer) -> Dataset:

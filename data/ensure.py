@@ -1,4 +1,4 @@
-"""A run's dataset, made where it does not exist yet.
+"""A run's dataset, made where it does not exist yet and the config names a source.
 
 The trainer and the single file of a submission import this, and nothing that reads corpora or trains tokenizers:
 data.prep is imported only when it is needed, and a single file does not hold it.
@@ -8,15 +8,18 @@ import importlib
 from pathlib import Path
 
 from base.errors import BadInput
+from data.bare import is_bare
 from data.config import DataConfig
-from data.manifest import MANIFEST
+from data.manifest import MANIFEST, no_dataset
 
 
 def ensure_dataset(config: DataConfig, vocab: int) -> None:
-    """Where there is no dataset yet and a source is named, make it from that with data.prep's defaults."""
+    """Where there is no dataset yet, make it from the source with data.prep's defaults."""
     out = Path(config.path)
-    if not config.source or (out / MANIFEST).is_file():
+    if (out / MANIFEST).is_file() or is_bare(out):
         return
+    if not config.source:
+        raise no_dataset(out, vocab)
     try:
         prep = importlib.import_module("data.prep")
     except ModuleNotFoundError:

@@ -1,11 +1,14 @@
 """What a dataset folder claims about itself: `manifest.json`, read strictly, and the hash that names the data.
 
-A folder without a manifest is not a dataset: the manifest is written last, after everything that it names.
+It is written last, after everything that it names. Only the contest's bare shards are a dataset without it; for them it
+is made in memory (data/bare.py).
 """
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -39,7 +42,7 @@ class ShardEntry:
 class SplitEntry:
     """Totals over one side. `bytes` is the denominator: what the tokens decode to, under the exact convention."""
 
-    documents: int
+    documents: int  # 0, as the bytes: not counted, of a training side of bare shards (data/bare.py)
     tokens: int  # BOS included
     bytes: int
     contest_bytes: int
@@ -69,7 +72,7 @@ class Manifest:
     skipped_documents: int = 0  # not readable, with --skip-bad
     dropped_documents: int = 0  # training copies of validation documents
     repeated_documents: int = 0  # copies inside one side, kept
-    shared_documents: int = 0  # on both sides of a published export, accepted knowingly
+    shared_documents: int | None = 0  # on both sides of a published export, accepted knowingly; None: not looked for
     tokenizer: TokenizerEntry
     train: SplitEntry
     val: SplitEntry
@@ -77,6 +80,10 @@ class Manifest:
 
     def side(self, split: SplitName) -> SplitEntry:
         return self.train if split == "train" else self.val
+
+    def without_training(self) -> "Manifest":
+        shards = tuple(shard for shard in self.shards if shard.split == "val")
+        return replace(self, shards=shards, train=uncounted(()))
 
     def files(self) -> list[str]:
         """What the folder holds beside the manifest."""
@@ -109,6 +116,11 @@ class Manifest:
         }
 
 
+def uncounted(shards: Iterable[ShardEntry]) -> SplitEntry:
+    """Of a side whose documents and bytes nobody has counted."""
+    return SplitEntry(documents=0, tokens=sum(shard.tokens for shard in shards), bytes=0, contest_bytes=0)
+
+
 def describe_tokenizer(tokenizer: Tokenizer) -> TokenizerEntry:
     return TokenizerEntry(
         sha256=hashlib.sha256(tokenizer.model).hexdigest(),
@@ -125,12 +137,19 @@ def describe_tokenizer(tokenizer: Tokenizer) -> TokenizerEntry:
 def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
-        raise BadInput(f"{folder}: not a dataset (no {MANIFEST}); make one: python -m data.prep SOURCE --out {folder}")
+        raise no_dataset(folder)
     values = read_json_object(path.read_text(encoding="utf-8", errors="backslashreplace"), str(path))
     if values.get("format") != FORMAT:
         raise BadInput(f"{path}: not a manifest of format {FORMAT}")
     values.pop("layout", None)  # older manifests name the one layout there is
     return build(Manifest, [Layer(str(path), values)])
+
+
+def no_dataset(folder: Path, vocab: int | str = "N") -> BadInput:
+    """The error for a folder that is none, with the command that makes one there."""
+    export = re.fullmatch(r"fineweb10B_(sp\d+|byte260)", folder.name)
+    made_by = f"data.contest --variant {export[1]}" if export else f"data.prep SOURCE --vocab {vocab} --out {folder}"
+    return BadInput(f"{folder}: not a dataset (no {MANIFEST}, no fineweb_val_*.bin); make it: python -m {made_by}")
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:

@@ -192,7 +192,7 @@ def act(args: argparse.Namespace) -> Report:
     if args.scorer is None:
         path = named_or_newest(args.artifact, ARTIFACT)
         artifact = open_artifact(path)
-        dataset = matching_dataset(args.data, artifact)
+        dataset = matching_dataset(args.data, artifact, val_only=False)
         name, scorer = artifact_scorer(path, artifact, dataset, args.adapt)
     elif args.artifact is not None or args.adapt is not None or args.data is None:
         raise BadInput("--scorer takes the place of ARTIFACT and --adapt, and needs --data DIR")

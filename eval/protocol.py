@@ -64,10 +64,10 @@ def checked_stride(stride: int, context: int) -> int:
     return stride
 
 
-def matching_dataset(given: str | None, artifact: Artifact) -> Dataset:
+def matching_dataset(given: str | None, artifact: Artifact, val_only: bool = True) -> Dataset:
     """`given`, or the dataset that the artifact was trained on; its tokenizer must be the artifact's own."""
     path = _present(artifact.header.data_path, "data.path") if given is None else given
-    dataset = open_dataset(path)
+    dataset = open_dataset(path, val_only)
     own = hashlib.sha256(artifact.tokenizer.model).hexdigest()
     if own != dataset.manifest.tokenizer.sha256:
         raise BadInput(f"{path}: its tokenizer is not the artifact's; name its own dataset with --data")

@@ -49,6 +49,11 @@ def parameter_kind(name: str, parameter: torch.Tensor) -> Kind:
     return "mlp" if ".mlp." in name else "control"
 
 
+def learning_kind(name: str, parameter: torch.Tensor) -> str:
+    """As an optimizer tells them apart: BigramHash's projection multiplies, its table is looked up."""
+    return "bigram_proj" if name == "embedding.bigram.proj.weight" else parameter_kind(name, parameter)
+
+
 class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()

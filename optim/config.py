@@ -18,7 +18,9 @@ class OptimConfig:
     matrix_decay: Rate = 0.04
     muon_beta: Share = 0.95
     muon_beta_start: Share = 0.85
-    muon_warmup: Share = 0.1
+    muon_warmup: Share = 0.1  # of the run, of Muon's momentum
+    muon_warmup_steps: Annotated[int, Ge(0)] = 0  # the same in steps; 0: by share
+    muon_bigram: bool = False  # whether Muon has BigramHash's projection; AdamW has its table
     muon_steps: Annotated[int, Ge(1)] = 5
     muon_row_norm: bool = False
     embed_lr: Rate = 0.03

@@ -1,6 +1,6 @@
 """Parameter groups: hidden matrices to Muon, everything else to AdamW, each kind with its own rate and decay.
 
-    optimizers = build_optimizers(kinds, config.optim)      kinds: parameter -> kind, as model.gpt names them
+    optimizers = build_optimizers(kinds, config.optim)      kinds: parameter -> kind, as model.gpt's learning_kind
 
 `matrix: adamw` gives everything to AdamW, as LLaMA-style systems train. It knows kinds by name and no model.
 """
@@ -25,12 +25,14 @@ def build_optimizers(
         "embed": (config.embed_lr, config.decay),
         "head": (config.head_lr, config.decay),
         "bigram": (config.bigram_lr, config.decay),
+        "bigram_proj": (config.bigram_lr, config.decay),
         "control": (config.control_lr, config.control_decay),
         "attn": (config.matrix_lr, config.matrix_decay),
         "mlp": (config.matrix_lr, config.matrix_decay),
     }
+    of_muon = ("attn", "mlp", "bigram_proj") if config.muon_bigram else ("attn", "mlp")
     for parameter, kind in kinds:
-        if config.matrix == "muon" and kind in ("attn", "mlp"):
+        if config.matrix == "muon" and kind in of_muon:
             matrices.append(parameter)
         else:
             others.setdefault(rates[kind], []).append(parameter)
@@ -56,11 +58,11 @@ def warm_up(config: OptimConfig, device: torch.device) -> None:
         optimizer.step()
 
 
-def set_rates(optimizers: Iterable[torch.optim.Optimizer], config: OptimConfig, progress: float) -> None:
+def set_rates(optimizers: Iterable[torch.optim.Optimizer], config: OptimConfig, progress: float, step: int) -> None:
     """Every group's rate and Muon's momentum for this moment of the run."""
     rate = multiplier(config, progress)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
             if isinstance(optimizer, Muon):
-                group["beta"] = momentum(config, progress)
+                group["beta"] = momentum(config, progress, step)

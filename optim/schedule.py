@@ -1,4 +1,4 @@
-"""Schedules as pure functions of progress in [0, 1]: a config and a number in, a number out, no steps and no clock."""
+"""Schedules as pure functions of progress in [0, 1]: a config and a number in, a number out, no clock."""
 
 import math
 
@@ -15,10 +15,11 @@ def multiplier(config: OptimConfig, progress: float) -> float:
     return 1.0
 
 
-def momentum(config: OptimConfig, progress: float) -> float:
-    """Muon's: linear from `muon_beta_start` to `muon_beta` over the first `muon_warmup` of the run."""
-    start, end, warmup = config.muon_beta_start, config.muon_beta, config.muon_warmup
-    return end if progress >= warmup else start + (end - start) * progress / warmup
+def momentum(config: OptimConfig, progress: float, step: int) -> float:
+    """Muon's: linear from `muon_beta_start` to `muon_beta`, over `muon_warmup_steps` or `muon_warmup` of the run."""
+    start, end = config.muon_beta_start, config.muon_beta
+    at, warmup = (step, config.muon_warmup_steps) if config.muon_warmup_steps else (progress, config.muon_warmup)
+    return end if at >= warmup else start + (end - start) * at / warmup
 
 
 def _eased(config: OptimConfig, share: float) -> float:

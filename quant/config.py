@@ -19,6 +19,7 @@ class QuantConfig:
     method: Method = "absmax"
     codec: Codec = "zstd"
     cap_bytes: Annotated[int, Ge(0)] = 0  # on artifact and code, met by the dial or the widths; 0: no cap
+    solve: bool = True  # choose dial or widths for the cap; false: pack as written, and refuse a result above it
     dial: Annotated[float, Gt(0), Lt(1e6)] = 0.4  # rate: step over spread; sigma: step over a row's deviation
     columns: Annotated[float, Ge(0)] = 0.75  # rate: power of the column steps; 0: all alike
     rows: Annotated[float, Ge(0)] = 0.35  # rate: power of the row steps; 0: all alike
@@ -40,3 +41,8 @@ class QuantConfig:
     @property
     def is_calibrated(self) -> bool:
         return self.method in ("gptq", "rate") or (self.method == "sigma" and self.feedback)
+
+    @property
+    def reads_training_text(self) -> bool:
+        """To round by it, or to choose widths under a cap; a dial is chosen by bytes alone."""
+        return self.is_calibrated or (self.cap_bytes > 0 and self.solve and self.method in ("absmax", "clip"))

@@ -4,15 +4,19 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from base.cli import run
 from base.config import load
 from data import prep as data_prep
+from data.shards import header
+from data.tokenizer import Tokenizer
 from engine.device import Device
 from run_config import RunConfig
 
@@ -34,6 +38,26 @@ def prep(*words: object) -> dict[str, Any]:
 def make_dataset(jsonl: Path, out: Path, vocab: int = 400) -> None:
     """A dataset that fits `small()`, if the vocabulary is not another."""
     prep(jsonl, "--vocab", vocab, "--val-fraction", 0.2, "--out", out, "--workers", 1)
+
+
+def lay_bare(root: Path, tokenizer: Tokenizer, texts: Sequence[str], train: int, val: int) -> Path:
+    """Texts as the contest publishes them: so many shards of either side in root/datasets, the tokenizer in
+    root/tokenizers, no manifest. A fifth of the texts are for validation."""
+    folder = root / "datasets" / "fineweb10B_sp1024"
+    folder.mkdir(parents=True)
+    (root / "tokenizers").mkdir()
+    (root / "tokenizers" / "fineweb_1024_bpe.model").write_bytes(tokenizer.model)
+    cut = len(texts) // 5
+    for split, part, count in (("val", texts[:cut], val), ("train", texts[cut:], train)):
+        for number, shard in enumerate(shards_of(tokenizer, part, count)):
+            (folder / f"fineweb_{split}_{number:06d}.bin").write_bytes(shard)
+    return folder
+
+
+def shards_of(tokenizer: Tokenizer, texts: Sequence[str], cuts: int) -> list[bytes]:
+    """Documents end to end as BOS + tokens, cut into files with no regard to documents, as the export is."""
+    ids = np.concatenate([part for text in texts for part in ([tokenizer.bos_id], tokenizer.encode(text))])
+    return [header(len(part)) + part.astype("<u2").tobytes() for part in np.array_split(ids, cuts)]
 
 
 def entry(name: str) -> Any:

@@ -201,7 +201,7 @@ def test_a_batch_that_does_not_divide_names_the_nearest_that_does() -> None:
     [
         (["model.vocab_size=512"], "its tokenizer's vocab_size is 400; model.vocab_size is 512"),
         (["model.bos_id=2"], "bos_id is 1; model.bos_id is 2"),
-        (["data.path=nowhere"], "not a dataset"),
+        (["data.path=nowhere"], "not a dataset .* python -m data.prep SOURCE --vocab 400 --out nowhere"),
         (["train.seq_len=1048576", "train.batch_tokens=1048576"], "are too few for seq_len"),
         (["train.batch_tokens=100"], "is not a multiple of seq_len 32"),
         (["eval.stride=65", "eval.context=64"], "eval.stride 65 is beyond the context of 64; use 1 to 64"),

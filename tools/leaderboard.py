@@ -46,8 +46,8 @@ A verdict is that of `python -m tools.verify`; docs/verify.md explains it."""
 def describe_rules(track: Track) -> str:
     limits = [f"{track.cap_bytes:,} bytes of code and artifact"]
     if track.train_seconds:
-        packing = ", packing included" if track.calibration == "inside" else ""
-        limits.append(f"{track.train_seconds:g} s of training{packing}")
+        calibration = ", calibration included" if track.calibration == "inside" else ""
+        limits.append(f"{track.train_seconds:g} s of training{calibration}")
     if track.eval_seconds:
         limits.append(f"{track.eval_seconds:g} s of scoring")
     return "; ".join([*limits, f"hardware: {track.hardware}", f"seeds: {track.seeds} or more"]) + "."

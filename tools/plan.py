@@ -22,7 +22,9 @@ from annotated_types import Ge, Gt, Le
 from base.cli import OneLineParser, command, run
 from base.config import Layer, build, load, parse_yaml
 from base.errors import BadInput, CheckFailed
+from data.bare import is_bare, list_shards
 from data.manifest import MANIFEST, read_manifest
+from data.shards import open_shard
 from engine.config import micro_rows
 from model.cost import causal_flops_per_token, flops_per_token, parameters, projections
 from model.memory import BF16, Trainer, max_rows, peak_bytes, training_parts
@@ -202,6 +204,9 @@ def find_gpu(name: str) -> Gpu:
 def read_shards(config: RunConfig) -> tuple[int, float]:
     """How many training shards the run's dataset has, and tokens in each; seed 004's while there is none."""
     folder = Path(config.data.path)
+    if is_bare(folder):
+        tokens = [len(open_shard(path)) for path in list_shards(folder, "train")]
+        return len(tokens), sum(tokens) / max(len(tokens), 1)
     if not (folder / MANIFEST).is_file():
         return SHARDS
     manifest = read_manifest(folder)

@@ -4,24 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from data.dataset import open_dataset
-from data.shards import header
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
 from tests.conftest import make_text
 from tests.data.hub_server import COMMIT, Hub, serve
 from tests.data.test_hub import run_module
+from tests.runs import shards_of
 
 REPO = "willdepueoai/parameter-golf"
 pytestmark = pytest.mark.slow  # a process for each command
-
-
-def shards_of(tokenizer: Tokenizer, texts: list[str], cuts: int) -> list[bytes]:
-    """Documents end to end as BOS + tokens, cut into files with no regard to documents, as the export is."""
-    ids = np.concatenate([part for text in texts for part in ([tokenizer.bos_id], tokenizer.encode(text))])
-    return [header(len(part)) + part.astype("<u2").tobytes() for part in np.array_split(ids, cuts)]
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """optim.schedule, optim.average, optim.groups."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,11 +9,15 @@ from hypothesis import strategies as st
 
 from base.config import load
 from base.errors import BadInput
+from model.gpt import GPT, learning_kind
 from optim.average import Average
 from optim.config import OptimConfig
 from optim.groups import build_optimizers, set_rates
 from optim.muon import Muon
 from optim.schedule import momentum, multiplier
+from run_config import RunConfig
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @given(st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 0.9), st.sampled_from(["linear", "cosine"]))
@@ -28,7 +34,22 @@ def test_the_contests_schedule_is_flat_then_linear_to_zero() -> None:
     assert multiplier(up, 0.05) == 0.5
     assert multiplier(OptimConfig(warmdown=0.5, shape="cosine"), 0.75) == pytest.approx(0.5)
     contest = OptimConfig(muon_beta_start=0.92, muon_beta=0.99, muon_warmup=0.5)
-    assert [momentum(contest, p) for p in (0.0, 0.25, 0.5, 1.0)] == pytest.approx([0.92, 0.955, 0.99, 0.99])
+    assert [momentum(contest, p, 9) for p in (0.0, 0.25, 0.5, 1.0)] == pytest.approx([0.92, 0.955, 0.99, 0.99])
+    by_steps = OptimConfig(muon_beta_start=0.92, muon_beta=0.99, muon_warmup_steps=1500)
+    assert [momentum(by_steps, 0.9, n) for n in (0, 750, 1500, 6000)] == pytest.approx([0.92, 0.955, 0.99, 0.99])
+
+
+def test_swa_takes_the_contests_29_parts_of_its_5999_steps() -> None:
+    config = load(RunConfig, CONFIGS / "golf465.yaml").average
+    average = Average()
+    taken = []
+    for step in range(5999):
+        before = average.count
+        average.follow(config, [torch.zeros(1)], step / 5999)
+        taken += [step + 1] * (average.count - before)
+    assert len(taken) == 29
+    assert all(abs(step - 50 * round(step / 50)) <= 1 for step in taken)
+    assert taken[0] == pytest.approx(4550, abs=1)
 
 
 def averaged(average: Average) -> torch.Tensor:
@@ -64,6 +85,7 @@ def test_an_average_continues_from_its_saved_state() -> None:
 
 def parameters() -> list[tuple[torch.Tensor, str]]:
     shapes = {"embed": (8, 4), "attn": (4, 4), "mlp": (4, 8), "control": (4,), "bigram": (6, 3), "head": (8, 4)}
+    shapes["bigram_proj"] = (4, 3)
     return [(torch.nn.Parameter(torch.randn(shape)), kind) for kind, shape in shapes.items()]
 
 
@@ -73,9 +95,19 @@ def test_each_kind_has_its_rate_and_decay_and_matrices_are_muons() -> None:
     assert [tuple(p.shape) for p in muon.param_groups[0]["params"]] == [(4, 4), (4, 8)]
     rates = {tuple(p.shape): (g["lr"], g["weight_decay"]) for g in adamw.param_groups for p in g["params"]}
     assert rates[(4,)] == (0.02, 0.0)
-    assert rates[(6, 3)] == (0.03, 0.01)
-    (only,) = build_optimizers(parameters(), OptimConfig(matrix="adamw", matrix_lr=1e-3))
-    assert sum(len(group["params"]) for group in only.param_groups) == 6
+    assert rates[(6, 3)] == rates[(4, 3)] == (0.03, 0.01)
+    (only,) = build_optimizers(parameters(), OptimConfig(matrix="adamw", matrix_lr=1e-3, muon_bigram=True))
+    assert sum(len(group["params"]) for group in only.param_groups) == 7
+
+
+def test_the_contests_preset_has_the_bigrams_projection_under_muon_and_its_table_under_adamw() -> None:
+    config = load(RunConfig, CONFIGS / "golf465.yaml", ["model.layers=1", "model.dim=64"])
+    named = dict(GPT(config.model).named_parameters())
+    kinds = [(parameter, learning_kind(name, parameter)) for name, parameter in named.items()]
+    muon, adamw = build_optimizers(kinds, config.optim)
+    for part, optimizer in (("proj", muon), ("table", adamw)):
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        assert any(p is named[f"embedding.bigram.{part}.weight"] for p in held)
 
 
 def test_the_schedule_multiplies_every_peak_and_warms_muons_momentum() -> None:
@@ -83,8 +115,8 @@ def test_the_schedule_multiplies_every_peak_and_warms_muons_momentum() -> None:
         load(OptimConfig, None, ["warmup=0.2", "warmdown=0.9"])
     config = OptimConfig(warmdown=0.5, muon_warmup=0.5)
     optimizers = build_optimizers(parameters(), config)
-    set_rates(optimizers, config, 0.75)
+    set_rates(optimizers, config, 0.75, 9)
     assert multiplier(config, 0.75) == 0.5
     assert all(group["lr"] == 0.5 * group["peak"] for o in optimizers for group in o.param_groups)
-    set_rates(optimizers, config, 0.0)
+    set_rates(optimizers, config, 0.0, 0)
     assert optimizers[0].param_groups[0]["beta"] == 0.85

@@ -1,6 +1,7 @@
 """tools/record/claim.py: three tiny records whose submission.json is computed by hand and written out here."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ from base.config import Layer, build, to_dict
 from base.run_folder import RunResult
 from model.config import ModelConfig
 from quant.format import ArtifactHeader, Contents
-from tools.record.claim import claim, median_seed
+from tools.record.claim import budgeted_seconds, claim, median_seed
 from tools.record.evidence import Evidence, SeedEvidence
 from tools.record.page import page
 from tools.record.schema import Data, EvidenceFile, Scoring, Statement, Submission, Track, load_tracks
+from tools.verify.track_rules import check_budget
 
 LN2 = math.log(2)
 CONFIG = {"seed": 1, "model": {"layers": 2}, "data": {"path": "/home/ada/sets/words", "order": "shuffled"}}
@@ -210,6 +212,39 @@ def test_one_seed_that_breaks_rules_and_did_not_run_the_shipped_file() -> None:
             "scored_without_network": False,
         },
     )
+
+
+def with_quant(seed: SeedEvidence, **section: Any) -> SeedEvidence:
+    header = replace(seed.head.header, config={**CONFIG, "quant": section})
+    return replace(seed, head=replace(seed.head, header=header))
+
+
+@pytest.mark.parametrize(
+    ("section", "is_counted"),
+    [
+        ({"method": "absmax"}, False),
+        ({"method": "clip", "codec": "best"}, False),
+        ({"method": "sigma", "feedback": False, "cap_bytes": 900}, False),  # by its dial alone
+        ({"method": "absmax", "cap_bytes": 900}, True),  # widths are chosen by what they cost
+        ({"method": "absmax", "cap_bytes": 900, "solve": False}, False),
+        ({"method": "sigma"}, True),
+        ({"method": "gptq"}, True),
+        ({"method": "rate"}, True),
+        ({"method": "of another version"}, True),
+    ],
+)
+def test_packing_uses_up_training_seconds_only_where_it_reads_training_text(
+    section: dict[str, Any], is_counted: bool
+) -> None:
+    """10.5 s of training and 1 s of packing; 10 s are allowed, and a last step of 0.9 s."""
+    seed = with_quant(seed_evidence(1, 26_000, "model.golf", 700, train_seconds=10.5), **section)
+    seed = replace(
+        seed, metrics=[{**row, "step_s": 0.9} for row in seed.metrics], result=replace(seed.result, steps=12)
+    )
+    assert budgeted_seconds(seed, TRACK) == (11.5 if is_counted else 10.5)
+    assert budgeted_seconds(seed, replace(TRACK, calibration="apart")) == 10.5
+    assert claim(evidence(seed), TRACK).compliance["training_within_limit"] is not is_counted
+    assert [found.rule for found in check_budget(seed, TRACK)] == ["budget.calibration"] * is_counted
 
 
 def test_two_seeds_against_a_rival() -> None:

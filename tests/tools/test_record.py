@@ -270,8 +270,6 @@ def test_the_published_schema_is_the_one_of_the_code() -> None:
 def test_tracks_keep_their_rules() -> None:
     tracks = load_tracks()
     assert tracks.named("track_10min_16mb").cap_bytes == 16_000_000
-    assert tracks.named("track_10min_16mb").budgeted_seconds(590, 9) == 599
-    assert tracks.named("track_cpu_10min_1mb").budgeted_seconds(590, 9) == 590
     with pytest.raises(BadInput, match="no track is called x; there are track_10min_16mb"):
         tracks.named("x")
 

@@ -5,16 +5,18 @@ import gzip
 import json
 import lzma
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from base.run_folder import read_result
+from base.errors import BadInput
+from base.run_folder import RunResult, read_result
 from data.dataset import Dataset, open_dataset
 from run_config import RunConfig
 from tests.records import accusations, check
-from tools.bundle import bundle, render
+from tools.bundle import bundle, render, unbundle
 from tools.verify.contest import contest_findings
 from tools.verify.folder import Folder
 
@@ -317,6 +319,9 @@ def test_a_manifest_of_another_kind_makes_no_record_of_ours(folders: Folders) ->
     assert folders.rules(MEAN, {**three(), "manifest.json": '{"files": ["a"]}'}) == set()
 
 
+Score = Callable[..., dict[str, str]]
+
+
 # -- a shipped artifact ---------------------------------------------------------------------------------------------
 
 
@@ -331,43 +336,76 @@ def artifact(seeds: Path) -> bytes:
 
 
 @pytest.fixture
-def bpb(seeds: Path) -> float:
-    return read_result(seeds / "runs" / "seed7" / "result.json").val_bpb
+def run(seeds: Path) -> RunResult:
+    return read_result(seeds / "runs" / "seed7" / "result.json")
 
 
-def scored(folders: Folders, dataset: Dataset, artifact: bytes, claim: dict[str, Any]) -> dict[str, str]:
-    folder = folders.make(claim, {"model.golf": artifact, "README.md": claim.get("readme", "# A run\n")})
-    findings = list(contest_findings(Folder(folder), fast=False, data=dataset.path))
-    return {finding.rule: finding.level for finding in findings if finding.rule.startswith(("score", "artifact"))}
+@pytest.fixture
+def bpb(run: RunResult) -> float:
+    return run.val_bpb
 
 
-def test_a_shipped_artifact_is_scored_and_compared_with_its_claim(
-    folders: Folders, dataset: Dataset, artifact: bytes, bpb: float
-) -> None:
-    measured = {"score.measured": "note"}
-    assert scored(folders, dataset, artifact, {"val_bpb": bpb}) == measured
-    assert scored(folders, dataset, artifact, {"val_bpb": bpb - 0.01}) == measured | {"score.val_bpb": "invalid"}
-    adapted = {"val_bpb": bpb - 0.01, "readme": "adapted while scoring"}
-    assert scored(folders, dataset, artifact, adapted) == measured | {"score.val_bpb": "flag"}
+@pytest.fixture(scope="session")
+def code() -> bytes:
+    return bundle(RunConfig(), "tiny", readable=True)
+
+
+@pytest.fixture
+def score(
+    folders: Folders, dataset: Dataset, artifact: bytes, run: RunResult, code: bytes, monkeypatch: pytest.MonkeyPatch
+) -> Score:
+    """Rule -> level of what is found of a shipped artifact, where its single file answers as the run did."""
+    answer = {"bpb": run.val_bpb, "tokens": run.val_tokens, "bytes": run.val_bytes, "contest_bytes": run.contest_bytes}
+
+    def find(claim: dict[str, Any], **files: Any) -> dict[str, str]:
+        shipped = {"model.golf": artifact, "train_gpt.py": code, "README.md": "# A run\n"}
+        found = contest_findings(Folder(folders.make(claim, {**shipped, **files})), fast=False, data=dataset.path)
+        return {finding.rule: finding.level for finding in found if finding.rule.startswith(("score", "artifact"))}
+
+    monkeypatch.setattr("tools.verify.contest.score_boxed", lambda *_: (answer, 1.0))
+    monkeypatch.setattr("tools.verify.contest.open_doors", list)
+    return find
+
+
+MEASURED = {"score.measured": "note"}
+
+
+def test_a_shipped_artifact_is_scored_and_compared_with_its_claim(score: Score, bpb: float, folders: Folders) -> None:
+    assert score({"val_bpb": bpb}) == MEASURED
+    assert score({"val_bpb": bpb - 0.01}) == MEASURED | {"score.val_bpb": "invalid"}
+    adapted = {"README.md": "adapted while scoring"}
+    assert score({"val_bpb": bpb - 0.01}, **adapted) == MEASURED | {"score.val_bpb": "flag"}
     near = {"val_bpb": bpb - 0.0005000001}  # another kind of device may round so
-    assert scored(folders, dataset, artifact, near) == measured | {"score.val_bpb": "flag"}
-    fast = contest_findings(Folder(folders.make({}, {"model.golf": artifact})))
+    assert score(near) == MEASURED | {"score.val_bpb": "flag"}
+    fast = contest_findings(Folder(folders.make({}, {"model.golf": b"any"})))
     assert "artifact.unscored" in {finding.rule for finding in fast}
 
 
-def test_an_artifact_of_several_seeds_is_never_called_invalid(
-    folders: Folders, dataset: Dataset, artifact: bytes, bpb: float
-) -> None:
+def test_an_artifact_of_several_seeds_is_never_called_invalid(score: Score, bpb: float) -> None:
     claim = {"val_bpb": bpb - 0.01, "seeds": [1, 2]}
     own = {"1": {"val_bpb": bpb}, "2": {"val_bpb": bpb - 0.02}}
     other = {"1": {"val_bpb": bpb + 0.01}, "2": {"val_bpb": bpb - 0.03}}
-    assert "score.val_bpb" not in scored(folders, dataset, artifact, {**claim, "seed_results": own})
-    assert scored(folders, dataset, artifact, {**claim, "seed_results": other})["score.val_bpb"] == "flag"
+    assert "score.val_bpb" not in score({**claim, "seed_results": own})
+    assert score({**claim, "seed_results": other})["score.val_bpb"] == "flag"
 
 
-def test_an_artifact_that_is_not_ours_or_has_no_dataset_here_is_unverified(
-    folders: Folders, dataset: Dataset, artifact: bytes
+def test_another_program_is_not_run_and_one_of_another_tree_is_named(score: Score, bpb: float, code: bytes) -> None:
+    assert score({"val_bpb": bpb}, **{"train_gpt.py": SCRIPT}) == {"score.begun": "unverified"}
+    inside = unbundle(code)
+    assert inside is not None
+    meta = {"name": "x", "config.yaml": "", "sources_sha256": ""}
+    forged = render({**meta, **inside.modules, "train_gpt.py": "print({'bpb': 1.0})\n"})
+    assert score({"val_bpb": bpb}, **{"train_gpt.py": forged}) == MEASURED | {"score.code": "flag"}
+    assert score({"val_bpb": bpb}, **{"train_gpt.py": bundle(RunConfig(), "packed", readable=False)}) == MEASURED
+
+
+def test_an_artifact_that_is_not_ours_or_has_no_dataset_or_no_box_here_is_unverified(
+    score: Score, folders: Folders, artifact: bytes, code: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert scored(folders, dataset, b"PK" * 100, {"val_bpb": 1.2}) == {"score.begun": "unverified"}
-    findings = contest_findings(Folder(folders.make({}, {"model.golf": artifact})), fast=False)
-    assert "score.begun" in {finding.rule for finding in findings if finding.level == "unverified"}
+    assert score({"val_bpb": 1.2}, **{"model.golf": b"PK" * 100}) == {"score.begun": "unverified"}
+    findings = contest_findings(Folder(folders.make({}, {"model.golf": artifact, "train_gpt.py": code})), fast=False)
+    assert any("no dataset in data/datasets is" in finding.message for finding in findings)
+    monkeypatch.setattr("tools.verify.contest.open_doors", lambda: ["the network"])
+    assert score({"val_bpb": 1.2}) == {"score.begun": "unverified"}
+    with pytest.raises(BadInput, match="not a dataset"):  # bad usage
+        list(contest_findings(Folder(folders.make({}, {"model.golf": artifact})), fast=False, data=folders.path))

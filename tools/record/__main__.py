@@ -17,6 +17,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from base.run_folder import ARTIFACT, LOG, LOSS_PLOT, METRICS, RESULT, newest
 from data.bytes import bits_per_byte
 from data.dataset import Dataset, open_dataset
 from data.manifest import TOKENIZER
+from data.overlap import find_overlap
 from eval.score import save_block_nats
 from tools.record.claim import median_seed, open_record
 from tools.record.contest import contest_submission, missing_for_contest, pull_request, require_contest_track
@@ -124,9 +126,13 @@ def require_free(folder: Path) -> None:
 def open_training_data(run: Run, given: str | None) -> Dataset:
     """The dataset of the runs, wherever it is now."""
     dataset = open_dataset(given or run.config.data.path)
-    if dataset.manifest.data_sha256() != run.result.data_sha256:
+    manifest = dataset.manifest
+    if manifest.data_sha256() != run.result.data_sha256:
         raise BadInput(f"{dataset.path}: is not the data that the runs trained on; name theirs with --data")
-    return dataset
+    if manifest.shared_documents is not None:
+        return dataset
+    overlap = find_overlap(dataset.documents("train"), dataset.documents("val"))  # bare shards: a minute for FineWeb
+    return replace(dataset, manifest=replace(manifest, shared_documents=overlap.documents if overlap else 0))
 
 
 def require_cap(runs: Sequence[Run], code_bytes: int, track: Track) -> None:

@@ -13,10 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from base.config import Layer, build
 from base.errors import BadInput
 from data.bytes import bits_per_byte
 from eval.config import read_adapt
 from eval.stats import ENFORCED_P, Rule, lead, nats_per_bpb, seeds
+from quant.config import QuantConfig
 from tools.record.evidence import Evidence, SeedEvidence, read_evidence
 from tools.record.schema import Adaptation, Code, Evaluation, SeedResult, Submission, Track, load_tracks
 from tools.verify.folder import Folder
@@ -127,8 +129,28 @@ def compliance(evidence: Evidence, track: Track, results: dict[str, SeedResult],
 
 def is_within_clock(seed: SeedEvidence, track: Track) -> bool:
     """With the grace of one step: the clock is looked at between steps."""
-    used = track.budgeted_seconds(seed.result.train_seconds, seed.result.calibration_seconds)
-    return not track.train_seconds or used - track.train_seconds - last_step_seconds(seed) <= 0
+    over = budgeted_seconds(seed, track) - track.train_seconds
+    return not track.train_seconds or over - last_step_seconds(seed) <= 0
+
+
+def budgeted_seconds(seed: SeedEvidence, track: Track) -> float:
+    """What counts against the track's `train_seconds`: training, and packing where that learns from training text."""
+    run = seed.result
+    if track.calibration == "apart" or not reads_training_text(seed.head.header.config):
+        return run.train_seconds
+    return run.train_seconds + run.calibration_seconds
+
+
+def reads_training_text(config: dict[str, Any]) -> bool:
+    """Whether packing under a run's config does; one that does not show it counts as if it did."""
+    section = config.get("quant")
+    if not isinstance(section, dict):
+        return True
+    try:
+        quant: QuantConfig = build(QuantConfig, [Layer("the artifact's header", section)])
+    except BadInput:
+        return True
+    return quant.reads_training_text
 
 
 def last_step_seconds(seed: SeedEvidence) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 from base.config import to_dict
 from base.errors import BadInput
+from data.contest import VAL_BYTES
 from tools.record.page import checklist, learning, mean_of_seeds, paragraphs, results
 from tools.record.schema import Submission, Track
 
@@ -41,6 +42,8 @@ def missing_for_contest(claim: Submission, track: Track) -> list[str]:
         found.append(f"hardware: trained on {claim.hardware}; the rule is {track.hardware}")
     if not claim.data.name.startswith(track.data):
         found.append(f"data: scored on {claim.data.name}; the contest's is {track.data} (python -m data.contest)")
+    elif claim.evaluation.contest_bytes != VAL_BYTES:
+        found.append(f"data: scored on {claim.evaluation.contest_bytes:,} bytes; the contest's are {VAL_BYTES:,}")
     rule = f"{track.margin_nats:g} nats at p < {track.p:g}"
     if not claim.against:
         found.append(f"significance: give the best row's score as --against BPB...; the lead must be {rule}")
@@ -57,6 +60,7 @@ def pull_request(claim: Submission, folder: str, missing: Sequence[str], is_rank
     if is_ranked:
         kind = "Draft" if missing else "Record"
     still_missing = "\n".join(["## Still missing\n", *(f"- {miss}" for miss in missing)]) if missing else ""
+    data = claim.config["data"]["path"]
     return f"""\
 {kind}: {claim.name} (val_bpb: {claim.val_bpb:.4f}, {mean_of_seeds(claim)})
 
@@ -80,12 +84,19 @@ largest artifact {claim.bytes_model:,}
 what proves each is in the README
 
 {paragraphs(still_missing)}\
-## Check it
+## Run it
+
+`train_gpt.py` runs alone where `./{data}` has the published shards and `./data/tokenizers` their tokenizer, as they
+were downloaded. It trains, packs and scores:
+
+```sh
+pip install -r requirements.txt
+torchrun --standalone --nproc_per_node={claim.hardware.partition(" ")[0]} train_gpt.py
+```
 
 `model.golf` is in `{folder}`, so that the score can be measured again without training:
 
 ```sh
-pip install -r requirements.txt
-python -I train_gpt.py --score model.golf --data DIR --json
+python -I train_gpt.py --score model.golf --data {data} --json
 ```
 """

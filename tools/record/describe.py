@@ -53,7 +53,7 @@ def describe_data(manifest: Manifest, path: str, python: str) -> Data:
         source=source,
         prep=prep_command(manifest, source, f"data/datasets/{Path(path).name}"),
         val_documents=manifest.val.documents,
-        shared_documents=manifest.shared_documents,
+        shared_documents=manifest.shared_documents or 0,  # counted: by its maker or by tools.record
         sha256=manifest.data_sha256(),
         val_sha256=manifest.data_sha256("val"),
         tokenizer_sha256=manifest.tokenizer.sha256,

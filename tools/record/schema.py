@@ -170,7 +170,7 @@ class Track:
     devices: Annotated[int, Ge(0)]  # GPUs, or cores of a CPU; 0: any number
     cap_bytes: Size  # code and artifact
     train_seconds: Seconds  # 0: no limit
-    calibration: Literal["inside", "apart"]  # whether quantizing and packing use up training's seconds
+    calibration: Literal["inside", "apart"]  # whether packing that reads training text uses up training's seconds
     eval_seconds: Seconds  # 0: no limit
     data: str  # a dataset's name, or any; scores on different data are listed apart
     ranked: bool
@@ -178,10 +178,6 @@ class Track:
     margin_nats: Seconds  # the lead over the best row that a claim must prove, per token
     p: Annotated[float, Gt(0.0), Lt(1.0)]
     name: str = ""
-
-    def budgeted_seconds(self, train_seconds: float, calibration_seconds: float) -> float:
-        """What counts against `train_seconds`."""
-        return train_seconds + calibration_seconds if self.calibration == "inside" else train_seconds
 
 
 @dataclass(frozen=True, kw_only=True)

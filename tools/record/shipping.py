@@ -63,7 +63,7 @@ def score_shipped(code: bytes, artifact: Path, data: Path) -> tuple[Floats, floa
         clean = Path(made)
         (clean / CODE).write_bytes(code)
         shutil.copyfile(artifact, clean / ARTIFACT)
-        words = [CODE, "--score", ARTIFACT, "--data", str(data.resolve()), "--nats", NATS, "--json"]
+        words = [CODE, "--score", ARTIFACT, "--data", str(data.absolute()), "--nats", NATS, "--json"]
         cut = CUT if is_network_cut() else ()
         began = time.perf_counter()
         done = subprocess.run([*cut, sys.executable, "-I", *words], cwd=clean, stdout=subprocess.PIPE, text=True)

@@ -12,16 +12,21 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from statistics import fmean
 
 from base.errors import BadInput
+from base.packing import read_sources, strip
 from base.run_folder import ARTIFACT
-from tools.record.schema import MANIFEST, README, SUBMISSION
+from data.dataset import describe_dataset
+from quant.format import read_head
+from tools.bundle import unbundle
+from tools.record.schema import CODE, MANIFEST, README, SUBMISSION
 from tools.verify.code import CODE_ENDS, code_findings, texts_inside
 from tools.verify.contest_entry import AGREES, LONGEST_LINE, NEAR, Entry, Log, Scored, agrees, as_number, open_entry
+from tools.verify.datasets import DATASETS, datasets_with
 from tools.verify.folder import Folder
+from tools.verify.sandbox import open_doors, score_boxed
 from tools.verify.verdict import Finding, Level, contradiction
 
 CAP_BYTES = 16_000_000
@@ -52,6 +57,8 @@ BUGS = (
     ("code.bytes", "decodes single tokens, which makes three bytes of each byte token", TOKEN_DECODED, NO_BYTE_TOKENS),
     ("code.target", "keys a cache by the token to predict: its shares sum to anything", TARGET_KEYED, TABLE_FILLED),
 )
+LEARNS = re.compile(r"adapt|test.?time|\bttt\b", re.I)  # while it scores
+OTHER_KIND = 1e-3  # bits per byte by which another kind of device may be off
 READABLE_ENDS = (".py", ".sh", ".gz", ".xz", ".zst")
 USUAL = {"code.environment", "code.path"}  # in public scripts
 
@@ -66,7 +73,7 @@ def is_contest(folder: Folder) -> bool:
 
 
 def contest_findings(folder: Folder, fast: bool = True, data: Path | None = None) -> Iterator[Finding]:
-    """Not `fast`: a shipped artifact is scored, on the dataset `data` or on the one here that it was trained on."""
+    """Not `fast`: the shipped single file scores the shipped artifact, on `data` or what it was trained on, if here."""
     for name, why in folder.refused.items():
         yield Finding("files.plain", "unverified", f"{name!r:.120} is {why}, and was not looked at", {"file": name})
     entry = open_entry(folder)
@@ -88,8 +95,50 @@ def contest_findings(folder: Folder, fast: bool = True, data: Path | None = None
     elif fast:
         message = f"{ARTIFACT} ({folder.files[ARTIFACT]:,} bytes) was not scored; check without --fast"
         yield Finding("artifact.unscored", "unverified", message)
-    else:  # by its name: it imports torch, which takes longer than all of the above
-        yield from import_module("tools.verify.contest_score").score_shipped_artifact(folder, data, entry)
+    else:
+        if data is not None:
+            describe_dataset(data, val_only=True)  # a folder that is no dataset is bad usage, not the entry's fault
+        try:
+            yield from _score_artifact(entry, data)
+        except BadInput as reason:
+            yield Finding("score.begun", "unverified", f"{ARTIFACT} was not scored: {reason}")
+
+
+def _score_artifact(entry: Entry, data: Path | None) -> Iterator[Finding]:
+    """One artifact is one seed's: it can contradict the claim of one seed, and of a mean over several it can only show
+    that none of those listed has its score."""
+    code = entry.folder.read(CODE)
+    artifact = entry.folder.read(ARTIFACT)
+    trained_on = read_head(artifact).header.data_sha256
+    inside = unbundle(code)
+    if inside is None:
+        raise BadInput(f"{CODE} is no single file of tools.bundle, and no other program is run")
+    if doors := open_doors():
+        raise BadInput(f"on this machine {CODE} could not be kept from {' and '.join(doors)}")
+    path = data or next(datasets_with(trained_on, val_only=False), None)
+    if path is None:
+        raise BadInput(f"no dataset in {DATASETS} is {trained_on[:12]}…, which it was trained on; name it with --data")
+    answer, seconds = score_boxed(code, artifact, path, BUDGET_S)
+    bpb = answer["bpb"]
+    what = f"{ARTIFACT} ({len(artifact):,} bytes) scores {bpb:.8f} bits per byte by its {CODE}"
+    evidence = {"bpb": bpb, "bytes": len(artifact), "tokens": as_number(answer.get("tokens")), "seconds": seconds}
+    yield Finding("score.measured", "note", f"{what} on {path}", evidence)
+    sources = read_sources()
+    if inside.modules != (strip(sources) if inside.packed else sources):
+        yield Finding("score.code", "flag", f"{CODE} is not of this tree: the score is its own word")
+    counted, contest = (as_number(answer.get(key)) or 1.0 for key in ("bytes", "contest_bytes"))
+    claims = list(entry.per_seed.values()) or ([] if entry.bpb is None else [entry.bpb])
+    pairs = [(claimed, found) for claimed in claims for found in (bpb, bpb * counted / contest)]
+    if not pairs or any(agrees(claimed, found) for claimed, found in pairs):
+        return
+    nearest, found = min(pairs, key=lambda pair: abs(pair[0] - pair[1]))
+    is_one_seed = max(entry.seeds, len(entry.per_seed)) < 2
+    is_plain = not LEARNS.search(f"{entry.claim} {entry.readme}")
+    is_sure = is_one_seed and is_plain and abs(nearest - found) > OTHER_KIND
+    if is_sure and data is not None:
+        is_sure = describe_dataset(data).data_sha256() == trained_on
+    level: Level = "invalid" if is_sure else "flag"
+    yield Finding("score.val_bpb", level, f"{what}; the nearest that is claimed is {nearest:.8f}", evidence)
 
 
 def find_own_logs(entry: Entry) -> dict[str, Scored]:

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from base.errors import BadInput
-from data.dataset import Dataset, open_dataset
-from data.manifest import MANIFEST, TOKENIZER, SplitName, read_manifest, write_manifest
+from data.dataset import Dataset, describe_dataset, open_dataset
+from data.manifest import TOKENIZER, write_manifest
 from data.overlap import find_overlap
 from data.shards import ShardWriter, Tokens, TokenStream, open_shard
 from tools.record.schema import Data, Submission
@@ -35,7 +35,7 @@ def find_dataset(claimed: Data, given: Path | None, datasets: Path = DATASETS) -
             return dataset
         message = f"{given}: its validation side is not the {hash_text} of the record ({claimed.name:.100})"
         return Finding("data.other", "unverified", f"{message}; name that dataset with --data")
-    for path in datasets_with(claimed.val_sha256, "val", datasets):
+    for path in datasets_with(claimed.val_sha256, True, datasets):
         with suppress(BadInput):  # a damaged dataset
             return open_dataset(path)
     python = f" on Python {claimed.python:.20}" if claimed.python else ""
@@ -44,15 +44,12 @@ def find_dataset(claimed: Data, given: Path | None, datasets: Path = DATASETS) -
     return Finding("data.missing", "unverified", message, {"val_sha256": claimed.val_sha256})
 
 
-def datasets_with(sha256: str, split: SplitName | None, datasets: Path = DATASETS) -> Iterator[Path]:
-    """The folders here whose manifests have this hash of one side, or of all data (None)."""
-    for path in sorted(datasets.glob(f"*/{MANIFEST}")):
-        try:
-            found = read_manifest(path.parent).data_sha256(split)
-        except BadInput:  # somebody's unfinished dataset
-            continue
-        if found == sha256:
-            yield path.parent
+def datasets_with(sha256: str, val_only: bool, datasets: Path = DATASETS) -> Iterator[Path]:
+    """The folders here whose data have this hash; bare shards are hashed for it."""
+    for folder in sorted(datasets.glob("*")):
+        with suppress(BadInput):  # no dataset, or somebody's unfinished one
+            if describe_dataset(folder, val_only).data_sha256() == sha256:
+                yield folder
 
 
 def check_data(claim: Submission, dataset: Dataset) -> Iterator[Finding]:
@@ -75,8 +72,8 @@ def check_data(claim: Submission, dataset: Dataset) -> Iterator[Finding]:
     if overlap is None:
         message = "no training document is a validation document"
         yield Finding("data.measured", "note", message, {"shared_documents": 0})
-    elif overlap.documents == manifest.shared_documents:  # a published dataset whose manifest admits it
-        yield Finding("data.overlap", "flag", f"{overlap}, as its manifest admits", overlap._asdict())
+    elif overlap.documents in (manifest.shared_documents, claim.data.shared_documents):
+        yield Finding("data.overlap", "flag", f"{overlap}, as is admitted", overlap._asdict())
     else:
         yield Finding("data.overlap", "invalid", str(overlap), overlap._asdict())
 
@@ -98,11 +95,12 @@ def withhold_validation(dataset: Dataset, folder: Path) -> Path:
         writer.write(documents)
     stream = TokenStream([open_shard(folder / entry.file) for entry in writer.entries])
     train = tuple(entry for entry in dataset.manifest.shards if entry.split == "train")
-    for name in (TOKENIZER, *(entry.file for entry in train)):
+    (folder / TOKENIZER).write_bytes(dataset.tokenizer.model)
+    for entry in train:
         try:
-            os.link(dataset.path / name, folder / name)
+            os.link(dataset.path / entry.file, folder / entry.file)
         except OSError:  # on another disk
-            shutil.copyfile(dataset.path / name, folder / name)
+            shutil.copyfile(dataset.path / entry.file, folder / entry.file)
     made = replace(
         dataset.manifest,
         val=stream.totals(dataset.table, dataset.mark),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from base.errors import BadInput, CheckFailed
-from base.files import read_json_object, read_plain
+from base.files import read_plain
 from base.run_folder import ARTIFACT, RESULT, RUNS
 from data.dataset import Dataset
 from quant.unpack import Artifact, from_bytes
@@ -22,13 +22,11 @@ from tools.record.evidence import SeedEvidence
 from tools.record.schema import CODE
 from tools.verify.datasets import withhold_validation
 from tools.verify.evidence_rules import RESCORED
-from tools.verify.sandbox import Ran, open_doors, run_boxed
+from tools.verify.sandbox import open_doors, run_code, score_boxed
 from tools.verify.verdict import Finding, contradiction
 
 SIGMA_BPB = 0.0013  # the least spread of seeds, where a record has one or two that happen to agree
 SIGMAS = 4.0
-SETUP_S = 900.0  # beyond its budgets: imports, compilation, validations during the run
-SLOWER = 2.0  # than the record: a machine that is so much slower is given up on
 LARGEST_ARTIFACT = 256 << 20
 
 Measure = Callable[[Artifact], float]  # bits per byte, by our scorer
@@ -47,25 +45,19 @@ def check_rerun(record: Record, dataset: Dataset, seed: SeedEvidence, measure: M
 
 def _score_again(record: Record, dataset: Dataset, seed: SeedEvidence, measure: Measure) -> Iterator[Finding]:
     artifact = record.folder.read(seed.artifact)
-    eval_s = record.claim.seed_results[str(seed.seed)].eval_seconds
-    with tempfile.TemporaryDirectory(prefix="rerun-", ignore_cleanup_errors=True) as made:
-        folder = Path(made).resolve()
-        (folder / ARTIFACT).write_bytes(artifact)
-        words = ["--score", ARTIFACT, "--data", str(dataset.path.resolve()), "--json"]
-        ran = _run_code(record, words, folder, record.track.eval_seconds or eval_s)
-    name = f"the answer of {CODE} --score"
-    theirs = read_json_object(ran.out.decode("utf-8", errors="replace"), name).get("bpb")
-    if not isinstance(theirs, float):
-        raise BadInput(f"{name} has no bpb")
+    track = record.track
+    eval_s = track.eval_seconds or record.claim.seed_results[str(seed.seed)].eval_seconds
+    answer, seconds = score_boxed(record.folder.read(CODE), artifact, dataset.path, eval_s)
+    theirs = answer["bpb"]
     ours = measure(from_bytes(artifact))
     if not math.isclose(theirs, ours, rel_tol=RESCORED):
         yield contradiction("score.single_file", f"the score by {CODE}", theirs, "our scorer gives", ours)
         return
-    if 0 < record.track.eval_seconds < ran.seconds:
-        message = f"scoring took {ran.seconds:.0f} s here; {record.track.name} allows {record.track.eval_seconds:g}"
+    if 0 < track.eval_seconds < seconds:
+        message = f"scoring took {seconds:.0f} s here; {track.name} allows {track.eval_seconds:g}"
         yield Finding("rerun.eval_seconds", "unverified", message)
-    message = f"{CODE} scores its artifact {theirs:.8f} as our scorer does, in {ran.seconds:.0f} s"
-    evidence = {"single_file_bpb": theirs, "measured_bpb": ours, "seconds": ran.seconds}
+    message = f"{CODE} scores its artifact {theirs:.8f} as our scorer does, in {seconds:.0f} s"
+    evidence = {"single_file_bpb": theirs, "measured_bpb": ours, "seconds": seconds}
     yield Finding("rerun.score.measured", "note", message, {"rerun_score": evidence})
 
 
@@ -81,7 +73,7 @@ def _train_again(record: Record, dataset: Dataset, seed: SeedEvidence, measure: 
     ):
         folder = Path(made).resolve()
         words = [f"seed={seed.seed}", f"data.path={withhold_validation(dataset, Path(data).resolve())}"]
-        ran = _run_code(record, words, folder, work_s)
+        ran = run_code(record.folder.read(CODE), words, folder, work_s)
         artifact = _read_trained(folder)
     bpb = measure(from_bytes(artifact))
     total = record.claim.bytes_code + len(artifact)
@@ -104,18 +96,6 @@ def compare_rerun(record: Record, seed: int, bpb: float, seconds: float) -> Find
     if z > SIGMAS:
         return Finding("rerun.val_bpb", "unverified", f"{message}; it does not reproduce here", evidence)
     return Finding("rerun.measured", "note", message, {"rerun": evidence})
-
-
-def _run_code(record: Record, words: list[str], folder: Path, work_s: float) -> Ran:
-    """The single file, boxed; a run that fails or takes too long is bad input."""
-    limit_s = SLOWER * work_s + SETUP_S
-    (folder / CODE).write_bytes(record.folder.read(CODE))
-    ran = run_boxed([CODE, *words], folder, limit_s)
-    if ran.code is None:
-        raise BadInput(f"{CODE} {words[0]} had not ended after {limit_s:.0f} s, which is more than enough")
-    if ran.code:
-        raise BadInput(f"{CODE} {words[0]} ended with exit code {ran.code}: {ran.last_line}")
-    return ran
 
 
 def _read_trained(folder: Path) -> bytes:

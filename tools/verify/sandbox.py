@@ -1,8 +1,10 @@
 """A folder in which a stranger's program may run: no network, no writing outside, a bare environment, a time limit.
 
-    ran = run_boxed(["train_gpt.py", "--score", ...], folder, limit_s=600)
+    ran = run_code(code, ["seed=1"], folder, work_s=600)                   a record's single file, of such a budget
+    answer, seconds = score_boxed(code, artifact, data, work_s=600)        what it measures of its artifact
 
-Only --rerun and tools.record come here. What this machine cannot keep a program from is listed by `open_doors`.
+Only --rerun, a contest folder that ships a model, and tools.record come here. What this machine cannot keep a program
+from is listed by `open_doors`.
 """
 
 import os
@@ -16,8 +18,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
+from base.errors import BadInput
+from base.files import read_json_object
+from base.run_folder import ARTIFACT
+from tools.record.schema import CODE
 from tools.verify.confine import can_confine
 
 # Its own network and process namespace: nothing to connect to, and nobody else to signal.
@@ -25,6 +31,9 @@ CUT = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child")
 KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")  # of the environment
 CONFINE = str(Path(__file__).with_name("confine.py").resolve())
 MOST_OUTPUT = 1 << 24  # bytes of stdout that are kept
+
+SLOWER = 2.0  # than its budget: a machine that takes longer is given up on
+SETUP_S = 900.0  # beyond a budget: imports, compilation, validations during the run
 
 
 class Ran(NamedTuple):
@@ -45,6 +54,31 @@ def is_network_cut() -> bool:
 def open_doors() -> list[str]:
     closed = {"the network": is_network_cut(), "files outside its folder": can_confine()}
     return [door for door, is_closed in closed.items() if not is_closed]
+
+
+def run_code(code: bytes, words: Sequence[str], folder: Path, work_s: float) -> Ran:
+    """A single file in an empty folder; one that fails or takes too long is bad input."""
+    limit_s = SLOWER * work_s + SETUP_S
+    (folder / CODE).write_bytes(code)
+    ran = run_boxed([CODE, *words], folder, limit_s)
+    if ran.code is None:
+        raise BadInput(f"{CODE} {words[0]} had not ended after {limit_s:.0f} s, which is more than enough")
+    if ran.code:
+        raise BadInput(f"{CODE} {words[0]} ended with exit code {ran.code}: {ran.last_line}")
+    return ran
+
+
+def score_boxed(code: bytes, artifact: bytes, data: Path, work_s: float) -> tuple[dict[str, Any], float]:
+    """The single file's answer of how its artifact scores, `bpb` among the rest, and the process's seconds."""
+    with tempfile.TemporaryDirectory(prefix="verify-", ignore_cleanup_errors=True) as made:
+        folder = Path(made).resolve()
+        (folder / ARTIFACT).write_bytes(artifact)
+        ran = run_code(code, ["--score", ARTIFACT, "--data", str(data.absolute()), "--json"], folder, work_s)
+    name = f"the answer of {CODE} --score"
+    answer = read_json_object(ran.out.decode("utf-8", errors="replace"), name)
+    if not isinstance(answer.get("bpb"), float):
+        raise BadInput(f"{name} has no bpb")
+    return answer, ran.seconds
 
 
 def run_boxed(words: Sequence[str], folder: Path, limit_s: float) -> Ran:

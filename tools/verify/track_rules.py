@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-from tools.record.claim import Record, last_step_seconds
+from tools.record.claim import Record, budgeted_seconds, last_step_seconds
 from tools.record.evidence import SeedEvidence
 from tools.record.ranking import compare
 from tools.record.rows import best_rival
@@ -36,7 +36,7 @@ def check_budget(seed: SeedEvidence, track: Track) -> Iterator[Finding]:
     train_s, calibration_s = seed.result.train_seconds, seed.result.calibration_seconds
     step_s = last_step_seconds(seed)
     over_s = train_s - track.train_seconds
-    budgeted_over_s = track.budgeted_seconds(train_s, calibration_s) - track.train_seconds
+    budgeted_over_s = budgeted_seconds(seed, track) - track.train_seconds
     rule = "budget.calibration"
     level: Level = "flag"
     if over_s > step_s + CLOCK_S:

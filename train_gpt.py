@@ -14,6 +14,7 @@ import argparse
 import math
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -85,6 +86,8 @@ def train(training: Training, log: RunLog, folder: Path | None, stopped: list[in
 
 
 def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
+    precision = device.precision(config.eval.precision)
+    config = replace(config, eval=replace(config.eval, precision=precision))  # run and artifact name the one they mean
     if device.main:
         ensure_dataset(config.data, config.model.vocab_size)
     barrier(device)
@@ -189,6 +192,7 @@ def pack_and_score(
         stride=config.eval.stride,
         context=training.context,
         adapt=config.eval.adapt.kind,
+        precision=config.eval.precision,
         data_sha256=manifest.data_sha256(),
         val_sha256=manifest.data_sha256("val"),
         tokenizer_sha256=manifest.tokenizer.sha256,

@@ -146,7 +146,9 @@ class Training:
         """The validation side under `model`, or under the current weights, all ranks together."""
         scored = model or self.model
         is_compiled = False if self.config.train.compile == "off" else None  # None: where it saves time
-        protocol = Protocol(self.context, stride, False, adapt, self.config.eval.batch_tokens, is_compiled)
+        precision = self.device.precision(self.config.eval.precision)
+        batch_tokens = self.config.eval.batch_tokens
+        protocol = Protocol(self.context, stride, False, adapt, precision, batch_tokens, is_compiled)
         order = scored.order
         scored.order = self.config.model.order()
         with gathered_weights(scored):

@@ -54,6 +54,7 @@ class RunResult:
     stride: int
     context: int
     adapt: str = "off"  # eval.adapt.kind; runs that are older than it did not adapt
+    precision: str = "fp32"  # of all its scores; runs that are older than it had no other
     data_sha256: str
     val_sha256: str
     tokenizer_sha256: str

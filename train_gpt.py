@@ -192,7 +192,7 @@ def pack_and_score(
         stride=config.eval.stride,
         context=training.context,
         adapt=config.eval.adapt.kind,
-        precision=config.eval.precision,
+        precision=device.precision(config.eval.precision),
         data_sha256=manifest.data_sha256(),
         val_sha256=manifest.data_sha256("val"),
         tokenizer_sha256=manifest.tokenizer.sha256,

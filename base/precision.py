@@ -2,7 +2,7 @@
 
 fp32   as the weights are
 bf16   autocast: matrix products in bf16; softmax, losses and sums in fp32 or wider
-auto   bf16 on a GPU that has it, fp32 elsewhere: a CPU is several times slower in bf16
+auto   bf16 on a GPU that has it, fp32 elsewhere: a CPU gains nothing by bf16
 """
 
 from typing import Literal

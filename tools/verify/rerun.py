@@ -16,13 +16,12 @@ from base.errors import BadInput, CheckFailed
 from base.files import read_json_object, read_plain
 from base.run_folder import ARTIFACT, RESULT, RUNS
 from data.dataset import Dataset
-from quant.unpack import Artifact, from_bytes
 from tools.record.claim import Record
 from tools.record.evidence import SeedEvidence
 from tools.record.schema import CODE
 from tools.verify.datasets import withhold_validation
 from tools.verify.evidence_rules import RESCORED
-from tools.verify.sandbox import Ran, open_doors, run_boxed
+from tools.verify.sandbox import Ran, open_doors, run_boxed, scoring_ranks
 from tools.verify.verdict import Finding, contradiction
 
 SIGMA_BPB = 0.0013  # the least spread of seeds, where a record has one or two that happen to agree
@@ -31,7 +30,7 @@ SETUP_S = 900.0  # beyond its budgets: imports, compilation, validations during 
 SLOWER = 2.0  # than the record: a machine that is so much slower is given up on
 LARGEST_ARTIFACT = 256 << 20
 
-Measure = Callable[[Artifact], float]  # bits per byte, by our scorer
+Measure = Callable[[bytes], float]  # an artifact's bits per byte, by our scorer
 
 
 def check_rerun(record: Record, dataset: Dataset, seed: SeedEvidence, measure: Measure) -> Iterator[Finding]:
@@ -52,13 +51,14 @@ def _score_again(record: Record, dataset: Dataset, seed: SeedEvidence, measure: 
         folder = Path(made).resolve()
         (folder / ARTIFACT).write_bytes(artifact)
         words = ["--score", ARTIFACT, "--data", str(dataset.path.resolve()), "--json"]
-        ran = _run_code(record, words, folder, record.track.eval_seconds or eval_s)
+        limit_s = record.track.eval_seconds or eval_s
+        ran = _run_code(record, words, folder, limit_s, scoring_ranks(seed.result.adapt))
     name = f"the answer of {CODE} --score"
     theirs = read_json_object(ran.out.decode("utf-8", errors="replace"), name).get("bpb")
     if not isinstance(theirs, float):
         raise BadInput(f"{name} has no bpb")
-    ours = measure(from_bytes(artifact))
-    if not math.isclose(theirs, ours, rel_tol=RESCORED):
+    ours = measure(artifact)
+    if not math.isclose(theirs, ours, rel_tol=RESCORED[seed.result.precision]):
         yield contradiction("score.single_file", f"the score by {CODE}", theirs, "our scorer gives", ours)
         return
     if 0 < record.track.eval_seconds < ran.seconds:
@@ -83,7 +83,7 @@ def _train_again(record: Record, dataset: Dataset, seed: SeedEvidence, measure: 
         words = [f"seed={seed.seed}", f"data.path={withhold_validation(dataset, Path(data).resolve())}"]
         ran = _run_code(record, words, folder, work_s)
         artifact = _read_trained(folder)
-    bpb = measure(from_bytes(artifact))
+    bpb = measure(artifact)
     total = record.claim.bytes_code + len(artifact)
     if total > track.cap_bytes:
         message = f"trained again, code and artifact are {total:,} bytes; {track.name} allows {track.cap_bytes:,}"
@@ -106,11 +106,11 @@ def compare_rerun(record: Record, seed: int, bpb: float, seconds: float) -> Find
     return Finding("rerun.measured", "note", message, {"rerun": evidence})
 
 
-def _run_code(record: Record, words: list[str], folder: Path, work_s: float) -> Ran:
+def _run_code(record: Record, words: list[str], folder: Path, work_s: float, ranks: int = 1) -> Ran:
     """The single file, boxed; a run that fails or takes too long is bad input."""
     limit_s = SLOWER * work_s + SETUP_S
     (folder / CODE).write_bytes(record.folder.read(CODE))
-    ran = run_boxed([CODE, *words], folder, limit_s)
+    ran = run_boxed([CODE, *words], folder, limit_s, ranks)
     if ran.code is None:
         raise BadInput(f"{CODE} {words[0]} had not ended after {limit_s:.0f} s, which is more than enough")
     if ran.code:

@@ -18,12 +18,14 @@ from functools import cache
 from pathlib import Path
 from typing import IO, NamedTuple
 
+import torch
+
 from tools.verify.confine import can_confine
 
 # Its own network and process namespace: nothing to connect to, and nobody else to signal.
 CUT = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child")
 KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")  # of the environment
-CONFINE = str(Path(__file__).with_name("confine.py").resolve())
+CONFINE, LOOPBACK = (str(Path(__file__).with_name(name).resolve()) for name in ("confine.py", "loopback.py"))
 MOST_OUTPUT = 1 << 24  # bytes of stdout that are kept
 
 
@@ -47,12 +49,27 @@ def open_doors() -> list[str]:
     return [door for door, is_closed in closed.items() if not is_closed]
 
 
-def run_boxed(words: Sequence[str], folder: Path, limit_s: float) -> Ran:
+def scoring_ranks(adapt: str) -> int:
+    """How many processes score here: one per GPU, or one where a text has one past (eval.adapt.kind mix)."""
+    return 1 if adapt == "mix" else max(1, torch.cuda.device_count())
+
+
+def cut_off(words: Sequence[str], ranks: int, confined: Sequence[str] = ()) -> list[str]:
+    """The command `python -I WORDS` without a network, where that can be cut; several ranks of it under torchrun."""
+    python = [sys.executable, "-I"]
+    if ranks == 1:
+        return [*(CUT if is_network_cut() else ()), *confined, *python, *words]
+    alone = [*CUT, *python, LOOPBACK] if is_network_cut() else []
+    here = ["--standalone", "--local-addr=127.0.0.1"]
+    torchrun = [*python, "-m", "torch.distributed.run", *here, f"--nproc_per_node={ranks}", "--no-python"]
+    return [*alone, *confined, *torchrun, *python, *words]
+
+
+def run_boxed(words: Sequence[str], folder: Path, limit_s: float, ranks: int = 1) -> Ran:
     """`python -I WORDS` in `folder`; output goes to unnamed files, so that a flood of it needs no memory."""
     for name in ("home", "tmp"):
         (folder / name).mkdir(exist_ok=True)
-    confined = [sys.executable, "-I", CONFINE, str(folder)] if can_confine() else []
-    command = [*(CUT if is_network_cut() else ()), *confined, sys.executable, "-I", *words]
+    command = cut_off(words, ranks, [sys.executable, "-I", CONFINE, str(folder)] if can_confine() else [])
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "LANG": "C.UTF-8"}
     started = time.monotonic()

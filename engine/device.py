@@ -48,10 +48,8 @@ class Device:
 
     def precision(self, wanted: WantedPrecision) -> Precision:
         """What `wanted` means here; refused where this device cannot run it."""
-        if self.torch.type != "cuda":
-            return choose_precision(wanted, self.torch.type, self.describe(), has_bf16=True)
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return choose_precision(wanted, "cuda", torch.cuda.get_device_name(self.torch), has_bf16)
+        has_bf16 = self.torch.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+        return choose_precision(wanted, self.torch.type, self.describe(), has_bf16)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Of training: what `auto` means here."""

@@ -34,7 +34,9 @@ def test_a_gpu_without_bf16_is_named_where_it_is_demanded(monkeypatch: pytest.Mo
         assert gpu.precision("auto") == chosen
     assert gpu.precision("bf16") == "bf16"
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: including_emulation)
-    with pytest.raises(BadInput, match="precision bf16: 1 x cuda .Tesla T4. has no bf16; use fp32, another GPU .* or a CPU"):
+    with pytest.raises(
+        BadInput, match="precision bf16: 1 x cuda .Tesla T4. has no bf16; use fp32, another GPU .* or a CPU"
+    ):
         gpu.precision("bf16")
 
 

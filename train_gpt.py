@@ -14,6 +14,7 @@ import argparse
 import math
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -92,6 +93,8 @@ def report_step(done: StepReport | None, training: Training, log: RunLog, folder
 
 
 def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
+    precision = device.precision(config.eval.precision)
+    config = replace(config, eval=replace(config.eval, precision=precision))  # run and artifact name the one they mean
     checked = None
     if device.main:  # hashes everything, which the other ranks need not repeat
         ensure_dataset(config.data, config.model.vocab_size)
@@ -198,6 +201,7 @@ def pack_and_score(
         stride=config.eval.stride,
         context=training.context,
         adapt=config.eval.adapt.kind,
+        precision=device.precision(config.eval.precision),
         data_sha256=manifest.data_sha256(),
         val_sha256=manifest.data_sha256("val"),
         tokenizer_sha256=manifest.tokenizer.sha256,

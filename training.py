@@ -158,7 +158,7 @@ class Training:
             return None
         step, progress, numbers = self.unread
         self.unread = None
-        loss, norm = numbers.read()
+        loss, norm = numbers.read().tolist()
         self.smooth_loss += (loss - self.smooth_loss) / min(step, SMOOTH_STEPS)
         elapsed_s = self.clock.elapsed_s
         step_s = elapsed_s - self.reported_s
@@ -167,6 +167,7 @@ class Training:
 
     def prime(self) -> None:
         """Compile and warm up on random tokens, outside the clock: no weight, no state and no data position moves."""
+        self.model.prepare(self.config.train.seq_len)
         shape = (2, self.rows, self.config.train.seq_len)
         draw = torch.Generator().manual_seed(0)
         random = torch.randint(self.config.model.vocab_size, shape, generator=draw)
@@ -195,7 +196,9 @@ class Training:
         """The validation side under `model`, or under the current weights, all ranks together."""
         scored = model or self.model
         is_compiled = False if self.config.train.compile == "off" else None  # None: where it saves time
-        protocol = Protocol(self.context, stride, False, adapt, self.config.eval.batch_tokens, is_compiled)
+        precision = self.device.precision(self.config.eval.precision)
+        batch_tokens = self.config.eval.batch_tokens
+        protocol = Protocol(self.context, stride, False, adapt, precision, batch_tokens, is_compiled)
         order = scored.order
         scored.order = self.config.model.order()
         with gathered_weights(scored):

@@ -14,6 +14,7 @@ from typing import Any
 from base.config import Layer, build
 from base.errors import BadInput
 from base.files import locked, read_json, read_json_object
+from base.precision import Precision
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"  # the resolved config
@@ -54,6 +55,7 @@ class RunResult:
     stride: int
     context: int
     adapt: str = "off"  # eval.adapt.kind; runs that are older than it did not adapt
+    precision: Precision = "fp32"  # of all its scores; runs that are older than it had no other
     data_sha256: str
     val_sha256: str
     tokenizer_sha256: str

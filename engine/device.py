@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from base.errors import BadInput
+from base.precision import Precision, WantedPrecision, choose_precision
 from engine.flash import PLAIN_KERNEL, activate_flash
 
 # Dense bf16 peaks by a part of the device's name, for model-FLOPs utilisation.
@@ -46,9 +47,14 @@ class Device:
         """Whether this rank logs, writes and saves for all."""
         return self.rank == 0
 
+    def precision(self, wanted: WantedPrecision) -> Precision:
+        """What `wanted` means here; refused where this device cannot run it."""
+        has_bf16 = self.torch.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+        return choose_precision(wanted, self.torch.type, self.describe(), has_bf16)
+
     def autocast(self) -> AbstractContextManager[object]:
-        """bf16 on a GPU, whose tensor cores are faster in it; fp32 on a CPU, where bf16 is four times slower."""
-        return torch.autocast("cuda", torch.bfloat16) if self.torch.type == "cuda" else nullcontext()
+        """Of training: what `auto` means here."""
+        return autocast(self.torch, self.precision("auto"))
 
     def synchronize(self) -> None:
         if self.torch.type == "cuda":
@@ -73,6 +79,10 @@ class Device:
         is_gpu = self.torch.type == "cuda"
         kind = torch.cuda.get_device_name(self.torch) if is_gpu else f"{torch.get_num_threads()} threads"
         return f"{self.ranks} x {self.torch.type} ({kind})"
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 @contextmanager
@@ -158,7 +168,7 @@ def require_same(text: str, what: str, device: Device) -> None:
 
 
 class Readback:
-    """A few numbers of the device, on their way to the host; nothing waits until they are read."""
+    """Numbers of the device, on their way to the host; nothing waits until they are read."""
 
     def __init__(self, numbers: torch.Tensor) -> None:
         self._numbers = numbers.detach().to("cpu", non_blocking=numbers.is_cuda)  # to pinned memory
@@ -166,17 +176,25 @@ class Readback:
         if self._arrival is not None:
             self._arrival.record()
 
-    def read(self) -> list[float]:
+    def read(self) -> torch.Tensor:
         if self._arrival is not None:
             self._arrival.synchronize()
-        found: list[float] = self._numbers.tolist()
-        return found
+        return self._numbers
 
 
 def barrier(device: Device) -> None:
     """Wait until every rank is here."""
     if device.ranks > 1:
         dist.barrier()
+
+
+def add_up(values: torch.Tensor, device: Device) -> None:
+    """Replace a tensor on the CPU by its sum over all ranks."""
+    if device.ranks == 1:
+        return
+    shared = values.to(device.torch)
+    dist.all_reduce(shared)
+    values.copy_(shared)
 
 
 def gather(value: Value, device: Device) -> list[Value]:

@@ -36,9 +36,10 @@ def plain_losses(
 ) -> Losses:
     """The losses of the score without adapting; the distributions come from the windows that score their targets."""
     plan = plan_windows(len(tokens) - 1, protocol.context, protocol.stride)
-    yield from window_losses(model, tokens, plan, protocol.batch_tokens)
+    how = protocol.batch_tokens, protocol.compiled, protocol.precision
+    yield from window_losses(model, tokens, plan, *how)
     needed = np.unique(np.searchsorted(plan.score_from, list(shown), side="right") - 1)
-    for first, rows in window_probabilities(model, tokens, plan.select(needed), protocol.batch_tokens):
+    for first, rows in window_probabilities(model, tokens, plan.select(needed), *how):
         for target in shown.keys() & range(first, first + len(rows)):
             shown[target] = rows[target - first].astype(np.float64)
 
@@ -56,7 +57,7 @@ def mix_losses(
         mixture = Mixture(tokenizer, protocol.adapt.table_bits, end - begin + 1, protocol.adapt.trees)
         mixture.begin(int(tokens[begin]))
         own = plan.select(np.flatnonzero((plan.end > begin) & (plan.score_from < end)))
-        how = protocol.batch_tokens, protocol.compiled, mixture.order
+        how = protocol.batch_tokens, protocol.compiled, protocol.precision, mixture.order
         for first, rows in window_probabilities(model, tokens, own, *how):
             inside = slice(max(0, begin - first), end - first)
             yield max(first, begin), partial(_mix, mixture, max(first, begin), rows[inside], tokens, shown)
@@ -64,7 +65,9 @@ def mix_losses(
     with ThreadPoolExecutor(streams) as pool:
         for pieces in zip_longest(*(stream(number) for number in range(streams))):
             done = [(first, pool.submit(mix)) for first, mix in filter(None, pieces)]
-            yield from ((first, nats.result()) for first, nats in done)
+            for first, mixed in done:
+                nats = mixed.result()
+                yield np.arange(first, first + len(nats)), nats
 
 
 def _mix(mixture: Mixture, first: int, rows: Rows, tokens: Tokens, shown: dict[int, Floats]) -> Floats:
@@ -95,7 +98,7 @@ class ModelScorer:
         shown = dict.fromkeys(show, np.empty(0))
         adapt = ADAPTATIONS[self._protocol.adapt.kind]
         pieces = list(adapt(self._model, self._tokenizer, tokens, self._protocol, shown))
-        targets = np.concatenate([np.arange(first, first + len(nats)) for first, nats in pieces])
+        targets, nats = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
         probabilities = np.array([shown[target] for target in show]).reshape(len(show), self.vocab_size)
         size_bytes = int(self._table.exact_bytes(tokens[1:]).sum())
-        return Scored(targets, np.concatenate([nats for _, nats in pieces]), size_bytes, probabilities)
+        return Scored(targets, nats, size_bytes, probabilities)

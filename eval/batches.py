@@ -1,14 +1,16 @@
 """Feed the windows of a plan to a model in batches: what targets cost, or the distributions behind their losses.
 
-    for first, nats in window_losses(model, tokens, plan, batch_tokens): …           (n,) of targets first, first + 1, …
-    for first, rows in window_probabilities(model, tokens, plan, batch_tokens): …                   (n, V) of the same
+    for targets, nats in window_losses(model, tokens, plan): …                 (n,) targets of a batch and their losses
+    for first, rows in window_probabilities(model, tokens, plan): …            (n, V) of targets first, first + 1, …
 
 Exact, and no more than is needed: the positions that a window does not score are keys and values to the others, so they
 skip the head and most of the last block. Windows of one length go in batches of one shape, small enough for a CPU's
-caches; long scorings are compiled. One window's result depends on nothing but its own tokens, so batch size,
+caches or large enough for a GPU; long scorings are compiled. Text and plan are on the device once, and what a batch
+costs is read while the next one runs. One window's result depends on nothing but its own tokens, so batch size,
 compilation and rank count change rounding at most.
 """
 
+import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,19 +22,24 @@ import torch
 import torch.nn.functional as F
 from torch.distributed.fsdp import FSDPModule
 
+from base.precision import Precision
+from engine.device import Readback, autocast
 from eval.windows import Windows
 from model.cost import scoring_flops
 from model.gpt import GPT
 
+BATCH_TOKENS = {"cpu": 16_384, "mps": 16_384, "cuda": 131_072}  # of windows
 CACHED_TOKENS = 512  # of windows, per CPU thread: what stays in its cache; 64 windows take 1.4 times as long
+MOST_LOGITS = 1 << 28  # of a batch: 1 GiB in fp32
 # FLOPs of a scoring above which compiling saves more time than it takes. Measured on two cores with cpu10: 11 s against
 # 0.8 ms per window of 0.57 GFLOP, even at 8e12. On a GPU it is a guess: a minute against a third of the time.
-COMPILE_FLOPS = {"cpu": 1e13, "cuda": 4e15}
+COMPILE_FLOPS = {"cpu": 1e13, "mps": math.inf, "cuda": 4e15}
 
 Tokens = npt.NDArray[np.integer]
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.floating]  # (n, V) probabilities
-Losses = Iterator[tuple[int, Floats]]  # (first, nats of targets first, first + 1, …)
+Losses = Iterator[tuple[Ints, Floats]]  # (n,) targets, (n,) nats
 Step = Callable[[torch.Tensor, int], torch.Tensor]  # (R, T + 1) tokens, last -> (R, last, …) of each row's last targets
 
 
@@ -43,13 +50,23 @@ class Shape(NamedTuple):
 
 
 class Batch(NamedTuple):
-    windows: npt.NDArray[np.int64]  # their numbers in the plan, at most shape.rows
+    windows: Ints  # their numbers in the plan, at most shape.rows
     shape: Shape
 
 
 @torch.inference_mode()
-def window_losses(model: GPT, tokens: Tokens, plan: Windows, batch_tokens: int, compiled: bool | None = None) -> Losses:
-    """(first, nats) of every window of the plan; `compiled` None: where that saves time."""
+def window_losses(
+    model: GPT,
+    tokens: Tokens,
+    plan: Windows,
+    batch_tokens: int = 0,
+    compiled: bool | None = None,
+    precision: Precision = "fp32",
+) -> Losses:
+    """The targets of every batch, window by window, and their losses.
+
+    `batch_tokens` 0: what suits the device. `compiled` None: where that saves time.
+    """
     batches = _plan_batches(model, plan, batch_tokens)
 
     def plain(rows: torch.Tensor, last: int) -> torch.Tensor:
@@ -57,8 +74,10 @@ def window_losses(model: GPT, tokens: Tokens, plan: Windows, batch_tokens: int, 
         return F.cross_entropy(logits.flatten(0, 1), rows[:, -last:].flatten(), reduction="none").view(len(rows), last)
 
     step = _compiled_step(plain, model, batches, compiled)
-    for window, nats in _run(model, tokens, plan, batches, lambda rows, last: step(rows, last).double().cpu()):
-        yield int(plan.score_from[window]), nats.numpy()
+    for (windows, shape), results in _run(model, tokens, plan, batches, step, precision):
+        targets = plan.score_from[windows, None] + np.arange(shape.last)  # (R, last)
+        is_scored = targets < plan.end[windows, None]
+        yield targets[is_scored], results[: len(windows)].double().numpy()[is_scored]
 
 
 @torch.inference_mode()
@@ -66,9 +85,10 @@ def window_probabilities(
     model: GPT,
     tokens: Tokens,
     plan: Windows,
-    batch_tokens: int,
+    batch_tokens: int = 0,
     compiled: bool | None = None,
-    order: npt.NDArray[np.int64] | None = None,
+    precision: Precision = "fp32",
+    order: Ints | None = None,
 ) -> Iterator[tuple[int, Rows]]:
     """(first, (n, V)) of every window of the plan; its columns are the tokens in `order`, if that is given."""
     batches = _plan_batches(model, plan, batch_tokens)
@@ -80,8 +100,10 @@ def window_probabilities(
         return p if columns is None else p.index_select(-1, columns)
 
     step = _compiled_step(plain, model, batches, compiled)
-    for window, rows in _run(model, tokens, plan, batches, lambda rows, last: step(rows, last).cpu()):
-        yield int(plan.score_from[window]), rows.numpy()
+    for (windows, _), results in _run(model, tokens, plan, batches, step, precision):
+        for window, rows in zip(windows.tolist(), results.numpy(), strict=False):
+            first, end = int(plan.score_from[window]), int(plan.end[window])
+            yield first, rows[: end - first]
 
 
 def _plan_batches(model: GPT, plan: Windows, batch_tokens: int) -> list[Batch]:
@@ -90,8 +112,7 @@ def _plan_batches(model: GPT, plan: Windows, batch_tokens: int) -> list[Batch]:
     The windows of a single stream stay in the order of the text: its first scores from position 0, all later ones from
     position context - stride, and only the last is shorter.
     """
-    if next(model.parameters()).device.type == "cpu":
-        batch_tokens = min(batch_tokens, CACHED_TOKENS * torch.get_num_threads())
+    device = next(model.parameters()).device
     lengths = plan.end - plan.start
     begins = plan.score_from - plan.start
     batches = []
@@ -100,28 +121,45 @@ def _plan_batches(model: GPT, plan: Windows, batch_tokens: int) -> list[Batch]:
         group = group[np.argsort(-lengths[group], kind="stable")]
         while len(group):
             width = int(lengths[group[0]])
-            rows = max(1, batch_tokens // width)
+            rows = batch_rows(device.type, batch_tokens, width, width - begin, model.config.vocab_size)
             batches.append(Batch(group[:rows], Shape(rows, width, width - begin)))
             group = group[rows:]
     return batches
 
 
+def batch_rows(kind: str, batch_tokens: int, width: int, last: int, vocab_size: int) -> int:
+    """How many windows make a batch on a device of this kind."""
+    if batch_tokens:
+        return max(1, batch_tokens // width)
+    suited = BATCH_TOKENS[kind]
+    if kind == "cpu":
+        suited = min(suited, CACHED_TOKENS * torch.get_num_threads())
+    return max(1, min(suited // width, MOST_LOGITS // (last * vocab_size)))
+
+
 def _run(
-    model: GPT, tokens: Tokens, plan: Windows, batches: Sequence[Batch], step: Step
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """(window, what `step` gives for the targets that it scores), batch by batch, the model in evaluation mode."""
+    model: GPT, tokens: Tokens, plan: Windows, batches: Sequence[Batch], step: Step, precision: Precision
+) -> Iterator[tuple[Batch, torch.Tensor]]:
+    """Each batch and what `step` gives for its rows, on the host; the model in evaluation mode."""
     device = next(model.parameters()).device
+    order = np.concatenate([np.empty(0, np.int64), *(batch.windows for batch in batches)])
+    starts = torch.from_numpy(plan.start[order]).to(device)
+    text = torch.from_numpy(tokens.astype(np.int32)).to(device)
     was_training = model.training
     model.eval()
     try:
-        for windows, shape in batches:
-            start = np.zeros(shape.rows, np.int64)
-            start[: len(windows)] = plan.start[windows]
-            at = start[:, None] + np.arange(shape.width + 1)  # past the end: padding that no scored target sees
-            rows = torch.from_numpy(tokens[np.minimum(at, len(tokens) - 1)].astype(np.int64)).to(device)
-            results = step(rows, shape.last)
-            for row, window in enumerate(windows.tolist()):
-                yield window, results[row, : int(plan.end[window] - plan.score_from[window])]
+        waiting: tuple[Batch, Readback] | None = None
+        for batch, begins in zip(batches, torch.split(starts, [len(each.windows) for each in batches]), strict=True):
+            padded = F.pad(begins, (0, batch.shape.rows - len(begins)))
+            at = padded[:, None] + torch.arange(batch.shape.width + 1, device=device)
+            rows = text[at.clamp_(max=len(text) - 1)].long()  # past the end: padding that no scored target sees
+            with autocast(device, precision):
+                sent = batch, Readback(step(rows, batch.shape.last))
+            if waiting is not None:
+                yield waiting[0], waiting[1].read()
+            waiting = sent
+        if waiting is not None:
+            yield waiting[0], waiting[1].read()
     finally:
         model.train(was_training)
 
@@ -133,6 +171,7 @@ def _compiled_step(plain: Step, model: GPT, batches: Sequence[Batch], compiled: 
     common, times = Counter(batch.shape for batch in batches).most_common(1)[0]
     if compiled is None and not _is_worth_compiling(model, common, times):
         return plain
+    model.prepare(common.width)
     fast = torch.compile(plain, dynamic=False)
 
     def step(rows: torch.Tensor, last: int) -> torch.Tensor:

@@ -19,6 +19,7 @@ import platform
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ import torch
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.errors import BadInput
 from base.files import atomic_file, require_folder_of
+from base.precision import Precision
 from base.run_folder import ARTIFACT, SCORE, named_or_newest
 from engine.device import Device, joined, run_rank
 from eval.adapt import ADAPTATIONS
@@ -51,7 +53,7 @@ def evaluate(args: argparse.Namespace, device: Device) -> Answer:
     path = named_or_newest(args.artifact, ARTIFACT)
     artifact = open_artifact(path)
     of_mix = {"streams": args.streams, "trees": args.trees, "table_bits": args.table_bits}
-    protocol = artifact_protocol(artifact, args.context, args.stride, kind=args.adapt, **of_mix)
+    protocol = artifact_protocol(artifact, args.context, args.stride, args.precision, kind=args.adapt, **of_mix)
     protocol = replace(protocol, docs=args.docs or protocol.by_document)
     is_adapted = protocol.adapt.kind != "off"
     if set(of_mix.values()) != {None} and protocol.adapt.kind != "mix":
@@ -107,6 +109,7 @@ def parser() -> OneLineParser:
     flags.add_argument("artifact", nargs="?", metavar="ARTIFACT or RUN", help="default: the newest run's")
     flags.add_argument("--stride", type=int, help="targets that a window adds (default: the run's eval.stride)")
     flags.add_argument("--context", type=int, help="tokens a window feeds (default: eval.context or train.seq_len)")
+    flags.add_argument("--precision", choices=get_args(Precision), help="of matrix products (default: the artifact's)")
     flags.add_argument("--data", metavar="DIR", help="the dataset (default: the one that the artifact names)")
     flags.add_argument("--docs", action="store_true", help="score every document as if it were alone")
     flags.add_argument("--limit", type=int, metavar="TOKENS", help="score the first so many targets only")

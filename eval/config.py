@@ -3,12 +3,13 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from base.config import Layer, build
 from base.errors import BadInput
+from base.precision import Precision, WantedPrecision
 
 LINE_BYTES = 32  # of a table: what one look-up reads
 TEXT_BYTES = 1 << 23  # what is kept of a text, and how states are mapped to probabilities
@@ -95,13 +96,24 @@ def read_adapt(config: Mapping[str, Any], **flags: Any) -> AdaptConfig:
     return build(AdaptConfig, [Layer("the artifact's eval.adapt", {} if own is None else own), Layer(names, given)])
 
 
+def read_precision(config: Mapping[str, Any], given: Precision | None = None) -> Precision:
+    """`given`, or that of an artifact's resolved config; one that is older, or that no run made, means fp32."""
+    section = config.get("eval")
+    own = section.get("precision", "auto") if isinstance(section, dict) else "auto"
+    known = get_args(WantedPrecision)
+    if own not in known:
+        raise BadInput(f"the artifact's eval.precision {own!r:.40} is not one of {', '.join(known)}")
+    return given or ("bf16" if own == "bf16" else "fp32")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     """The `eval` section."""
 
     stride: Annotated[int, Ge(1)] = 64
     context: Annotated[int, Ge(0)] = 0  # 0: the training length
-    batch_tokens: Annotated[int, Ge(1)] = 16_384  # of windows, at a time
+    batch_tokens: Annotated[int, Ge(0)] = 0  # of windows, at a time; 0: what suits the device
+    precision: WantedPrecision = "auto"  # by the device that trains; the artifact then names the one that it means
     during: Annotated[float, Ge(0)] = 0.25  # validate after each such share of the run, without overlap; 0: never
     adapt: AdaptConfig = PLAIN
 

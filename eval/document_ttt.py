@@ -23,7 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from base.precision import Precision
 from data.tokenizer import Tokenizer
+from engine.device import autocast
 from eval.batches import Floats, Losses, Tokens
 from eval.config import LoRAConfig
 from eval.protocol import Protocol
@@ -53,7 +55,7 @@ def lora_losses(
     adapted = Adapted(model, config)
     for at in range(0, len(share), config.batch_documents):
         batch = share[at : at + config.batch_documents]
-        yield from _score_batch(adapted, tokens, begins[batch], ends[batch], protocol.context, size, shown)
+        yield from _score_batch(adapted, tokens, begins[batch], ends[batch], protocol, size, shown)
 
 
 def _score_batch(
@@ -61,7 +63,7 @@ def _score_batch(
     tokens: Tokens,
     begins: npt.NDArray[np.int64],  # (B,) of documents, the longest first: those that have ended are the last rows
     ends: npt.NDArray[np.int64],  # (B,)
-    context: int,
+    protocol: Protocol,
     size: int,
     shown: dict[int, Floats],
 ) -> Losses:
@@ -69,18 +71,18 @@ def _score_batch(
     for number in count():
         first = begins + number * size  # (B,) the chunk's first target
         # Where a window begins must not depend on where its document ends: past that is padding that no target sees.
-        width = min((number + 1) * size, context)
+        width = min((number + 1) * size, protocol.context)
         at = (first + size - width)[:, None] + np.arange(width + 1)
         rows = torch.from_numpy(tokens[np.minimum(at, len(tokens) - 1)].astype(np.int64))
         left = int((first + size < ends).sum())  # documents that have more to score
         with torch.set_grad_enabled(left > 0):
-            logits, nats = adapted.score(rows, size)
-        losses = nats.detach().double().cpu().numpy()
+            logits, nats = adapted.score(rows, size, protocol.precision)
         for row, (begin, end) in enumerate(zip(first.tolist(), ends.tolist(), strict=True)):
-            scored = min(size, end - begin)
-            for target in shown.keys() & range(begin, begin + scored):
+            for target in shown.keys() & range(begin, min(begin + size, end)):
                 shown[target] = logits[row, target - begin].detach().double().softmax(-1).cpu().numpy()
-            yield begin, losses[row, :scored]
+        chunk = first[:, None] + np.arange(size)  # (B, size) targets
+        is_scored = chunk < ends[:, None]
+        yield chunk[is_scored], nats.detach().double().cpu().numpy()[is_scored]
         if not left:
             return
         adapted.learn(nats[:left])
@@ -130,10 +132,11 @@ class Adapted:
         self._pairs = [[each.detach()[:documents].requires_grad_() for each in pair] for pair in self._pairs]
         self._squares = [square[:documents] for square in self._squares]
 
-    def score(self, rows: torch.Tensor, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def score(self, rows: torch.Tensor, last: int, precision: Precision) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, T + 1) tokens -> the last targets' logits (B, last, V) and losses (B, last)."""
         rows = rows.to(self._squares[0].device)
-        logits = self._model.logits(self._model.trunk(rows[:, :-1], last=last), rows[:, -last - 1 : -1])
+        with autocast(rows.device, precision):
+            logits = self._model.logits(self._model.trunk(rows[:, :-1], last=last), rows[:, -last - 1 : -1])
         nats = F.cross_entropy(logits.flatten(0, 1), rows[:, -last:].flatten(), reduction="none")
         return logits, nats.view(len(rows), last)
 

@@ -11,7 +11,7 @@ the 62 million targets of the contest, and any block can be measured again by it
 """
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from base.errors import CheckFailed
 from data.bytes import ByteTable, bits_per_byte
 
 BLOCK_TOKENS = 4096  # consecutive targets of a block; the last block may be shorter
+MOST_SEEN = 2  # enough to tell once from more, and so small that the counters of MOST_RANKS ranks add up in a byte
+MOST_RANKS = 255 // MOST_SEEN
 
 Floats = npt.NDArray[np.float64]
 
@@ -40,52 +42,38 @@ class Score:
         return {name: value for name, value in vars(self).items() if name != "block_nats"}
 
 
-class TallyState(NamedTuple):
-    """What another rank needs to merge a tally into its own."""
-
-    seen: npt.NDArray[np.uint8]  # (targets,) how often each was scored
-    block_nats: Floats
-    sizes: npt.NDArray[np.int64]  # exact bytes, contest bytes
-
-
 class Tally:
     """Collects losses of targets, in any order and over any number of ranks, and proves that each came once."""
 
     def __init__(self, table: ByteTable, tokens: npt.NDArray[np.integer]) -> None:
         self._table = table
         self._tokens = tokens  # the evaluator's own: a scorer cannot bring its targets
-        self._seen = np.zeros(len(tokens) - 1, np.uint8)
+        self._seen = np.zeros(len(tokens) - 1, np.uint8)  # how often each target was scored, up to MOST_SEEN
         self._block_nats = np.zeros(-(-len(self._seen) // BLOCK_TOKENS))
-        self._sizes = np.zeros(2, np.int64)
+        self._sizes = np.zeros(2, np.int64)  # exact bytes, contest bytes
 
-    def add(self, first: int, nats: npt.ArrayLike) -> None:
-        """Losses of targets first, first+1, …"""
+    def add(self, targets: npt.ArrayLike, nats: npt.ArrayLike) -> None:
+        """(n,) targets, in any order, and their losses."""
+        at = np.asarray(targets, np.int64)
         losses = np.asarray(nats, np.float64)
-        end = first + len(losses)
-        if not np.isfinite(losses).all() or (losses < 0).any():
-            raise CheckFailed(
-                f"the loss of a target from {first} on is negative or not a number; no code has such a length"
-            )
-        if first < 0 or end > len(self._seen):
-            raise CheckFailed(f"targets {first} to {end} lie outside the {len(self._seen)} there are")
-        previous, target = self._tokens[first:end], self._tokens[first + 1 : end + 1]
-        exact = self._table.exact_bytes(target)  # may refuse the target, before anything is counted
-        contest = self._table.contest_bytes(previous, target)
-        seen = self._seen[first:end]
-        seen[seen < 255] += 1
-        for block in range(first // BLOCK_TOKENS, -(-end // BLOCK_TOKENS)):
-            begin = block * BLOCK_TOKENS - first
-            self._block_nats[block] += losses[max(0, begin) : begin + BLOCK_TOKENS].sum()
+        if (refused := at[~((losses >= 0) & (losses < np.inf))]).size:
+            raise CheckFailed(f"the loss of target {refused[0]} is negative or not a number; no code has such a length")
+        if (outside := at[(at < 0) | (at >= len(self._seen))]).size:
+            raise CheckFailed(f"target {outside[0]} lies outside the {len(self._seen)} there are")
+        exact = self._table.exact_bytes(self._tokens[at + 1])  # may refuse the token, before anything is counted
+        contest = self._table.contest_bytes(self._tokens[at], self._tokens[at + 1])
+        once, times = np.unique(at, return_counts=True)
+        self._seen[once] = np.minimum(self._seen[once] + times, MOST_SEEN)
+        np.add.at(self._block_nats, at // BLOCK_TOKENS, losses)
         self._sizes += (exact.sum(), contest.sum())
 
-    def state(self) -> TallyState:
-        return TallyState(self._seen, self._block_nats, self._sizes)
+    def counters(self) -> tuple[npt.NDArray[Any], ...]:
+        """What ranks that share the targets add up, in place, to have the tally of all."""
+        return self._seen, self._block_nats, self._sizes
 
-    def merge(self, other: TallyState) -> None:
-        """Take in a rank's tally of the same targets."""
-        self._seen = np.minimum(self._seen.astype(np.int64) + other.seen, 255).astype(np.uint8)
-        self._block_nats = self._block_nats + other.block_nats
-        self._sizes = self._sizes + other.sizes
+    @property
+    def is_scored(self) -> npt.NDArray[np.bool_]:
+        return self._seen > 0
 
     def bpb_so_far(self) -> float:
         """Of the targets counted until now; NaN as long as they have no bytes."""

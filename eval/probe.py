@@ -74,7 +74,8 @@ def artifact_scorer(
 ) -> tuple[str, ModelScorer]:
     """A name for the scorer, and the scorer; `adapt` instead of the artifact's own kind."""
     dataset.require(artifact.tokenizer.vocab_size, artifact.tokenizer.bos_id)
-    protocol = artifact_protocol(artifact, kind=adapt, streams=1)  # a stream is a text by itself: a sample is one
+    # A stream is a text by itself: a sample is one. In fp32: bf16's rounding would hide what a probe looks for.
+    protocol = artifact_protocol(artifact, precision="fp32", kind=adapt, streams=1)
     protocol.adapt.require_possible(len(dataset.val) - 1, ranks=1, docs=False)
     name = f"{path}, context {protocol.context}, stride {protocol.stride}, adapt {protocol.adapt.kind}"
     return name, ModelScorer(artifact.model, artifact.tokenizer, protocol)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from base.errors import BadInput
+from base.precision import Precision
 from data.dataset import Dataset, open_dataset
-from eval.config import PLAIN, AdaptConfig, EvalConfig, read_adapt
+from eval.config import PLAIN, AdaptConfig, EvalConfig, read_adapt, read_precision
 from quant.unpack import Artifact
 
 T = TypeVar("T")
@@ -20,7 +21,8 @@ class Protocol:
     stride: int  # targets that a window adds
     docs: bool = False  # score every document as if it were alone
     adapt: AdaptConfig = PLAIN  # what is learned from targets that are scored
-    batch_tokens: int = EvalConfig.batch_tokens  # of windows, at a time
+    precision: Precision = "fp32"  # of the matrix products
+    batch_tokens: int = EvalConfig.batch_tokens  # of windows, at a time; 0: what suits the device
     compiled: bool | None = None  # None: where it saves time
 
     @property
@@ -30,13 +32,18 @@ class Protocol:
 
 
 def artifact_protocol(
-    artifact: Artifact, context: int | None = None, stride: int | None = None, **adapt_flags: Any
+    artifact: Artifact,
+    context: int | None = None,
+    stride: int | None = None,
+    precision: Precision | None = None,
+    **adapt_flags: Any,
 ) -> Protocol:
-    """What is given of context, stride and adaptation, and for the rest that of the artifact's run."""
+    """What is given of context, stride, precision and adaptation, and for the rest that of the artifact's run."""
     context = checked_context(artifact, context)
     stride = _present(artifact.header.stride, "eval.stride") if stride is None else stride
-    adapt = read_adapt(artifact.header.config, **adapt_flags)
-    return Protocol(context, checked_stride(stride, context), adapt=adapt)
+    config = artifact.header.config
+    adapt = read_adapt(config, **adapt_flags)
+    return Protocol(context, checked_stride(stride, context), adapt=adapt, precision=read_precision(config, precision))
 
 
 def longest_context(artifact: Artifact) -> int | None:

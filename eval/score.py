@@ -17,15 +17,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from base.errors import BadInput, CheckFailed
 from base.progress import counted_progress
 from data.dataset import Dataset
-from engine.device import Device, gather
+from engine.device import Device, add_up
 from eval.adapt import ADAPTATIONS
 from eval.batches import Floats, Losses, Tokens, window_losses
 from eval.document_ttt import lora_losses
-from eval.metric import BLOCK_TOKENS, Score, Tally
+from eval.metric import BLOCK_TOKENS, MOST_RANKS, Score, Tally
 from eval.protocol import Protocol, artifact_protocol, matching_dataset
 from eval.windows import Windows, find_begins, plan_documents
 from model.gpt import GPT
@@ -50,13 +51,14 @@ def score(
         raise BadInput(f"--limit {limit}: there is nothing to score; use at least 1")
     tokens = dataset.val.read(0, len(dataset.val))
     targets = len(tokens) - 1 if limit is None else min(limit, len(tokens) - 1)
+    device.precision(protocol.precision)  # which refuses what it cannot run
     protocol.adapt.require_possible(targets, device.ranks, protocol.docs)
     own = slice(device.rank, None, device.ranks)  # of windows, or of documents
     share = plan_score(tokens, targets, dataset, protocol).select(own)
     if protocol.adapt.kind == "lora":
         losses = lora_losses(model, dataset.tokenizer, tokens[: targets + 1], protocol, {}, own)
     elif protocol.adapt.kind == "off":
-        losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled)
+        losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled, protocol.precision)
     else:
         losses = ADAPTATIONS[protocol.adapt.kind](model, dataset.tokenizer, tokens[: targets + 1], protocol, {})
     tally = _count(losses, share.targets, dataset, tokens, device, label, nats)
@@ -81,7 +83,7 @@ def score_blocks(model: GPT, dataset: Dataset, protocol: Protocol, device: Devic
     following = np.append(wanted, last + 1)[np.searchsorted(wanted, plan.score_from // BLOCK_TOKENS)]
     is_needed = following <= (plan.end - 1) // BLOCK_TOKENS
     share = plan.select(is_needed).select(slice(device.rank, None, device.ranks))
-    losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled)
+    losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled, protocol.precision)
     tally = _count(losses, share.targets, dataset, tokens, device)
     sums: Floats = tally.score(partial=True).block_nats[np.asarray(blocks)]
     return sums
@@ -120,6 +122,7 @@ def describe_score(
         "docs": protocol.by_document,
         **({} if protocol.adapt.kind != "mix" else {"streams": protocol.adapt.streams, "trees": protocol.adapt.trees}),
         "adapt": protocol.adapt.kind,
+        "precision": protocol.precision,
         "artifact_sha256": artifact.sha256,
         "data_sha256": dataset.manifest.data_sha256("val"),
         "seconds": seconds,
@@ -153,21 +156,23 @@ def _count(
     nats: Floats | None = None,
 ) -> Tally:
     """The tally of all ranks' losses, the same on each; `targets` are this rank's."""
-    own = Tally(dataset.table, tokens)
+    if device.ranks > MOST_RANKS:
+        raise BadInput(f"{device.ranks} ranks cannot share a score; use up to {MOST_RANKS}")
+    tally = Tally(dataset.table, tokens)
     done = 0
     if nats is not None:
-        nats[:] = np.nan
+        nats[:] = 0.0
     with counted_progress(label, targets, "targets") if label and device.main else nullcontext() as show:
-        for first, row in losses:
-            own.add(first, row)
-            done += len(row)
+        for some, costs in losses:
+            tally.add(some, costs)
+            done += len(some)
             if nats is not None:
-                nats[first : first + len(row)] = row
+                nats[some] = costs
             if show is not None:
-                show(done, f"{own.bpb_so_far():.4f} bits per byte so far")
+                show(done, f"{tally.bpb_so_far():.4f} bits per byte so far")
+    for counter in tally.counters():
+        add_up(torch.from_numpy(counter), device)
     if nats is not None:
-        nats[:] = np.fmin.reduce(gather(nats, device))  # a target's loss is a number on one rank, NaN on the others
-    together = Tally(dataset.table, tokens)
-    for state in gather(own.state(), device):
-        together.merge(state)
-    return together
+        add_up(torch.from_numpy(nats), device)
+        nats[~tally.is_scored] = np.nan
+    return tally

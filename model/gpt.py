@@ -157,6 +157,11 @@ class GPT(nn.Module):
         if self.head is not None:
             self._initialise(self.head)
 
+    def prepare(self, positions: int) -> None:
+        """Make what compiled code is to read and not to make, for rows of so many tokens."""
+        if self.rope is not None:
+            self.rope.reserve(positions, self.embedding.table.weight)
+
     def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
         return self.logits(self.trunk(tokens, cache), tokens)
 

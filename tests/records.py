@@ -65,7 +65,7 @@ def set_machine(run: Path, step_s: float) -> None:
     edit_json(run / RESULT, lambda values: values.update(device=MACHINE, **seconds))
 
 
-def score_here(code: bytes, artifact: Path, data: Path) -> tuple[Floats, float]:
+def score_here(code: bytes, artifact: Path, data: Path, ranks: int) -> tuple[Floats, float]:
     """What the single file would measure, in this process; tests/tools/test_record.py has the real thing."""
     return score_artifact(artifact, str(data), None, CPU)[0].block_nats, 4.5
 

@@ -47,7 +47,7 @@ def with_callers(event: Any) -> list[str]:
 def test_the_loss_is_one_graph(config: ModelConfig, rows: int) -> None:
     model = GPT(config)
     tokens, targets = torch.randint(64, (2, 2, 32)).unbind()
-    model.rope.reserve(32, model.embedding.table.weight)  # type: ignore[union-attr]
+    model.prepare(32)
     counter = CompileCounter()
     loss = torch.compile(model.loss, backend=counter, dynamic=False, fullgraph=True)
     for _ in range(2):

@@ -45,7 +45,8 @@ def test_a_run_leaves_what_is_needed_to_check_and_repeat_it(work: Path) -> None:
     run = Path(answer.run)
     names = {"config.yaml", "train.log", "metrics.jsonl", "loss.png", "model.pt", "checkpoint.pt", "result.json"}
     assert {path.name for path in run.iterdir()} >= names
-    assert load(RunConfig, run / "config.yaml") == small()
+    assert load(RunConfig, run / "config.yaml") == small("eval.precision=fp32")  # what `auto` is on a CPU
+    assert (answer.precision, open_artifact(answer.artifact).header.config["eval"]["precision"]) == ("fp32", "fp32")
     assert read_result(run / "result.json") == answer
     log = (run / "train.log").read_text()
     hashes = open_dataset("data").manifest.hashes()

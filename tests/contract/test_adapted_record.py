@@ -1,4 +1,4 @@
-"""A record whose score adapts: it says so everywhere, is measured as it says, and no other adaptation passes for it."""
+"""A record whose score adapts, in bf16: all of it says so, it is measured as it says, and nothing else passes."""
 
 import contextlib
 import json
@@ -42,7 +42,7 @@ def data(jsonl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapted(data: Path) -> Path:
     """A valid record of one seed, never written to."""
     root = data.parent
-    config = small(*QUICK, "seed=7", "eval.adapt.kind=mix", "eval.adapt.table_bits=14")
+    config = small(*QUICK, "seed=7", "eval.adapt.kind=mix", "eval.adapt.table_bits=14", "eval.precision=bf16")
     with contextlib.chdir(root), pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
         run = train_pack_score(config, "seed7", CPU).run
@@ -68,9 +68,11 @@ def test_claim_page_and_report_name_the_adaptation(adapted: Path) -> None:
     assert "the score adapts: mix, streams 1, trees 1" in {found["message"] for found in answer.findings}
     claim = claimed(adapted)
     assert claim["evaluation"]["adapt"] == {"kind": "mix", "streams": 1, "trees": 1}
+    assert claim["evaluation"]["precision"] == claim["config"]["eval"]["precision"] == "bf16"
     assert claim["technique_summary"].endswith("; learns from what is scored: mix")
     page = (adapted / "README.md").read_text()
     assert SENTENCE in page
+    assert "Matrix products are computed in bf16 (autocast)" in page
     assert "learns nothing" not in page
     result = json.loads((adapted / "result_seed7.json").read_text())
     assert result["adapt"] == "mix"
@@ -87,7 +89,8 @@ def test_it_is_scored_again_as_it_adapts_completely_or_from_the_beginning(
     np.save(forged / "nats_seed7.npy", nats * 0.99)
     edit_result(forged / "result_seed7.json", val_bpb=lambda v: v * 0.99, val_nats_per_token=lambda v: v * 0.99)
     renew(forged)
-    for words, message in (([], "2 of 2 blocks"), (["--sample"], "1 of 2 blocks cost what is shipped, to 1e-05; they")):
+    sampled = "1 of 2 blocks cost what is shipped, in bf16, to 0.001; they"
+    for words, message in (([], "2 of 2 blocks"), (["--sample"], sampled)):
         answer = check(adapted, "--data", str(data), *words)
         assert answer.verdict == "valid", answer.findings
         assert message in " ".join(found["message"] for found in answer.findings)
@@ -113,10 +116,11 @@ def test_another_adaptation_than_the_artifacts_is_named(adapted: Path, record: P
         answer = check(folder)
         assert accusations(answer) == {"claim.evaluation": "invalid"}
         assert message in " ".join(found["message"] for found in answer.findings)
-    folder = copied(adapted, tmp_path / "result")
-    edit_result(folder / "result_seed7.json", adapt="off")
-    renew(folder)
-    assert accusations(check(folder)) == {"evidence.rule": "invalid"}
+    for key, value in (("adapt", "off"), ("precision", "fp32")):
+        folder = copied(adapted, tmp_path / key)
+        edit_result(folder / "result_seed7.json", **{key: value})
+        renew(folder)
+        assert accusations(check(folder)) == {"evidence.rule": "invalid"}
 
 
 def test_the_probes_probe_the_scorer_that_adapts(adapted: Path, data: Path) -> None:

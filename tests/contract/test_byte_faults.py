@@ -104,7 +104,7 @@ def test_a6_a_byte_sidecar_beside_the_shards_changes_no_total(dataset: Dataset) 
     assert prove_side(after, "val") == before
     assert after.manifest.data_sha256() == dataset.manifest.data_sha256()
     tally = Tally(after.table, after.val.read(0, tokens))
-    tally.add(0, np.ones(tokens - 1))
+    tally.add(np.arange(tokens - 1), np.ones(tokens - 1))
     assert tally.score().bytes == after.manifest.val.bytes
 
 
@@ -116,13 +116,13 @@ def test_a7_a_target_outside_the_vocabulary_is_refused_not_clamped(tokenizer: Se
     with pytest.raises(ValueError, match="token -1 is outside"):
         table.exact_bytes([-1])
     with pytest.raises(ValueError, match="8191"):
-        Tally(table, stream).add(0, [1.0, 1.0])
+        Tally(table, stream).add([0, 1], [1.0, 1.0])
 
 
 def test_a8_a_part_of_the_validation_text_is_never_a_full_score(dataset: Dataset, rewrite_manifest: Rewrite) -> None:
     tokens = dataset.val.read(0, len(dataset.val))
     tally = Tally(dataset.table, tokens)
-    tally.add(0, np.ones(100))
+    tally.add(np.arange(100), np.ones(100))
     with pytest.raises(CheckFailed, match="were not scored, from 100 on"):
         tally.score()
     part = tally.score(partial=True)
@@ -155,13 +155,14 @@ def test_a10_a_tail_window_scores_nothing_twice_and_leaves_nothing_out(dataset: 
     plan = plan_windows(1000, context=128, stride=48)
     for start, end, score_from in zip(*plan, strict=True):
         assert start <= score_from < end
-        tally.add(score_from, np.ones(end - score_from))
+        tally.add(np.arange(score_from, end), np.ones(end - score_from))
     assert tally.score().tokens == 1000
-    tally.add(999, [1.0])  # the truncated tail scored once more
+    tally.add([999], [1.0])  # the truncated tail scored once more
     with pytest.raises(CheckFailed, match="1 targets were scored more than once, the first is target 999"):
         tally.score()
     whole_rows = Tally(dataset.table, tokens)  # the baseline drops what does not fill a row of seq_len
-    whole_rows.add(0, np.ones(1000 // 128 * 128))
+    complete = np.arange(1000 // 128 * 128)
+    whole_rows.add(complete, np.ones(len(complete)))
     with pytest.raises(CheckFailed, match="104 of 1000 targets were not scored"):
         whole_rows.score()
 
@@ -171,7 +172,7 @@ def test_a11_bos_is_charged_in_the_numerator_and_adds_no_byte_to_the_denominator
     bos = int((tokens[1:] == dataset.tokenizer.bos_id).sum())
     assert bos == dataset.manifest.val.documents - 1 > 0
     tally = Tally(dataset.table, tokens)
-    tally.add(0, np.full(len(tokens) - 1, math.log(2)))
+    tally.add(np.arange(len(tokens) - 1), np.full(len(tokens) - 1, math.log(2)))
     score = tally.score()
     assert score.tokens == len(tokens) - 1
     assert score.bytes == dataset.manifest.val.bytes == dataset.manifest.val.raw_bytes

@@ -80,7 +80,11 @@ def test_three_honest_seeds_pass_the_sample_and_the_verdict_is_kept(record: Path
 
 
 @pytest.mark.slow
-def test_an_honest_record_passes_the_complete_score(single: Path, data: Path) -> None:
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_honest_record_passes_the_complete_score_on_one_rank_and_on_several(
+    single: Path, data: Path, monkeypatch: pytest.MonkeyPatch, ranks: int
+) -> None:
+    monkeypatch.setattr("tools.verify.measure.scoring_ranks", lambda adapt: ranks)
     answer = check(single, "--data", str(data))
     assert (answer.verdict, answer.tier) == ("valid", "whole"), answer.findings
     measured = answer.measured[f"score_seed{seed_of(single)}"]
@@ -209,6 +213,8 @@ def test_blocks_agree_within_rounding_and_a_sample_states_what_it_can_miss(singl
     assert tolerance(opened, CPU) == SAME_KIND
     on_gpu = replace(seed, result=replace(seed.result, device="8 x cuda (NVIDIA H100)"))
     assert tolerance(replace(opened, evidence=replace(opened.evidence, seeds=(on_gpu,))), CPU) == OTHER_KIND
+    in_bf16 = replace(opened.claim, evaluation=replace(opened.claim.evaluation, precision="bf16"))
+    assert tolerance(replace(opened, claim=in_bf16), CPU) == OTHER_KIND
 
 
 def test_the_sample_is_drawn_by_the_finished_record(single: Path, tmp_path: Path) -> None:

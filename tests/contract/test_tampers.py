@@ -189,6 +189,7 @@ EVIDENCE: dict[str, tuple[Tamper, str]] = {
     "another adaptation than the artifact's": (every_result(adapt="mix"), "evidence.rule"),
     "another stride in one seed": (result(C, stride=8), "seed.config"),
     "another adaptation in one seed": (result(C, adapt="mix"), "seed.config"),
+    "another precision in one seed": (result(C, precision="bf16"), "seed.config"),
     "other parameters in one seed": (result(A, params=lambda v: v + 1), "seed.config"),
     "another machine": (result(B, device="8 x cuda (NVIDIA H100)"), "claim.hardware"),
     "a machine in words": (result(B, device="8 x NVIDIA H100"), "claim.hardware"),

@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from base.cli import run
 from data.dataset import Dataset
 from eval import bpb
+from eval.score import score_artifact
 from quant.unpack import open_artifact
 from tests.conftest import prep
 from tests.eval.tiny import packed
+from tests.runs import CPU
 
 ROOT = Path(__file__).parents[2]
 CONTEXT, STRIDE = 24, 8
@@ -143,6 +145,17 @@ def test_the_answer_has_what_adapting_gains_and_costs(artifact: Path, how: str) 
     assert answer["plain_bpb"] == pytest.approx(plain["bpb"], rel=1e-6)
     assert answer["gain"] == pytest.approx(1 - answer["bpb"] / plain["bpb"], rel=1e-4)
     assert answer["bpb"] < plain["bpb"]
+
+
+@pytest.mark.parametrize("how", ["off", "lora", "mix"])
+def test_an_artifact_is_scored_in_the_precision_that_it_names_unless_a_flag_says_otherwise(
+    dataset: Dataset, tmp_path: Path, how: str
+) -> None:
+    path = packed(dataset, tmp_path / "model.golf", "eval.precision=bf16", f"eval.adapt.kind={how}")
+    own, other = score(path, "--limit", 300), score(path, "--limit", 300, "--precision", "fp32")
+    assert (own["precision"], other["precision"]) == ("bf16", "fp32")
+    assert score_artifact(path, None, 300, CPU)[1]["bpb"] == own["bpb"] != other["bpb"]
+    assert own["bpb"] == pytest.approx(other["bpb"], rel=2e-3)
 
 
 def test_an_artifact_is_scored_as_its_run_adapted_unless_a_flag_says_otherwise(

@@ -46,17 +46,17 @@ def adapted(
 ) -> np.ndarray:
     """Losses in order, NaN for those of other documents; none comes twice."""
     nats = np.full(len(tokens) - 1, np.nan)
-    for first, row in lora_losses(model, ByteTokenizer(), tokens, by(config), {}, documents):
-        assert np.isnan(nats[first : first + len(row)]).all()
-        nats[first : first + len(row)] = row
+    for targets, costs in lora_losses(model, ByteTokenizer(), tokens, by(config), {}, documents):
+        assert np.isnan(nats[targets]).all()
+        nats[targets] = costs
     return nats
 
 
 def plain(model: GPT, tokens: np.ndarray = TOKENS) -> np.ndarray:
     plan = plan_documents(find_begins(tokens, BOS), len(tokens) - 1, PROTOCOL.context, PROTOCOL.stride)
     nats = np.full(len(tokens) - 1, np.nan)
-    for first, row in window_losses(model, tokens, plan, 1000):
-        nats[first : first + len(row)] = row
+    for targets, costs in window_losses(model, tokens, plan, 1000):
+        nats[targets] = costs
     return nats
 
 

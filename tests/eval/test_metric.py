@@ -10,18 +10,24 @@ from hypothesis import strategies as st
 from base.errors import CheckFailed
 from data.bytes import ByteTable, bits_per_byte
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer
-from eval.metric import BLOCK_TOKENS, Tally
+from eval.metric import BLOCK_TOKENS, MOST_RANKS, Tally
 
 
 def stream(tokenizer: SentencePieceTokenizer, text: str) -> np.ndarray:
     return np.concatenate([[tokenizer.bos_id], tokenizer.encode(text)])
 
 
+def add_up(ours: Tally, other: Tally) -> None:
+    """What engine.device.add_up does with the counters of all ranks."""
+    for counter, theirs in zip(ours.counters(), other.counters(), strict=True):
+        np.add(counter, theirs, out=counter)
+
+
 def test_a_uniform_model_costs_log2_of_the_vocabulary_per_token(tokenizer: SentencePieceTokenizer) -> None:
     text = "a naïve café, 2048 bytes " * 40
     tokens = stream(tokenizer, text)
     tally = Tally(ByteTable(tokenizer), tokens)
-    tally.add(0, np.full(len(tokens) - 1, math.log(tokenizer.vocab_size)))
+    tally.add(np.arange(len(tokens) - 1), np.full(len(tokens) - 1, math.log(tokenizer.vocab_size)))
     score = tally.score()
     assert score.bytes == len(text.encode())
     assert score.bpb == pytest.approx(math.log2(400) * (len(tokens) - 1) / len(text.encode()), rel=1e-12)
@@ -38,10 +44,10 @@ def test_order_and_ranks_change_nothing(cut: int, order: list[int], block: int) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("eval.metric.BLOCK_TOKENS", block)
         at_once, left, right = (Tally(table, tokens) for _ in range(3))
-        at_once.add(0, nats)
+        at_once.add(np.array(order), nats[order])
         for target in order:
-            (left if target < cut else right).add(target, nats[target : target + 1])
-        left.merge(right.state())
+            (left if target < cut else right).add([target], nats[target : target + 1])
+        add_up(left, right)
         assert left.score().plain() == pytest.approx(at_once.score().plain(), rel=1e-12)
         expected = [nats[begin : begin + block].sum() for begin in range(0, 12, block)]
         for tally in (left, at_once):
@@ -53,9 +59,9 @@ def test_the_total_is_the_sum_of_the_blocks() -> None:
     tally = Tally(ByteTable(ByteTokenizer()), tokens)
     assert math.isnan(tally.bpb_so_far())
     nats = np.random.default_rng(0).exponential(size=len(tokens) - 1)
-    for first in range(0, len(nats), 1000):
-        tally.add(first, nats[first : first + 1000])
-        size = min(first + 1000, len(nats))
+    for targets in np.split(np.arange(len(nats)), range(1000, len(nats), 1000)):
+        tally.add(targets, nats[targets])
+        size = targets[-1] + 1
         assert tally.bpb_so_far() == pytest.approx(nats[:size].sum() / math.log(2) / size, rel=1e-12)
     score = tally.score()
     assert len(score.block_nats) == 3
@@ -63,23 +69,29 @@ def test_the_total_is_the_sum_of_the_blocks() -> None:
     assert score.bpb == bits_per_byte(float(score.block_nats.sum()), len(nats))
 
 
-def test_ranks_that_scored_the_same_target_are_found_out() -> None:
-    one, two = (Tally(ByteTable(ByteTokenizer()), np.array([1, 70, 71, 72])) for _ in range(2))
-    one.add(0, [1.0, 1.0])
-    two.add(1, [1.0, 1.0])
-    one.merge(two.state())
-    with pytest.raises(CheckFailed, match="1 targets were scored more than once, the first is target 1"):
-        one.score()
+@pytest.mark.parametrize("times", [1, 2, 255, 256, 257])
+def test_a_target_that_was_scored_again_is_found_out_however_often_and_on_whichever_rank(times: int) -> None:
+    tallies = [Tally(ByteTable(ByteTokenizer()), np.array([1, 70, 71, 72])) for _ in range(MOST_RANKS)]
+    tallies[0].add([0, 1], [1.0, 1.0])
+    for other in tallies[1:]:
+        other.add([1] * times, [1.0] * times)
+        add_up(tallies[0], other)
+    alone = Tally(ByteTable(ByteTokenizer()), np.array([1, 70, 71, 72]))
+    alone.add([1, 1], [1.0, 1.0])
+    for tally in (tallies[0], alone):
+        with pytest.raises(CheckFailed, match="1 targets were scored more than once, the first is target 1"):
+            tally.score(partial=True)
 
 
 def test_losses_that_no_code_could_have_or_of_targets_outside_the_text_are_refused() -> None:
     tally = Tally(ByteTable(ByteTokenizer()), np.array([1, 70, 71]))
     for loss in (math.nan, math.inf, -0.1):
-        with pytest.raises(CheckFailed, match="no code has such a length"):
-            tally.add(0, [1.0, loss])
-    for first, count in ((-1, 1), (2, 1), (0, 3)):
-        with pytest.raises(CheckFailed, match="lie outside the 2 there are"):
-            tally.add(first, np.ones(count))
+        with pytest.raises(CheckFailed, match="the loss of target 1 is .* no code has such a length"):
+            tally.add([0, 1], [1.0, loss])
+    for targets, outside in (([-1], -1), ([2], 2), ([0, 1, 2], 2)):
+        with pytest.raises(CheckFailed, match=f"target {outside} lies outside the 2 there are"):
+            tally.add(targets, np.ones(len(targets)))
+    assert not tally.is_scored.any()
     with pytest.raises(CheckFailed, match="nothing to divide by"):
         bits_per_byte(1.0, 0)
     with pytest.raises(CheckFailed, match="add up to inf"):

@@ -39,22 +39,21 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 def ranks(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[Device], object]) -> list[object]:
-    """The same work on several ranks, as threads that meet in `gather`."""
-    values: list[object] = [None] * count
+    """The same work on several ranks, as threads that meet in `add_up`."""
+    shared: list[torch.Tensor] = [torch.empty(0)] * count
     answers: list[object] = [None] * count
     barrier = Barrier(count)
 
-    def gather(value: object, device: Device) -> list[object]:
-        values[device.rank] = value
+    def add_up(values: torch.Tensor, device: Device) -> None:
+        shared[device.rank] = values.clone()
         barrier.wait()
-        found = list(values)
+        values.copy_(sum(shared[1:], shared[0]))
         barrier.wait()
-        return found
 
     def run(rank: int) -> None:
         answers[rank] = work(Device(torch.device("cpu"), rank, count))
 
-    monkeypatch.setattr("eval.score.gather", gather)
+    monkeypatch.setattr("eval.score.add_up", add_up)
     threads = [Thread(target=run, args=(rank,)) for rank in range(count)]
     for thread in threads:
         thread.start()
@@ -108,7 +107,7 @@ def test_few_blocks_cost_few_windows_and_ranks_share_them(
     complete = score(model, dataset, PROTOCOL, CPU).block_nats
     counted: list[int] = []
 
-    def counting(*words: object) -> Iterator[tuple[int, np.ndarray]]:
+    def counting(*words: object) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for piece in window_losses(*words):  # type: ignore[arg-type]
             counted.append(len(piece[1]))
             yield piece

@@ -31,6 +31,7 @@ def texts(rows: int, length: int) -> torch.Tensor:
     return tokens
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without")  # slow is good enough here
 @pytest.mark.parametrize("last", [None, 5])
 @torch.no_grad()
 def test_a_block_mask_is_the_boolean_mask(monkeypatch: pytest.MonkeyPatch, last: int | None) -> None:

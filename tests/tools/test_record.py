@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
@@ -84,6 +85,9 @@ def test_the_single_file_scores_and_the_record_verifies(seeds: Path, tmp_path: P
     assert claim.seed_results["7"].eval_seconds > 1  # a complete process, torch's import included
     assert claim.compliance["scored_without_network"] is is_network_cut()
     assert set(accusations(check(Path(answer["path"])))) <= {"claim.compliance"}
+    code = (Path(answer["path"]) / "train_gpt.py").read_bytes()
+    alone, together = (score_shipped(code, Path(result["artifact"]), seeds / "data", ranks)[0] for ranks in (1, 2))
+    np.testing.assert_allclose(together, alone, rtol=1e-9)
 
 
 # -- how it is scored -----------------------------------------------------------------------------------------------
@@ -102,7 +106,7 @@ print(json.dumps(dict(partial={partial}, coverage=0.5)))
 def spy(tmp_path: Path, more: str = "", partial: bool = False) -> list[float]:
     artifact = tmp_path / "any.golf"
     artifact.write_bytes(b"artifact")
-    nats, _ = score_shipped(SPY.format(more=more, partial=partial).encode(), artifact, tmp_path)
+    nats, _ = score_shipped(SPY.format(more=more, partial=partial).encode(), artifact, tmp_path, 1)
     return nats.tolist()
 
 

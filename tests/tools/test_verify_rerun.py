@@ -11,7 +11,7 @@ from base.files import file_sha256
 from data.dataset import open_dataset
 from eval.protocol import Protocol
 from eval.score import score
-from quant.unpack import Artifact, open_artifact
+from quant.unpack import from_bytes
 from tests.records import check, copied, renew
 from tests.runs import CPU
 from tools.record.claim import open_record
@@ -46,8 +46,8 @@ def data(seeds: Path) -> Path:
     return seeds / "data"
 
 
-def measure(artifact: Artifact, data: Path) -> float:
-    return score(artifact.model, open_dataset(data), Protocol(32, 16), CPU).bpb
+def measure(artifact: bytes, data: Path) -> float:
+    return score(from_bytes(artifact).model, open_dataset(data), Protocol(32, 16), CPU).bpb
 
 
 def rerun(record: Path, data: Path, code: str) -> dict[str, Finding]:
@@ -63,7 +63,10 @@ def code_of(bpb: float, artifact: Path, data: Path) -> str:
     return CODE.format(known=repr((bpb, artifact.read_bytes().hex(), file_sha256(data / "val_000000.bin"))))
 
 
-def test_the_real_single_file_scores_and_trains_the_same_again(single: Path, data: Path) -> None:
+def test_the_real_single_file_scores_and_trains_the_same_again(
+    single: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.verify.rerun.scoring_ranks", lambda adapt: 2)
     answer = check(single, "--data", str(data), "--sample", "--rerun")
     assert answer.verdict == ("flagged" if open_doors() else "valid"), answer.findings
     assert answer.measured["rerun_score"]["single_file_bpb"] == pytest.approx(answer.measured["val_bpb"], rel=2e-6)
@@ -72,7 +75,7 @@ def test_the_real_single_file_scores_and_trains_the_same_again(single: Path, dat
 
 def test_a_single_file_with_a_score_of_its_own_is_found(single: Path, data: Path, tmp_path: Path) -> None:
     folder = copied(single, tmp_path)
-    truth = measure(open_artifact(folder / "model.golf"), data)
+    truth = measure((folder / "model.golf").read_bytes(), data)
     honest = rerun(folder, data, code_of(truth, folder / "model.golf", data))
     assert {"rerun.score.measured", "rerun.measured"} <= set(honest)
     assert {finding.level for rule, finding in honest.items() if rule != "rerun.box"} == {"note"}, honest

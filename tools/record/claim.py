@@ -23,6 +23,8 @@ from tools.record.evidence import Evidence, SeedEvidence, read_evidence
 from tools.record.schema import Adaptation, Code, Evaluation, SeedResult, Submission, Track, load_tracks
 from tools.verify.folder import Folder
 
+MEASURED = ("stride", "context", "precision", "val_tokens", "val_bytes", "contest_bytes")  # how, and what of
+
 
 @dataclass(frozen=True)
 class Record:
@@ -48,7 +50,7 @@ def claim(evidence: Evidence, track: Track) -> Submission:
     run = median.result
     adapt = read_adapt(median.head.header.config)
     evaluation = Evaluation(
-        **{name: getattr(run, name) for name in ("stride", "context", "val_tokens", "val_bytes", "contest_bytes")},
+        **{name: getattr(run, name) for name in MEASURED},
         adapt=None if adapt.kind == "off" else Adaptation(kind=adapt.kind, streams=adapt.streams, trees=adapt.trees),
     )
     bpbs = [result.val_bpb for result in results.values()]

@@ -5,10 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from data.dataset import Dataset
-from engine.device import Device
+from engine.device import joined
 from eval.plot import plot_positions, target_losses
 from eval.protocol import artifact_protocol
 from eval.score import score
@@ -32,7 +31,8 @@ def draw_figures(folder: Path, loss_plot: Path, artifact: Path, dataset: Dataset
     nats = np.full(len(dataset.val) - 1, np.nan)
     limit = min(POSITION_TARGETS, len(nats) // protocol.adapt.streams)  # within the first stream:
     protocol = replace(protocol, adapt=replace(protocol.adapt, streams=1))  # a text of its own
-    score(opened.model, dataset, protocol, Device(torch.device("cpu")), limit, nats=nats)
+    with joined() as device:
+        score(opened.model.to(device.torch), dataset, protocol, device, limit, nats=nats)
     title = f"context {protocol.context}, stride {protocol.stride}, the first {limit:,} targets"
     if protocol.adapt.kind != "off":
         title += f", adapting: {protocol.adapt.kind}"

@@ -32,7 +32,7 @@ Sliding windows of {rule.context:,} tokens, {rule.stride:,} new targets each, ov
 ln 2 / bytes, summed in float64; a document's BOS is charged and has no bytes. The contest's convention counts \
 {rule.contest_bytes:,} bytes.
 
-{paragraphs(adaptation(claim))}\
+{paragraphs(adaptation(claim), precision(claim))}\
 ![loss by position in the document and in the window](figures/position.png)
 
 ## Compliance
@@ -88,6 +88,12 @@ done
 def adaptation(claim: Submission) -> str:
     adapt = claim.evaluation.adapt
     return "" if adapt is None else f"The score adapts ({adapt}): {learning(claim)}."
+
+
+def precision(claim: Submission) -> str:
+    if claim.evaluation.precision == "fp32":
+        return ""
+    return "Matrix products are computed in bf16 (autocast); softmax, losses and sums in fp32 or wider."
 
 
 def learning(claim: Submission) -> str:

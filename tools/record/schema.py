@@ -13,6 +13,7 @@ from pydantic import Field
 
 from base.config import load
 from base.errors import BadInput
+from base.precision import Precision
 
 SUBMISSION, README, MANIFEST, EVIDENCE = "submission.json", "README.md", "manifest.json", "evidence.json"
 CODE, REQUIREMENTS = "train_gpt.py", "requirements.txt"
@@ -114,6 +115,8 @@ class Evaluation:
     contest_bytes: Size
     # Of a score that adapts; a plain one has no such key, nor have records that are older than it.
     adapt: Annotated[Adaptation | None, Field(exclude_if=lambda adapt: adapt is None)] = None
+    # Of the matrix products; a score in fp32 has no such key, nor have records that are older than it.
+    precision: Annotated[Precision, Field(exclude_if=lambda precision: precision == "fp32")] = "fp32"
 
 
 @dataclass(frozen=True, kw_only=True)

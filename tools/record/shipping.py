@@ -1,16 +1,15 @@
 """The single file that is shipped: which one, what it imports, and the score that it measures.
 
-    nats, seconds = score_shipped(code, artifact, data)     block sums of nats, and the complete process's seconds
+    nats, seconds = score_shipped(code, artifact, data, ranks)      block sums of nats, and the complete run's seconds
 
 A record's scores come from nowhere else: the file runs alone in a clean folder, isolated (`python -I`), with the
-network cut.
+network cut, on one rank or under torchrun on several.
 """
 
 import hashlib
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from tools.record.claim import neutral_path
 from tools.record.evidence import Floats, read_nats
 from tools.record.runs import Run
 from tools.record.schema import CODE
-from tools.verify.sandbox import CUT, is_network_cut
+from tools.verify.sandbox import cut_off
 
 PINNED = Path(__file__).parents[2] / "requirements.txt"
 NATS = "nats.npy"
@@ -58,15 +57,14 @@ def read_code(path: Path, runs: Sequence[Run]) -> bytes:
     return data
 
 
-def score_shipped(code: bytes, artifact: Path, data: Path) -> tuple[Floats, float]:
+def score_shipped(code: bytes, artifact: Path, data: Path, ranks: int) -> tuple[Floats, float]:
     with tempfile.TemporaryDirectory(prefix="record-") as made:
         clean = Path(made)
         (clean / CODE).write_bytes(code)
         shutil.copyfile(artifact, clean / ARTIFACT)
         words = [CODE, "--score", ARTIFACT, "--data", str(data.absolute()), "--nats", NATS, "--json"]
-        cut = CUT if is_network_cut() else ()
         began = time.perf_counter()
-        done = subprocess.run([*cut, sys.executable, "-I", *words], cwd=clean, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(cut_off(words, ranks), cwd=clean, stdout=subprocess.PIPE, text=True)
         seconds = time.perf_counter() - began
         if done.returncode:
             raise CheckFailed(f"scoring {artifact}: the single file failed with exit code {done.returncode}, see above")

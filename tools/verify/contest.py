@@ -19,6 +19,7 @@ from base.errors import BadInput
 from base.packing import read_sources, strip
 from base.run_folder import ARTIFACT
 from data.dataset import describe_dataset
+from eval.config import read_adapt
 from quant.format import read_head
 from tools.bundle import unbundle
 from tools.record.schema import CODE, MANIFEST, README, SUBMISSION
@@ -26,7 +27,7 @@ from tools.verify.code import CODE_ENDS, code_findings, texts_inside
 from tools.verify.contest_entry import AGREES, LONGEST_LINE, NEAR, Entry, Log, Scored, agrees, as_number, open_entry
 from tools.verify.datasets import DATASETS, datasets_with
 from tools.verify.folder import Folder
-from tools.verify.sandbox import open_doors, score_boxed
+from tools.verify.sandbox import open_doors, score_boxed, scoring_ranks
 from tools.verify.verdict import Finding, Level, contradiction
 
 CAP_BYTES = 16_000_000
@@ -109,7 +110,8 @@ def _score_artifact(entry: Entry, data: Path | None) -> Iterator[Finding]:
     that none of those listed has its score."""
     code = entry.folder.read(CODE)
     artifact = entry.folder.read(ARTIFACT)
-    trained_on = read_head(artifact).header.data_sha256
+    header = read_head(artifact).header
+    trained_on = header.data_sha256
     inside = unbundle(code)
     if inside is None:
         raise BadInput(f"{CODE} is no single file of tools.bundle, and no other program is run")
@@ -118,14 +120,14 @@ def _score_artifact(entry: Entry, data: Path | None) -> Iterator[Finding]:
     path = data or next(datasets_with(trained_on, val_only=False), None)
     if path is None:
         raise BadInput(f"no dataset in {DATASETS} is {trained_on[:12]}…, which it was trained on; name it with --data")
-    answer, seconds = score_boxed(code, artifact, path, BUDGET_S)
+    answer, seconds = score_boxed(code, artifact, path, BUDGET_S, scoring_ranks(read_adapt(header.config).kind))
     bpb = answer["bpb"]
     what = f"{ARTIFACT} ({len(artifact):,} bytes) scores {bpb:.8f} bits per byte by its {CODE}"
     evidence = {"bpb": bpb, "bytes": len(artifact), "tokens": as_number(answer.get("tokens")), "seconds": seconds}
     yield Finding("score.measured", "note", f"{what} on {path}", evidence)
     sources = read_sources()
     if inside.modules != (strip(sources) if inside.packed else sources):
-        yield Finding("score.code", "flag", f"{CODE} is not of this tree: the score is its own word")
+        yield Finding("score.code", "flag", f"{CODE} is not of this tree: no other code has measured the score")
     counted, contest = (as_number(answer.get(key)) or 1.0 for key in ("bytes", "contest_bytes"))
     claims = list(entry.per_seed.values()) or ([] if entry.bpb is None else [entry.bpb])
     pairs = [(claimed, found) for claimed in claims for found in (bpb, bpb * counted / contest)]

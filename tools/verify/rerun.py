@@ -16,20 +16,19 @@ from base.errors import BadInput, CheckFailed
 from base.files import read_plain
 from base.run_folder import ARTIFACT, RESULT, RUNS
 from data.dataset import Dataset
-from quant.unpack import Artifact, from_bytes
 from tools.record.claim import Record
 from tools.record.evidence import SeedEvidence
 from tools.record.schema import CODE
 from tools.verify.datasets import withhold_validation
 from tools.verify.evidence_rules import RESCORED
-from tools.verify.sandbox import open_doors, run_code, score_boxed
+from tools.verify.sandbox import open_doors, run_code, score_boxed, scoring_ranks
 from tools.verify.verdict import Finding, contradiction
 
 SIGMA_BPB = 0.0013  # the least spread of seeds, where a record has one or two that happen to agree
 SIGMAS = 4.0
 LARGEST_ARTIFACT = 256 << 20
 
-Measure = Callable[[Artifact], float]  # bits per byte, by our scorer
+Measure = Callable[[bytes], float]  # an artifact's bits per byte, by our scorer
 
 
 def check_rerun(record: Record, dataset: Dataset, seed: SeedEvidence, measure: Measure) -> Iterator[Finding]:
@@ -47,10 +46,11 @@ def _score_again(record: Record, dataset: Dataset, seed: SeedEvidence, measure: 
     artifact = record.folder.read(seed.artifact)
     track = record.track
     eval_s = track.eval_seconds or record.claim.seed_results[str(seed.seed)].eval_seconds
-    answer, seconds = score_boxed(record.folder.read(CODE), artifact, dataset.path, eval_s)
+    ranks = scoring_ranks(seed.result.adapt)
+    answer, seconds = score_boxed(record.folder.read(CODE), artifact, dataset.path, eval_s, ranks)
     theirs = answer["bpb"]
-    ours = measure(from_bytes(artifact))
-    if not math.isclose(theirs, ours, rel_tol=RESCORED):
+    ours = measure(artifact)
+    if not math.isclose(theirs, ours, rel_tol=RESCORED[seed.result.precision]):
         yield contradiction("score.single_file", f"the score by {CODE}", theirs, "our scorer gives", ours)
         return
     if 0 < track.eval_seconds < seconds:
@@ -75,7 +75,7 @@ def _train_again(record: Record, dataset: Dataset, seed: SeedEvidence, measure: 
         words = [f"seed={seed.seed}", f"data.path={withhold_validation(dataset, Path(data).resolve())}"]
         ran = run_code(record.folder.read(CODE), words, folder, work_s)
         artifact = _read_trained(folder)
-    bpb = measure(from_bytes(artifact))
+    bpb = measure(artifact)
     total = record.claim.bytes_code + len(artifact)
     if total > track.cap_bytes:
         message = f"trained again, code and artifact are {total:,} bytes; {track.name} allows {track.cap_bytes:,}"

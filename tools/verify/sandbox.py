@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import torch
+
 from base.errors import BadInput
 from base.files import read_json_object
 from base.run_folder import ARTIFACT
@@ -29,7 +31,7 @@ from tools.verify.confine import can_confine
 # Its own network and process namespace: nothing to connect to, and nobody else to signal.
 CUT = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child")
 KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")  # of the environment
-CONFINE = str(Path(__file__).with_name("confine.py").resolve())
+CONFINE, LOOPBACK = (str(Path(__file__).with_name(name).resolve()) for name in ("confine.py", "loopback.py"))
 MOST_OUTPUT = 1 << 24  # bytes of stdout that are kept
 
 SLOWER = 2.0  # than its budget: a machine that takes longer is given up on
@@ -56,11 +58,27 @@ def open_doors() -> list[str]:
     return [door for door, is_closed in closed.items() if not is_closed]
 
 
-def run_code(code: bytes, words: Sequence[str], folder: Path, work_s: float) -> Ran:
+def scoring_ranks(adapt: str) -> int:
+    """How many processes score here: one per GPU, or one where a text has one past (eval.adapt.kind mix)."""
+    return 1 if adapt == "mix" else max(1, torch.cuda.device_count())
+
+
+def cut_off(words: Sequence[str], ranks: int, confined: Sequence[str] = ()) -> list[str]:
+    """The command `python -I WORDS` without a network, where that can be cut; several ranks of it under torchrun."""
+    python = [sys.executable, "-I"]
+    if ranks == 1:
+        return [*(CUT if is_network_cut() else ()), *confined, *python, *words]
+    alone = [*CUT, *python, LOOPBACK] if is_network_cut() else []
+    here = ["--standalone", "--local-addr=127.0.0.1"]
+    torchrun = [*python, "-m", "torch.distributed.run", *here, f"--nproc_per_node={ranks}", "--no-python"]
+    return [*alone, *confined, *torchrun, *python, *words]
+
+
+def run_code(code: bytes, words: Sequence[str], folder: Path, work_s: float, ranks: int = 1) -> Ran:
     """A single file in an empty folder; one that fails or takes too long is bad input."""
     limit_s = SLOWER * work_s + SETUP_S
     (folder / CODE).write_bytes(code)
-    ran = run_boxed([CODE, *words], folder, limit_s)
+    ran = run_boxed([CODE, *words], folder, limit_s, ranks)
     if ran.code is None:
         raise BadInput(f"{CODE} {words[0]} had not ended after {limit_s:.0f} s, which is more than enough")
     if ran.code:
@@ -68,12 +86,13 @@ def run_code(code: bytes, words: Sequence[str], folder: Path, work_s: float) -> 
     return ran
 
 
-def score_boxed(code: bytes, artifact: bytes, data: Path, work_s: float) -> tuple[dict[str, Any], float]:
+def score_boxed(code: bytes, artifact: bytes, data: Path, work_s: float, ranks: int) -> tuple[dict[str, Any], float]:
     """The single file's answer of how its artifact scores, `bpb` among the rest, and the process's seconds."""
     with tempfile.TemporaryDirectory(prefix="verify-", ignore_cleanup_errors=True) as made:
         folder = Path(made).resolve()
         (folder / ARTIFACT).write_bytes(artifact)
-        ran = run_code(code, ["--score", ARTIFACT, "--data", str(data.absolute()), "--json"], folder, work_s)
+        words = ["--score", ARTIFACT, "--data", str(data.absolute()), "--json"]
+        ran = run_code(code, words, folder, work_s, ranks)
     name = f"the answer of {CODE} --score"
     answer = read_json_object(ran.out.decode("utf-8", errors="replace"), name)
     if not isinstance(answer.get("bpb"), float):
@@ -81,12 +100,11 @@ def score_boxed(code: bytes, artifact: bytes, data: Path, work_s: float) -> tupl
     return answer, ran.seconds
 
 
-def run_boxed(words: Sequence[str], folder: Path, limit_s: float) -> Ran:
+def run_boxed(words: Sequence[str], folder: Path, limit_s: float, ranks: int = 1) -> Ran:
     """`python -I WORDS` in `folder`; output goes to unnamed files, so that a flood of it needs no memory."""
     for name in ("home", "tmp"):
         (folder / name).mkdir(exist_ok=True)
-    confined = [sys.executable, "-I", CONFINE, str(folder)] if can_confine() else []
-    command = [*(CUT if is_network_cut() else ()), *confined, sys.executable, "-I", *words]
+    command = cut_off(words, ranks, [sys.executable, "-I", CONFINE, str(folder)] if can_confine() else [])
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "LANG": "C.UTF-8"}
     started = time.monotonic()

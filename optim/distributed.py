@@ -23,10 +23,10 @@ def apply_together(
         return function(updates)
     if isinstance(parameters[0], DTensor):
         return _apply_sharded(updates, [tuple(p.shape) for p in parameters], function)
-    return _apply_replicated(updates, function)
+    return apply_replicated(updates, function)
 
 
-def _apply_replicated(updates: list[torch.Tensor], function: Function) -> list[torch.Tensor]:
+def apply_replicated(updates: list[torch.Tensor], function: Function) -> list[torch.Tensor]:
     rank, ranks = dist.get_rank(), dist.get_world_size()
     owned = [range(owner, len(updates), ranks) for owner in range(ranks)]  # owner -> its matrices
     most = max(sum(updates[n].numel() for n in numbers) for numbers in owned)

@@ -19,6 +19,7 @@ class QuantConfig:
     method: Method = "absmax"
     codec: Codec = "zstd"
     cap_bytes: Annotated[int, Ge(0)] = 0  # on artifact and code, met by the dial or the widths; 0: no cap
+    solve: bool = True  # False: the plan is packed as it is, and a result over the cap is an error
     dial: Annotated[float, Gt(0), Lt(1e6)] = 0.4  # rate: step over spread; sigma: step over a row's deviation
     columns: Annotated[float, Ge(0)] = 0.75  # rate: power of the column steps; 0: all alike
     rows: Annotated[float, Ge(0)] = 0.35  # rate: power of the row steps; 0: all alike

@@ -9,12 +9,12 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from base.errors import BadInput, CheckFailed
+from base.errors import BadInput
 from model.gpt import GPT, parameter_kind
 from quant.bits import DEFAULT_BITS, parse_bits
 from quant.coder import entropy_bits
@@ -47,15 +47,15 @@ def require_room(sizes: Mapping[str, int], cap_bytes: int, counted_bytes: int) -
         )
 
 
-def require_fit(size_bytes: int, counted_bytes: int, cap_bytes: int, answer: Any) -> None:
-    """Fail, with the answer all the same, where an artifact that is made and kept is over its cap."""
+def over_cap(size_bytes: int, counted_bytes: int, cap_bytes: int) -> str:
+    """Why an artifact that was packed without regard to its cap is not under it; "" where it is, or has none."""
     total = size_bytes + counted_bytes
-    if cap_bytes and total > cap_bytes:
-        raise CheckFailed(
-            f"the artifact's {size_bytes:,} bytes and {counted_bytes:,} of code are {total:,}: {total - cap_bytes:,} "
-            f"over the cap of {cap_bytes:,}; it is kept. quant.solve=true finds the steps or widths that fit",
-            answer,
-        )
+    if not cap_bytes or total <= cap_bytes:
+        return ""
+    return (
+        f"the artifact's {size_bytes:,} bytes and {counted_bytes:,} counted beside it are {total - cap_bytes:,} over "
+        f"the cap of {cap_bytes:,}; the artifact is kept. With quant.solve=true the steps or widths are chosen to fit"
+    )
 
 
 def fit_dial(estimate: Callable[[float], float], measure: Callable[[float], int], cap_bytes: int) -> float:
@@ -90,7 +90,7 @@ def _fit(
     for number in range(TRIES):
         sizes[x] = measure(x)
         x0, x1 = [0.0, *sizes][-2:]
-        steepness = min(max((sizes[x1] - sizes.get(x0, 0)) / max(x1 - x0, 1.0), 0.02), 8.0)
+        steepness = min(max((sizes[x1] - sizes.get(x0, 0)) / (x1 - x0), 0.02), 8.0)
         if sizes[x] > cap_bytes:
             over = x
         else:

@@ -108,8 +108,7 @@ def _code_matrix(
         factors[factor] += 64
         ends[:] = 0
         for c in range(columns):
-            expected = (means[c] >> 8) * FACTOR[factor] >> 8
-            context[c] = CONTEXT[min(expected, EDGES[-1])]
+            context[c] = CONTEXT[min((means[c] >> 8) * FACTOR[factor] >> 8, EDGES[-1])]
             if trellis:
                 context[c] += contexts // 2 * STAGGERED[states[c]]
             ends[context[c] + 1] += 1
@@ -123,8 +122,8 @@ def _code_matrix(
             if begin < ends[n]:
                 _set_bounds(bounds, tables[n])
                 for i in range(begin, ends[n]):
-                    symbol = matrix[r, order[i]] + largest
-                    matrix[r, order[i]] = _exchange(bounds, symbols, symbol, coder, words) - largest
+                    at = (r, order[i])
+                    matrix[at] = _exchange(bounds, symbols, matrix[at] + largest, coder, words) - largest
                 _learn(tables[n], matrix[r], order[begin : ends[n]])
                 begin = ends[n]
         for c in range(columns):
@@ -145,10 +144,10 @@ def _learn(table: Frequencies, row: Integers, columns: Frequencies) -> None:
 @compiled
 def _best_factor(row: Integers, means: Frequencies) -> int:
     """The encoder's choice, from the row itself."""
-    size = 0
+    size = 0.0
     for integer in row:
-        size += abs(np.int64(integer))
-    ratio = max(float(size), 1e-2) * 65536 / max(means.sum(), 1)
+        size += abs(float(integer))
+    ratio = max(size, 1e-2) * 65536 / max(means.sum(), 1)
     half = FACTORS // 2
     return int(min(max(round(4 * math.log2(ratio)), -half), half)) + half
 
@@ -196,7 +195,7 @@ def _exchange(bounds: Frequencies, symbols: int, symbol: int, coder: Coder, word
 
 
 @compiled
-def _add(value: int, coder: Coder, words: Words) -> None:
+def _add(value: np.uint64, coder: Coder, words: Words) -> None:
     """To the low end of the encoder's interval; what it carries goes into the words before."""
     coder[LOW] += value
     at = coder[AT]
@@ -212,10 +211,10 @@ def _finish(coder: Coder, words: Words) -> int:
     """The count of words, once the last ones name a point within the interval."""
     end = coder[LOW] + coder[WIDTH]
     _add(U(0xFFFFFFFF), coder, words)
-    at = coder[AT]
+    at = int(coder[AT])
     words[at] = coder[LOW] >> U(32)
-    words[at + U(1)] = 0
-    return at + U(2 if end >> U(32) == coder[LOW] >> U(32) else 1)
+    words[at + 1] = 0
+    return at + (2 if end >> U(32) == coder[LOW] >> U(32) else 1)
 
 
 def entropy_bits(integers: Integers) -> float:

@@ -70,7 +70,9 @@ class Packer:
         return self._pack(quant)
 
     def _pack(self, quant: QuantConfig) -> Packed:
-        tensors = self._quantize(quant)
+        return self._encode(quant, self._quantize(quant))
+
+    def _encode(self, quant: QuantConfig, tensors: list[PackedTensor]) -> Packed:
         data = b""
         if self.device.main:
             data = write_artifact(tensors, self._header, self.dataset.tokenizer.model, quant.codec)
@@ -82,22 +84,27 @@ class Packer:
     def _fit(self, quant: QuantConfig, cap_bytes: int) -> Packed:
         """The least loss that fits: by the dial, or by widths of the tensors that `quant.bits` leaves free."""
         pack = cache(self._pack)  # other estimates may lead to the same widths
+        # zstd-22 takes most of a pack's time and is hardly ever the smaller: what is tried does without it.
+        tried = replace(quant, codec="ans") if quant.codec == "best" else quant
 
         def entropy_bytes(dial: float) -> float:
-            """Of plain rounding, which takes a hundredth of the time of a pack."""
+            """Of plain rounding, which takes a small part of a pack's time."""
             tensors = self._quantize(replace(quant, dial=dial, feedback=False, trellis=False))
             return sum(entropy_bits(tensor.values) for tensor in tensors if tensor.grid is not None) / 8
 
-        if quant.method in ("rate", "sigma"):
-            dial = fit_dial(entropy_bytes, lambda dial: pack(replace(quant, dial=dial)).size_bytes, cap_bytes)
-            return pack(replace(quant, dial=dial))
-
         def with_widths(widths: Widths) -> QuantConfig:
-            return replace(quant, bits=",".join([*(f"{name}={bits}" for name, bits in widths.items()), quant.bits]))
+            return replace(tried, bits=",".join([*(f"{name}={bits}" for name, bits in widths.items()), quant.bits]))
 
-        options = width_options(self.model, quant, self._measured(quant))
-        widths = fit_widths(options, lambda widths: pack(with_widths(widths)).size_bytes, cap_bytes)
-        return pack(with_widths(widths))
+        if quant.method in ("rate", "sigma"):
+            dial = fit_dial(entropy_bytes, lambda dial: pack(replace(tried, dial=dial)).size_bytes, cap_bytes)
+            found = pack(replace(tried, dial=dial))
+        else:
+            options = width_options(self.model, quant, self._measured(quant))
+            widths = fit_widths(options, lambda widths: pack(with_widths(widths)).size_bytes, cap_bytes)
+            found = pack(with_widths(widths))
+        if tried is quant:
+            return found
+        return self._encode(replace(found.quant, codec=quant.codec), found.tensors)
 
     def _measured(self, quant: QuantConfig) -> dict[str, Cost]:
         tokens = quant.calibration_tokens

@@ -1,6 +1,6 @@
 """A model -> its tensors as the artifact stores them: integers on a grid, or floats.
 
-The work is done where the weights are. Ranks share the error feedback, which takes most of it, and all get all integers.
+The work is done where the weights are. Ranks share the error feedback, which takes most of it; all get all integers.
 """
 
 from collections.abc import Mapping

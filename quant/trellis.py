@@ -65,7 +65,7 @@ def search(wanted: torch.Tensor, largest: int) -> torch.Tensor:
         _search(wanted.contiguous().numpy(), _bounds(largest), found.numpy())
         return found
     runs = F.pad(wanted, (0, -rows % SEGMENT)).view(-1, SEGMENT)
-    parts = [search_by_products(part, largest) for part in runs.split(RUNS)]
+    parts = [search_by_products(part, largest) for part in torch.split(runs, RUNS)]
     return torch.cat(parts).view(columns, -1)[:, :rows]
 
 
@@ -99,12 +99,12 @@ def _search(wanted: Values, bounds: npt.NDArray[np.float64], found: Values) -> N
                     way_taken[at, state] = by_second < by_first
                     new[state] = min(by_first, by_second)
                 total, new = new, total
-            state = np.argmin(total)
+            state = int(np.argmin(total))
             for at in range(len(run) - 1, -1, -1):
                 way = way_taken[at, state]
                 size = closest[at, SUBSET[state, way]]
                 found[column, first + at] = -size if run[at] < 0 else size
-                state = CAME_FROM[state, way]
+                state = int(CAME_FROM[state, way])
 
 
 def search_by_products(runs: torch.Tensor, largest: int) -> torch.Tensor:

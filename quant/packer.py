@@ -82,7 +82,8 @@ class Packer:
         return quantize(self.model, quant, self._measured(quant) if quant.is_calibrated else None, self.device)
 
     def _fit(self, quant: QuantConfig, cap_bytes: int) -> Packed:
-        """The least loss that fits: by the dial, or by widths of the tensors that `quant.bits` leaves free."""
+        """The least loss that fits: by the dial, or by widths of the tensors that `quant.bits` leaves free. All ranks
+        search with the main rank's figures, so that they make the same tries."""
         pack = cache(self._pack)  # other estimates may lead to the same widths
         # zstd-22 takes most of a pack's time and is hardly ever the smaller: what is tried does without it.
         tried = replace(quant, codec="ans") if quant.codec == "best" else quant
@@ -90,7 +91,8 @@ class Packer:
         def entropy_bytes(dial: float) -> float:
             """Of plain rounding, which takes a small part of a pack's time."""
             tensors = self._quantize(replace(quant, dial=dial, feedback=False, trellis=False))
-            return sum(entropy_bits(tensor.values) for tensor in tensors if tensor.grid is not None) / 8
+            bits = sum(entropy_bits(tensor.values) for tensor in tensors if tensor.grid is not None)
+            return gather(bits / 8, self.device)[0]
 
         def with_widths(widths: Widths) -> QuantConfig:
             return replace(tried, bits=",".join([*(f"{name}={bits}" for name, bits in widths.items()), quant.bits]))
@@ -99,7 +101,7 @@ class Packer:
             dial = fit_dial(entropy_bytes, lambda dial: pack(replace(tried, dial=dial)).size_bytes, cap_bytes)
             found = pack(replace(tried, dial=dial))
         else:
-            options = width_options(self.model, quant, self._measured(quant))
+            options = gather(width_options(self.model, quant, self._measured(quant)), self.device)[0]
             widths = fit_widths(options, lambda widths: pack(with_widths(widths)).size_bytes, cap_bytes)
             found = pack(with_widths(widths))
         if tried is quant:

@@ -21,7 +21,7 @@ import torch
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_dict, to_yaml
-from base.errors import BadInput
+from base.errors import BadInput, CheckFailed
 from base.files import atomic_file
 from base.run_folder import ARTIFACT, MODEL, RunResult, named_or_newest, new_or_unfinished, sole_writer
 from base.source import bundled, code_bytes, sources_sha256
@@ -40,7 +40,7 @@ from model.cost import causal_flops_per_token, flops_per_token, parameters
 from model.gpt import GPT
 from model.memory import Trainer, peak_bytes, training_parts
 from optim.schedule import multiplier
-from quant.budget import require_room
+from quant.budget import over_cap, require_room
 from quant.packer import Packer
 from quant.unpack import attach_table, open_artifact
 from run_config import DEFAULT, RunConfig
@@ -137,7 +137,15 @@ def run_in(folder: Path, training: Training, code: int) -> RunResult:
     if device.main:
         save_checkpoint(folder, {"config": to_dict(config), "weights": weights}, MODEL)
     float_score, _ = timed_score("pre_quant", training, log)
-    return log.finish(pack_and_score(training, weights, folder, code, float_score, log))
+    result = pack_and_score(training, weights, folder, code, float_score, log)
+    over = over_cap(result.artifact_bytes, code, config.quant.cap_bytes)
+    if over:
+        log.say(over)
+    log.finish(result)
+    barrier(device)  # a rank that fails ends the others
+    if over:
+        raise CheckFailed(over, result)
+    return result
 
 
 def timed_score(
@@ -152,10 +160,11 @@ def timed_score(
 
 
 def pack(training: Training, weights: dict[str, torch.Tensor], code: int) -> bytes:
-    """The artifact; the float model that it is made from is freed before the next one is needed."""
+    """The artifact, on the main rank; the float model that it is made from is freed before the next one is needed."""
     model = attach_table(GPT(training.config.model), training.dataset.tokenizer)
-    load_weights(model, weights, MODEL)
-    packer = Packer(model.to(training.device.torch), to_dict(training.config), training.dataset)
+    if training.device.main:
+        load_weights(model, weights, MODEL)
+    packer = Packer(model.to(training.device.torch), to_dict(training.config), training.dataset, training.device)
     return packer.pack(training.config.quant, code).data
 
 
@@ -168,8 +177,9 @@ def pack_and_score(
     clock = training.clock
     path = folder / ARTIFACT
     begun_s = time.perf_counter()
+    data = pack(training, weights, code)
     if device.main:
-        atomic_file(path, pack(training, weights, code))
+        atomic_file(path, data)
     barrier(device)  # the other ranks read it, too
     artifact = open_artifact(path)
     packed_s = time.perf_counter() - begun_s
@@ -195,6 +205,7 @@ def pack_and_score(
         artifact_bytes=artifact.size_bytes,
         code_bytes=code,
         total_bytes=artifact.size_bytes + code,
+        over_cap_bytes=max(0, artifact.size_bytes + code - config.quant.cap_bytes) if config.quant.cap_bytes else 0,
         calibration_seconds=packed_s,
         eval_seconds=eval_s,
         seed=config.seed,

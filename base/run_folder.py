@@ -49,6 +49,7 @@ class RunResult:
     artifact_bytes: int
     code_bytes: int
     total_bytes: int
+    over_cap_bytes: int = 0  # beyond quant.cap_bytes, which quant.solve=false only checks
     calibration_seconds: float  # quantizing and packing
     eval_seconds: float  # scoring the artifact
     seed: int

@@ -1,11 +1,14 @@
 """A byte cap -> the dial, or the width of every tensor, that meets it with the least loss.
 
-The caller passes a function that packs and measures. Bytes change nearly linearly with the octaves of the dial and with
-the estimated bytes that the widths may take: a secant inside a bracket finds either in a few packs.
+The caller passes a function that packs and measures, and cheap estimates: entropies. The bytes of a pack are nearly
+proportional to the estimate, so that a secant inside a bracket finds the estimate that the cap allows in two or three
+packs.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +21,13 @@ from quant.coder import entropy_bits
 from quant.config import QuantConfig
 from quant.hessian import Cost
 from quant.quantize import as_matrix, row_grid
-from quant.rounding import conditioned, nearest
+from quant.rounding import error_of, nearest
 
 CLOSE = 0.003  # how far under the cap is near enough
 TRIES = 24
 RESOLUTION = 2.0**-16  # of the range that is searched
 FINEST, COARSEST = 1e-3, 64.0  # dials
+KNOTS = 33  # dials whose bytes are estimated, half an octave apart
 UNITS = 8192  # that the knapsack of widths divides the bytes into
 LEAST_BITS = 1.0  # per weight, on average: with fewer, most weights are zero
 FREE = dict.fromkeys(DEFAULT_BITS, 0) | {"control": DEFAULT_BITS["control"]}  # 0: to be chosen
@@ -43,32 +47,50 @@ def require_room(sizes: Mapping[str, int], cap_bytes: int, counted_bytes: int) -
         )
 
 
-def fit_dial(measure: Callable[[float], int], cap_bytes: int, weights: int, start: float) -> float:
+def over_cap(size_bytes: int, counted_bytes: int, cap_bytes: int) -> str:
+    """Why an artifact that was packed without regard to its cap is not under it; "" where it is, or has none."""
+    total = size_bytes + counted_bytes
+    if not cap_bytes or total <= cap_bytes:
+        return ""
+    return (
+        f"the artifact's {size_bytes:,} bytes and {counted_bytes:,} counted beside it are {total - cap_bytes:,} over "
+        f"the cap of {cap_bytes:,}; the artifact is kept. With quant.solve=true the steps or widths are chosen to fit"
+    )
+
+
+def fit_dial(estimate: Callable[[float], float], measure: Callable[[float], int], cap_bytes: int) -> float:
     """The finest dial whose measured bytes are at most `cap_bytes`, within CLOSE of it or at RESOLUTION."""
-    ends = (-math.log2(COARSEST), -math.log2(FINEST))
-    octaves = _fit(lambda x: measure(2.0**-x), cap_bytes, -math.log2(start), ends, weights / 8, "the coarsest steps")
-    return float(2.0**-octaves)
+    octaves = np.linspace(math.log2(COARSEST), math.log2(FINEST), KNOTS)
+
+    @cache
+    def estimated(knot: int) -> float:
+        return estimate(float(2.0 ** octaves[knot]))
+
+    def dial_at(size_bytes: float) -> float:
+        """Whose estimate this is, about: between two knots it is a line."""
+        knot = bisect_left(range(1, KNOTS - 1), size_bytes, key=estimated) + 1
+        known = (estimated(knot - 1), estimated(knot))
+        return float(2.0 ** np.interp(size_bytes, known, octaves[knot - 1 : knot + 1]))
+
+    ends = (estimated(0), estimated(KNOTS - 1))
+    return dial_at(_fit(lambda x: measure(dial_at(x)), cap_bytes, ends, "the coarsest steps"))
 
 
 def _fit(
     measure: Callable[[float], int],
     cap_bytes: int,
-    start: float,
     ends: tuple[float, float],
-    slope: float,  # about the bytes per x
     least: str,  # names the low end in the error
 ) -> float:
-    """The x of the most measured bytes under the cap; bytes grow with x."""
+    """The estimate x of the most measured bytes under the cap; they grow with it, nearly in proportion."""
     aim = cap_bytes * (1 - CLOSE / 2)
     fits, over = ends  # the bracket; neither is measured yet
     sizes = dict[float, int]()
-    x = min(max(start, fits), over)
-    steepness = 1.0  # of the line through the last two tries, over `slope`
+    x = min(max(cap_bytes, fits), over)
     for number in range(TRIES):
         sizes[x] = measure(x)
-        if len(sizes) > 1:
-            x0, x1 = list(sizes)[-2:]
-            steepness = min(max((sizes[x1] - sizes[x0]) / (x1 - x0) / slope, 0.02), 8.0)
+        x0, x1 = [0.0, *sizes][-2:]
+        steepness = min(max((sizes[x1] - sizes.get(x0, 0)) / (x1 - x0), 0.02), 8.0)
         if sizes[x] > cap_bytes:
             over = x
         else:
@@ -77,8 +99,7 @@ def _fit(
                 break
         if over - fits <= RESOLUTION * (ends[1] - ends[0]):
             break
-        guess = x + (aim - sizes[x]) / (slope * steepness)
-        x = min(max(guess, fits), over)
+        x = min(max(x + (aim - sizes[x]) / steepness, fits), over)
         if x in sizes or (number > 3 and number % 2):
             x = (fits + over) / 2
     if min(sizes.values()) > cap_bytes:
@@ -104,7 +125,7 @@ def fit_widths(table: Table, measure: Callable[[Widths], int], cap_bytes: int) -
     """The widths of the least loss whose measured bytes are at most `cap_bytes`; measuring corrects the estimates."""
     most = sum(max(option.size_bytes for option in options) for options in table.values())
     ends = (0.0, most * (1 + len(table) / UNITS) + 1)  # sizes are rounded up to units
-    allowed = _fit(lambda x: measure(least_loss(table, x)), cap_bytes, cap_bytes, ends, 1.0, "the narrowest widths")
+    allowed = _fit(lambda x: measure(least_loss(table, x)), cap_bytes, ends, "the narrowest widths")
     return least_loss(table, allowed)
 
 
@@ -139,14 +160,14 @@ def width_options(model: GPT, config: QuantConfig, costs: Mapping[str, Cost]) ->
     for name, parameter in model.named_parameters():
         if named.bits(name, str(parameter_kind(name, parameter))):
             continue
-        weight = as_matrix(parameter.detach().float().cpu().numpy())
+        weight = as_matrix(parameter.detach().float())
         cost = costs[name]
         if config.method == "gptq":
-            cost = Cost(torch.diag(conditioned(cost.hessian).diagonal() ** -2), cost.importance)
+            cost = Cost(torch.diag(cost.prices**-2), cost.importance)
         table[name] = []
         for bits in range(2, 9):
             grid = row_grid(weight, bits, config)
             integers = nearest(weight, grid, bits)
-            size_bytes = entropy_bits(integers) / 8 + 2 * len(weight)
-            table[name].append(Option(bits, size_bytes, cost.nats(grid.weights(integers) - weight)))
+            size_bytes = entropy_bits(integers.cpu().numpy()) / 8 + 2 * len(weight)
+            table[name].append(Option(bits, size_bytes, cost.nats(error_of(integers, grid, weight))))
     return table

@@ -7,15 +7,15 @@ machine decodes the same.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import constriction
 import numpy as np
 import numpy.typing as npt
 import zstandard
 
+from quant.compiled import compiled
 from quant.dequant import Integers
-from quant.trellis import States
+from quant.trellis import NEXT, SEGMENT, STAGGERED
 
 LEVEL = 22
 LARGEST_WINDOW = 1 << 27  # the most memory that level 22 needs in a reader
@@ -24,10 +24,16 @@ MEMORY = 64  # rows that a column's running mean remembers
 START = 8192  # total of a new table
 GAIN = 192  # what one symbol adds to it
 FULL = 1 << 26  # a table's total before it is halved: no frequency falls below what the coder can tell from 0
+TOTAL = 1 << 24  # the shares that a table divides an interval into
 
 Frequencies = npt.NDArray[np.int64]
-Symbols = npt.NDArray[np.integer]
-Exchange = Callable[[Frequencies, Symbols], Symbols]
+Words = npt.NDArray[np.uint32]
+# The range coder: the low end of its interval (a decoder's: how far its point lies above that), the interval's width,
+# the count of words written or read, and whether it decodes.
+Coder = npt.NDArray[np.uint64]
+LOW, WIDTH, AT, DECODING = range(4)
+ALL = (1 << 64) - 1
+U = np.uint64
 
 
 def _quarter(exponent: int, scale_bits: int) -> int:
@@ -37,73 +43,18 @@ def _quarter(exponent: int, scale_bits: int) -> int:
 
 FACTOR = np.array([_quarter(n - FACTORS // 2, 8) for n in range(FACTORS)], np.int64)
 EDGES = np.array([_quarter(n, 8) for n in range(-16, 25)], np.int64)  # expected |q| from 1/16 to 64, in 1/256
-
-
-class Contexts:
-    """What encoder and decoder both know before each row of a stream."""
-
-    def __init__(self, largest: int) -> None:
-        """Symbols are -largest … largest."""
-        self.largest = largest
-        symbol = 256.0 * np.arange(-largest, largest + 1)  # (S,)
-        width = np.append(EDGES, EDGES[-1]).astype(np.float64)[:, None]  # (contexts, 1)
-        bell = 1 / (1 + (symbol / width) ** 2) ** 2  # with thick tails, and made by + * / alone: exact on every machine
-        tables = np.floor(START * bell / bell.sum(1, keepdims=True)).astype(np.int64) + 1
-        self.tables: Frequencies = np.concatenate([tables, tables])  # plain grid, then staggered grid
-        self.factors: Frequencies = np.full(FACTORS, 16, np.int64)
-        self.columns: Frequencies = np.empty(0, np.int64)
-        self.states: States | None = None
-        self.rows = 0
-
-    def begin(self, columns: int, trellis: bool) -> None:
-        """Start a new matrix, of whose columns nothing is known yet."""
-        self.columns = np.full(columns, 1 << 16, np.int64)  # |q| of 1, in 1/65536
-        self.states = States(columns) if trellis else None
-        self.rows = 0
-
-    def expected(self, factor: int) -> npt.NDArray[np.int64]:
-        """(columns,) the context of each entry in a row of this factor."""
-        contexts: Frequencies = np.searchsorted(EDGES, (self.columns >> 8) * FACTOR[factor] >> 8, side="right")
-        return contexts if self.states is None else contexts + (len(EDGES) + 1) * self.states.staggered
-
-    def best_factor(self, row: Symbols) -> int:
-        """The encoder's choice, from the row itself."""
-        ratio = max(int(np.abs(row).sum()), 1e-2) * 65536 / max(int(self.columns.sum()), 1)
-        return int(np.clip(round(4 * math.log2(ratio)), -(FACTORS // 2), FACTORS // 2)) + FACTORS // 2
-
-    def learn(self, factor: int, row: Symbols) -> None:
-        self.factors[factor] += 64
-        self.rows += 1
-        if self.states is not None:
-            self.states.move(row)
-        seen = (np.abs(row).astype(np.int64) << 24) // FACTOR[factor]
-        self.columns += (seen - self.columns) // min(self.rows + 1, MEMORY)
-
-    def learn_symbols(self, context: int, symbols: Symbols) -> None:
-        table = self.tables[context]
-        table += GAIN * np.bincount(symbols, minlength=2 * self.largest + 1)
-        if table.sum() > FULL:
-            table -= table // 2
-
-
-def categorical(frequencies: Frequencies) -> constriction.stream.model.Categorical:
-    # In fp32 its cumulative sums round, and a rare symbol beside frequent ones loses its whole range.
-    return constriction.stream.model.Categorical(frequencies.astype(np.float64), perfect=False)
+CONTEXT = np.searchsorted(EDGES, np.arange(EDGES[-1] + 1), side="right")  # of an expected |q|
 
 
 def encode_ranges(matrices: Sequence[Integers], trellises: Sequence[bool]) -> bytes:
     """`trellises` says which of the matrices are on staggered grids."""
-    largest = max((int(np.abs(m.astype(np.int64)).max()) for m in matrices if m.size), default=0)
+    largest = max((int(np.abs(m.astype(np.int16)).max()) for m in matrices if m.size), default=0)
     if not largest:
         return bytes([0])  # nothing but zeros
-    coder = constriction.stream.queue.RangeEncoder()
-
-    def send(frequencies: Frequencies, symbols: Symbols) -> Symbols:
-        coder.encode(symbols.astype(np.int32), categorical(frequencies))
-        return symbols
-
-    _code([matrix.astype(np.int16) for matrix in matrices], trellises, largest, send)
-    coded: bytes = coder.get_compressed().astype("<u4").tobytes()
+    symbols = sum(matrix.size + len(matrix) for matrix in matrices)
+    words = np.empty(symbols + 2, np.uint32)  # no symbol takes more than 24 bits
+    coder = _code(matrices, trellises, largest, np.array([0, ALL, 0, 0], np.uint64), words)
+    coded: bytes = words[: _finish(coder, words)].astype("<u4").tobytes()
     return bytes([largest]) + coded
 
 
@@ -111,44 +62,166 @@ def decode_ranges(data: bytes, shapes: Sequence[tuple[int, int]], trellises: Seq
     """The matrices of these shapes; ValueError for bytes that no encoder made."""
     if len(data) % 4 != 1 or data[0] > 128:
         raise ValueError("not a range-coded stream")
-    matrices = [np.zeros(shape, np.int16) for shape in shapes]
+    matrices = [np.zeros(shape, np.int8) for shape in shapes]
     if data[0]:
-        coder = constriction.stream.queue.RangeDecoder(np.frombuffer(data, "<u4", offset=1).astype(np.uint32))
-
-        def receive(frequencies: Frequencies, symbols: Symbols) -> Symbols:
-            received: Symbols = coder.decode(categorical(frequencies), len(symbols)).astype(np.int64)
-            return received
-
-        try:
-            _code(matrices, trellises, data[0], receive)
-        except AssertionError as error:  # what constriction raises where a symbol has no range
-            raise ValueError(f"a damaged range-coded stream: {error}") from None
-    return [matrix.astype(np.int8) for matrix in matrices]
+        words = np.frombuffer(data, "<u4", offset=1).astype(np.uint32)
+        first, second = (int(word) for word in np.append(words, [0, 0])[:2])
+        _code(matrices, trellises, data[0], np.array([first << 32 | second, ALL, 2, 1], np.uint64), words)
+    return matrices
 
 
-def _code(matrices: Sequence[Symbols], trellises: Sequence[bool], largest: int, exchange: Exchange) -> None:
-    """Encoder and decoder in one, so that they cannot part ways: `exchange` sends the symbols that it is given, or
-    returns as many received ones; the matrices then hold those."""
-    contexts = Contexts(largest)
+def _code(matrices: Sequence[Integers], trellises: Sequence[bool], largest: int, coder: Coder, words: Words) -> Coder:
+    tables = first_tables(largest)
+    factors = np.full(FACTORS, 16, np.int64)
     for matrix, trellis in zip(matrices, trellises, strict=True):
-        if not matrix.size:
-            continue
-        contexts.begin(matrix.shape[1], trellis)
-        for row in matrix:
-            factor = int(exchange(contexts.factors, np.array([contexts.best_factor(row)]))[0])
-            where = contexts.expected(factor)
-            for context in np.unique(where):
-                here = where == context
-                symbols = exchange(contexts.tables[context], row[here] + largest)
-                row[here] = symbols - largest
-                contexts.learn_symbols(context, symbols)
-            contexts.learn(factor, row)
+        if matrix.size:
+            _code_matrix(matrix, trellis, tables, factors, coder, words)
+    return coder
+
+
+def first_tables(largest: int) -> Frequencies:
+    """(contexts, symbols) the frequencies before the first matrix; symbols are -largest … largest."""
+    symbol = 256.0 * np.arange(-largest, largest + 1)  # (S,)
+    width = np.append(EDGES, EDGES[-1]).astype(np.float64)[:, None]  # (contexts, 1)
+    bell = 1 / (1 + (symbol / width) ** 2) ** 2  # with thick tails, and made by + * / alone: exact on every machine
+    tables = np.floor(START * bell / bell.sum(1, keepdims=True)).astype(np.int64) + 1
+    return np.concatenate([tables, tables])  # plain grid, then staggered grid
+
+
+@compiled
+def _code_matrix(
+    matrix: Integers, trellis: bool, tables: Frequencies, factors: Frequencies, coder: Coder, words: Words
+) -> None:
+    """Encoder and decoder in one, so that they cannot part ways: it sends the integers, or fills in received ones."""
+    rows, columns = matrix.shape
+    contexts, symbols = tables.shape
+    largest = symbols // 2
+    means = np.full(columns, 1 << 16)  # of |q|, in 1/65536; of a new matrix nothing is known
+    states = np.zeros(columns, np.int64)
+    context = np.empty(columns, np.int64)
+    order = np.empty(columns, np.int64)
+    ends = np.empty(contexts + 1, np.int64)
+    bounds = np.empty(max(FACTORS, symbols) + 1, np.int64)
+    for r in range(rows):
+        _set_bounds(bounds, factors)
+        factor = _exchange(bounds, FACTORS, _best_factor(matrix[r], means), coder, words)
+        factors[factor] += 64
+        ends[:] = 0
+        for c in range(columns):
+            context[c] = CONTEXT[min((means[c] >> 8) * FACTOR[factor] >> 8, EDGES[-1])]
+            if trellis:
+                context[c] += contexts // 2 * STAGGERED[states[c]]
+            ends[context[c] + 1] += 1
+        for n in range(contexts):
+            ends[n + 1] += ends[n]
+        for c in range(columns):  # by context, and within one from left to right
+            order[ends[context[c]]] = c
+            ends[context[c]] += 1
+        begin = 0
+        for n in range(contexts):
+            if begin < ends[n]:
+                _set_bounds(bounds, tables[n])
+                for i in range(begin, ends[n]):
+                    at = (r, order[i])
+                    matrix[at] = _exchange(bounds, symbols, matrix[at] + largest, coder, words) - largest
+                _learn(tables[n], matrix[r], order[begin : ends[n]])
+                begin = ends[n]
+        for c in range(columns):
+            seen = (abs(np.int64(matrix[r, c])) << 24) // FACTOR[factor]
+            means[c] += (seen - means[c]) // min(r + 2, MEMORY)
+            states[c] = NEXT[states[c], matrix[r, c] & 1] if (r + 1) % SEGMENT else 0
+
+
+@compiled
+def _learn(table: Frequencies, row: Integers, columns: Frequencies) -> None:
+    for c in columns:
+        table[row[c] + len(table) // 2] += GAIN
+    if table.sum() > FULL:
+        for symbol in range(len(table)):
+            table[symbol] -= table[symbol] // 2
+
+
+@compiled
+def _best_factor(row: Integers, means: Frequencies) -> int:
+    """The encoder's choice, from the row itself."""
+    size = 0.0
+    for integer in row:
+        size += abs(float(integer))
+    ratio = max(size, 1e-2) * 65536 / max(means.sum(), 1)
+    half = FACTORS // 2
+    return int(min(max(round(4 * math.log2(ratio)), -half), half)) + half
+
+
+@compiled
+def _set_bounds(bounds: Frequencies, frequencies: Frequencies) -> None:
+    """Where each symbol's share of 2^24 begins, and where the last one's ends; each has one at least."""
+    scale = (TOTAL - len(frequencies)) / frequencies.sum()
+    below = 0
+    for symbol in range(len(frequencies)):
+        bounds[symbol] = int(below * scale) + symbol
+        below += frequencies[symbol]
+    bounds[len(frequencies)] = TOTAL
+
+
+@compiled
+def _exchange(bounds: Frequencies, symbols: int, symbol: int, coder: Coder, words: Words) -> int:
+    """Sends the symbol, or receives another in its place: constriction's RangeEncoder and RangeDecoder to the bit."""
+    scale = coder[WIDTH] >> U(24)
+    if coder[DECODING]:
+        share = coder[LOW] // scale
+        if share >= U(TOTAL):
+            raise ValueError("a damaged range-coded stream")
+        symbol, above = 0, symbols
+        while above - symbol > 1:
+            middle = (symbol + above) // 2
+            if U(bounds[middle]) <= share:
+                symbol = middle
+            else:
+                above = middle
+        coder[LOW] -= scale * U(bounds[symbol])
+    else:
+        _add(scale * U(bounds[symbol]), coder, words)
+    coder[WIDTH] = scale * U(bounds[symbol + 1] - bounds[symbol])
+    if coder[WIDTH] >> U(32) == 0:
+        at = coder[AT]
+        coder[WIDTH] <<= U(32)
+        if coder[DECODING]:
+            coder[LOW] = coder[LOW] << U(32) | (U(words[at]) if at < U(len(words)) else U(0))
+        else:
+            words[at] = coder[LOW] >> U(32)
+            coder[LOW] <<= U(32)
+        coder[AT] += U(1)
+    return symbol
+
+
+@compiled
+def _add(value: np.uint64, coder: Coder, words: Words) -> None:
+    """To the low end of the encoder's interval; what it carries goes into the words before."""
+    coder[LOW] += value
+    at = coder[AT]
+    while coder[LOW] < value:
+        at -= U(1)
+        words[at] += np.uint32(1)
+        if words[at]:
+            break
+
+
+@compiled
+def _finish(coder: Coder, words: Words) -> int:
+    """The count of words, once the last ones name a point within the interval."""
+    end = coder[LOW] + coder[WIDTH]
+    _add(U(0xFFFFFFFF), coder, words)
+    at = int(coder[AT])
+    words[at] = coder[LOW] >> U(32)
+    words[at + 1] = 0
+    return at + (2 if end >> U(32) == coder[LOW] >> U(32) else 1)
 
 
 def entropy_bits(integers: Integers) -> float:
     """Order-0 entropy of one matrix, in bits: what a coder without contexts cannot beat."""
-    counts = np.unique(integers, return_counts=True)[1].astype(np.float64)
-    return float(-(counts * np.log2(counts / counts.sum())).sum()) if integers.size else 0.0
+    counts = np.bincount(integers.reshape(-1).view(np.uint8), minlength=1)
+    counts = counts[counts > 0]
+    return float(-(counts * np.log2(counts / integers.size)).sum())
 
 
 def encode_zstd(data: bytes) -> bytes:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, replace
 from typing import Any, NamedTuple
@@ -100,8 +101,13 @@ def write_artifact(tensors: Sequence[PackedTensor], header: dict[str, Any], toke
         "octaves": _to_planes("octaves", [part for part in exponents if part is not None]),
     }
     streams = {name: Stream("zstd", len(data), encode_zstd(data)) for name, data in plain.items() if data}
-    for kind in dict.fromkeys(tensor.kind for tensor in tensors if tensor.grid is not None):
-        streams[f"integers.{kind}"] = _pack_integers([tensor for tensor in tensors if tensor.kind == kind], codec)
+    kinds = dict[str, list[PackedTensor]]()
+    for tensor in tensors:
+        if tensor.grid is not None:
+            kinds.setdefault(tensor.kind, []).append(tensor)
+    with ThreadPoolExecutor() as pool:  # the coders leave the interpreter's lock alone
+        packed_kinds = pool.map(lambda members: _pack_integers(members, codec), kinds.values())
+        streams |= zip([f"integers.{kind}" for kind in kinds], packed_kinds, strict=True)
     forms = [tensor.form for tensor in tensors]
     payload = b"".join(stream.data for stream in streams.values())
     require_plausible(forms, len(payload))

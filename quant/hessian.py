@@ -1,25 +1,29 @@
 """What an error in each weight matrix costs: measured on training batches, in nats per token.
 
-    costs = measure(model, batches)         name -> Cost; batches are token rows (B, T), of training text only
+    costs = measure(model, batches, device)     name -> Cost; batches are token rows (B, T), of training text only
 
 An error d in a matrix raises the loss by about 1/2 sum_r importance_r d_r H d_r^T. H is the second moment of the inputs
 (E[x x^T]) times the mean output's Fisher information, with labels drawn from the model itself; the importance of a row
 is its own output's Fisher information over that mean. A table is looked up with one-hot rows: its H is diagonal over
 its width, and the importance of a row is its token's frequency. A tied table is table and head at once: they add up.
+
+Ranks take turns at the batches and add up their fp64 sums: what N measure differs from what one does by the last bits.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
-import numpy as np
-import numpy.typing as npt
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
+from engine.device import Device, gather
 from model.gpt import GPT
 
 TABLE, HEAD = "embedding.table.weight", "head.weight"
+DAMPING = 0.01  # of the Hessian's mean diagonal
 
 
 @dataclass(frozen=True)
@@ -27,17 +31,49 @@ class Cost:
     hessian: torch.Tensor  # (columns, columns) fp64, the mean output's Fisher information included
     importance: torch.Tensor  # (rows,) fp64, of mean 1
 
-    def nats(self, error: npt.NDArray[np.floating]) -> float:
+    def nats(self, error: torch.Tensor) -> float:
         """What this error of the weights costs per token."""
-        d = torch.from_numpy(error).double()
+        d = error.double()
         return 0.5 * float((d @ self.hessian * d).sum(1) @ self.importance)
+
+    # What follows is computed once, however often a cap makes the matrix be rounded.
+
+    @cached_property
+    def prices(self) -> torch.Tensor:
+        """(columns,) U_cc in the matrix's own order: close to that of error feedback, and nothing to send."""
+        prices: torch.Tensor = 1 / _root(self.hessian).diagonal()
+        return prices
+
+    @cached_property
+    def order(self) -> torch.Tensor:
+        """(columns,) in which error feedback takes them: those of the largest inputs first."""
+        return torch.argsort(self.hessian.diagonal(), descending=True, stable=True)
+
+    @cached_property
+    def upper(self) -> torch.Tensor:
+        """(columns, columns) U in that order, fp32. It is the upper Cholesky factor of the damped inverse,
+        H^-1 = U^T U: 1/U_cc^2 is what an error in column c costs once the columns after it have compensated for what
+        they can."""
+        root = _root(self.hessian[self.order][:, self.order])
+        eye = torch.eye(len(root), dtype=root.dtype, device=root.device)
+        inverse: torch.Tensor = torch.linalg.solve_triangular(root, eye, upper=True)
+        return inverse.float()
+
+
+def _root(hessian: torch.Tensor) -> torch.Tensor:
+    """The upper triangular R with R R^T = the damped H; its inverse is U."""
+    damped = hessian.flip(0, 1)
+    mean = float(damped.diagonal().mean())
+    damped.diagonal().add_(DAMPING * mean if mean > 0 else 1.0)
+    lower: torch.Tensor = torch.linalg.cholesky(damped)
+    return lower.flip(0, 1)
 
 
 Sums = dict[str, torch.Tensor]  # over all tokens, by the name of the weight
 
 
-def measure(model: GPT, batches: Iterable[torch.Tensor]) -> dict[str, Cost]:
-    """Leaves the model in eval mode."""
+def measure(model: GPT, batches: Iterable[torch.Tensor], device: Device) -> dict[str, Cost]:
+    """Leaves the model in eval mode. All ranks call it together, each with all batches."""
     inputs = Sums()  # x x^T, or the count of each row of a table
     outputs = Sums()  # squares of the loss's gradient
     hooks = []
@@ -45,24 +81,38 @@ def measure(model: GPT, batches: Iterable[torch.Tensor]) -> dict[str, Cost]:
         if isinstance(module, nn.Linear | nn.Embedding):
             hooks.append(module.register_forward_hook(_watch(f"{name}.weight", inputs, outputs)))
     model.eval()
-    draw = torch.Generator().manual_seed(0)
+    model.requires_grad_(False)  # of the weights: only the outputs' gradients count, and take two thirds of the time
     tokens_seen = 0
-    for tokens in batches:
-        x, slope = _head_inputs_and_slope(model, tokens, draw)  # the head is a product that no hook sees
-        _add(inputs, HEAD, x.mT @ x)
-        _add(outputs, HEAD, slope.square().sum(0))
+    for number, tokens in enumerate(batches):
         tokens_seen += tokens.numel()
+        if number % device.ranks == device.rank:
+            draw = torch.Generator(tokens.device).manual_seed(number)
+            x, slope = _head_inputs_and_slope(model, tokens, draw)  # the head is a product that no hook sees
+            _add(inputs, HEAD, x.mT @ x)
+            _add(outputs, HEAD, slope.square().sum(0))
     for hook in hooks:
         hook.remove()
-    model.zero_grad(set_to_none=True)
-    costs = {name: _cost(inputs[name].cpu() / tokens_seen, outputs[name].cpu() / tokens_seen) for name in inputs}
+    model.requires_grad_(True)
+    inputs, outputs = _over_ranks(inputs, device), _over_ranks(outputs, device)
+    costs = {name: _cost(inputs.pop(name) / tokens_seen, outputs[name] / tokens_seen) for name in list(inputs)}
     if model.head is None:
         costs[TABLE] = _added(costs[TABLE], costs.pop(HEAD))
     return costs
 
 
 def _add(total: Sums, name: str, value: torch.Tensor) -> None:
-    total[name] = total[name] + value.double() if name in total else value.double()
+    total[name] = total[name].add_(value) if name in total else value.double()
+
+
+def _over_ranks(sums: Sums, device: Device) -> Sums:
+    if device.ranks == 1:
+        return sums
+    shapes = gather({name: total.shape for name, total in sums.items()}, device)[0]  # a rank may have had no batch
+    empty = {name: torch.zeros(shape, dtype=torch.float64, device=device.torch) for name, shape in shapes.items()}
+    added = {name: sums.get(name, zeros) for name, zeros in empty.items()}
+    for total in added.values():
+        dist.all_reduce(total)
+    return added
 
 
 def _watch(name: str, inputs: Sums, outputs: Sums) -> Callable[[nn.Module, tuple[torch.Tensor], torch.Tensor], None]:
@@ -74,6 +124,8 @@ def _watch(name: str, inputs: Sums, outputs: Sums) -> Callable[[nn.Module, tuple
         else:
             x = args[0].detach().flatten(0, -2)
             _add(inputs, name, x.mT @ x)
+        if not output.requires_grad:  # it is the first that is computed
+            output.requires_grad_()
         output.register_hook(  # type: ignore[no-untyped-call]
             lambda grad: _add(outputs, name, grad.flatten(0, -2).square().sum(0))
         )
@@ -88,7 +140,7 @@ def _head_inputs_and_slope(
     model."""
     hidden = model.trunk(tokens)
     z = model.logits(hidden, tokens)  # (B, T, V)
-    labels = torch.multinomial(z.detach().softmax(-1).flatten(0, 1).cpu(), 1, generator=draw).to(tokens.device)
+    labels = torch.multinomial(z.detach().softmax(-1).flatten(0, 1), 1, generator=draw)
     loss = F.cross_entropy(z.flatten(0, 1), labels[:, 0], reduction="sum")
     (slope,) = torch.autograd.grad(loss, z, retain_graph=True)
     z.backward(slope)  # type: ignore[no-untyped-call]

@@ -11,7 +11,6 @@ means --codec best, the others zstd. Calibration reads training text only; KL an
 """
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +18,21 @@ from typing import Any, get_args
 
 from base.cli import OneLineParser, command, run
 from base.config import Layer, build
+from base.errors import CheckFailed
 from base.files import atomic_file, require_folder_of
 from base.run_folder import ARTIFACT, MODEL, named_or_newest
 from base.source import code_bytes
 from data.dataset import Dataset, open_dataset
 from engine.checkpoint import load_weights, read_run
+from engine.device import barrier, joined, run_rank
 from model.config import ModelConfig
 from model.gpt import GPT
+from quant.budget import over_cap
 from quant.coder import entropy_bits
 from quant.config import Codec, Method, QuantConfig
 from quant.fidelity import Fidelity, as_packed, measure_fidelity
 from quant.format import PackedTensor, read_head
-from quant.packer import Packer
+from quant.packer import Packed, Packer
 from quant.unpack import attach_table
 
 
@@ -67,20 +69,34 @@ def act(args: argparse.Namespace) -> PackReport:
     model, config, dataset = open_run(path, args.data)
     quant = configured(args, config.get("quant", {}))
     code = code_bytes(args.code)
-    packed = Packer(model, config, dataset).pack(quant, code if args.fit_artifact is None else 0)
-    atomic_file(out, packed.data)
-    seq_len = config["train"]["seq_len"]
-    fidelity = measure_fidelity(model, as_packed(model, packed.data), dataset, seq_len, args.check_tokens)
-    size = len(packed.data)
-    streams = read_head(packed.data).stream_bytes
+    counted = code if args.fit_artifact is None else 0
+    with joined() as device:
+        model.to(device.torch)
+        packed = Packer(model, config, dataset, device).pack(quant, counted)
+        if device.main:
+            atomic_file(out, packed.data)
+        barrier(device)  # the other ranks read it, too
+        data = out.read_bytes()
+        fidelity = measure_fidelity(
+            model, as_packed(model, data), dataset, config["train"]["seq_len"], args.check_tokens
+        )
+    report = describe(packed, out, fidelity, code)
+    over = over_cap(len(data), counted, quant.cap_bytes)
+    if over:
+        raise CheckFailed(over, report)
+    return report
+
+
+def describe(packed: Packed, out: Path, fidelity: Fidelity, code: int) -> PackReport:
+    streams = read_head(out.read_bytes()).stream_bytes
     kinds = kind_rows(packed.tensors, streams)
     weights = max(1, sum(row.weights for row in kinds))
     return PackReport(
         artifact=str(out.resolve()),
-        artifact_bytes=size,
+        artifact_bytes=packed.size_bytes,
         code_bytes=code,
-        total_bytes=size + code,
-        cap_bytes=quant.cap_bytes or None,
+        total_bytes=packed.size_bytes + code,
+        cap_bytes=packed.quant.cap_bytes or None,
         bits={row.kind: row.bits for row in kinds},
         bits_per_weight=8 * sum(row.bytes for row in kinds) / weights,
         entropy_bits_per_weight=sum(row.entropy_bits_per_weight * row.weights for row in kinds) / weights,
@@ -118,7 +134,9 @@ def configured(args: argparse.Namespace, of_run: dict[str, Any]) -> QuantConfig:
     """The flags over the run's own section, by the rules of the header."""
     words = {"bits": args.bits, "method": args.method, "dial": args.dial, "codec": args.codec}
     words |= {"calibration_tokens": args.calibration_tokens, "cap_bytes": args.fit or args.fit_artifact}
-    flags = {name: value for name, value in words.items() if value is not None}
+    flags: dict[str, Any] = {name: value for name, value in words.items() if value is not None}
+    if flags.get("cap_bytes"):
+        flags["solve"] = True
     layers = [] if {"bits", "method", "dial"} & set(flags) else [Layer("the run's config", of_run)]
     if {"dial", "cap_bytes"} & set(flags):
         flags.setdefault("method", "rate")
@@ -171,4 +189,4 @@ def parser() -> OneLineParser:
 
 
 if __name__ == "__main__":
-    sys.exit(run(parser(), act, show))
+    run_rank(lambda: run(parser(), act, show))

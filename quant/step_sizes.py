@@ -12,18 +12,18 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from quant.config import QuantConfig
-from quant.dequant import Floats, Grid, Integers, to_eighths
+from quant.dequant import Grid, Integers, to_eighths
 from quant.hessian import Cost
-from quant.rounding import conditioned
 
 NEGLIGIBLE = 1e-9  # of the median tensor's sensitivity
 WIDEST = 24  # eighths: no row or column is more than 8 times coarser or finer than the tensor
 
 
 def rate_grids(
-    weights: Mapping[str, Floats], bits: Mapping[str, int], costs: Mapping[str, Cost], config: QuantConfig
+    weights: Mapping[str, torch.Tensor], bits: Mapping[str, int], costs: Mapping[str, Cost], config: QuantConfig
 ) -> dict[str, Grid]:
     """Tensors of unknown or no sensitivity (dead ones, without a gradient) get the dial times their own spread."""
     spreads = {name: _log_spread(weight) for name, weight in weights.items()}
@@ -34,7 +34,7 @@ def rate_grids(
     log_steps = dict(spreads)
     if alive and config.by_tensor:
         planned = {name: -0.5 * math.log(_price(relative[name], costs[name])) for name in alive}
-        sizes = [weights[name].size for name in alive]
+        sizes = [weights[name].numel() for name in alive]
         mean = float(np.average([planned[name] - spreads[name] for name in alive], weights=sizes))
         log_steps |= {name: log_step - mean for name, log_step in planned.items()}
     return {
@@ -45,27 +45,21 @@ def rate_grids(
 
 def _relative(cost: Cost, config: QuantConfig) -> Grid:
     """How the steps of rows and columns compare within the tensor."""
-    columns = _shares(_column_prices(cost) ** config.columns) if config.columns else None
-    rows = _shares(np.maximum(cost.importance.numpy(), 1e-9) ** (-0.5 * config.rows)) if config.rows else None
+    columns = _shares(cost.prices.cpu().numpy() ** config.columns) if config.columns else None
+    rows = _shares(np.maximum(cost.importance.cpu().numpy(), 1e-9) ** (-0.5 * config.rows)) if config.rows else None
     return Grid(row_exponents=rows, column_exponents=columns, trellis=config.trellis)
-
-
-def _column_prices(cost: Cost) -> npt.NDArray[np.float64]:
-    """U_cc in the matrix's own order: close to that of error feedback, and nothing to send."""
-    prices: npt.NDArray[np.float64] = conditioned(cost.hessian).diagonal().numpy()
-    return prices
 
 
 def _price(relative: Grid, cost: Cost) -> float:
     """Of a step of 1, with the rows and columns that the grid will have."""
-    importance = cost.importance.numpy()
-    by_column = relative.column_factors(len(cost.hessian)) / _column_prices(cost)
+    importance = cost.importance.cpu().numpy()
+    by_column = relative.column_factors(len(cost.hessian)) / cost.prices.cpu().numpy()
     return float(np.mean(importance * relative.row_steps(len(importance)) ** 2) * np.mean(by_column**2))
 
 
-def _log_spread(weight: Floats) -> float:
+def _log_spread(weight: torch.Tensor) -> float:
     """Of the root mean square: a vector of ones is as wide as one of signs."""
-    return math.log(float(np.sqrt(np.square(weight, dtype=np.float64).mean())) if weight.any() else 1e-8)
+    return math.log(float(weight.double().square().mean().sqrt()) or 1e-8)
 
 
 def _shares(factors: npt.NDArray[np.floating]) -> Integers:
@@ -74,13 +68,14 @@ def _shares(factors: npt.NDArray[np.floating]) -> Integers:
     return np.clip(to_eighths(2.0 ** (logs - logs.mean())), -WIDEST, WIDEST).astype(np.int8)
 
 
-def _fitting(relative: Grid, step: float, weight: Floats, bits: int) -> Grid:
+def _fitting(relative: Grid, step: float, weight: torch.Tensor, bits: int) -> Grid:
     """The grid at this step; rows whose largest weight would not fit the bits are made coarser, never clipped.
 
     A tied table wants steps of a twentieth of its spread: clipping its tails cost ten times what they saved.
     """
     largest = (1 << (bits - 1)) - 1
-    reach = np.abs(weight / relative.column_factors(weight.shape[1])).max(axis=1, initial=0.0)  # (rows,)
+    factors = torch.from_numpy(relative.column_factors(weight.shape[1])).to(weight.device)
+    reach = (weight / factors).abs().amax(1).cpu().numpy()  # (rows,)
     step = float(np.float32(max(step, float(reach.max(initial=0.0)) / largest / 2**14)))
     needed = reach / (step * largest)  # of the tensor's step
     rows = np.zeros(len(weight), np.int8) if relative.row_exponents is None else relative.row_exponents

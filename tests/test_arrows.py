@@ -28,7 +28,7 @@ OTHERS = {  # third-party packages, where a folder is held to a few; the standar
     "data/loader.py": {"numpy", "torch"},
     "data/shortlist.py": {"numpy", "torch"},
     "engine": {"torch", "matplotlib", "annotated_types"},
-    "quant": {"numpy", "torch", "zstandard", "constriction", "annotated_types", "matplotlib"},
+    "quant": {"numpy", "torch", "numba", "zstandard", "annotated_types", "matplotlib"},
     "eval": {"numpy", "torch", "numba", "annotated_types", "constriction", "matplotlib"},
     "eval/mixing": {"numpy", "numba"},
     "eval/stats.py": {"scipy"},

@@ -30,28 +30,31 @@ def size_at(dial: float) -> int:
     return 40_000 + int(WEIGHTS / 8 * math.log2(1 + 4.0 / dial))
 
 
-@given(st.integers(size_at(COARSEST) + 200, size_at(FINEST)), st.floats(0.05, 3.0))
-def test_the_dial_lands_just_under_the_cap_in_a_few_packs(cap: int, start: float) -> None:
+def estimate(dial: float) -> float:
+    """Without what the coder adds, and off as plain rounding is: by a share that changes with the steps."""
+    return (size_at(dial) - 40_000) * (1.1 + 0.02 * math.log2(dial))
+
+
+@given(st.integers(size_at(COARSEST) + 200, size_at(FINEST)))
+def test_the_dial_lands_just_under_the_cap_in_three_packs(cap: int) -> None:
     packed = list[float]()
 
     def measure(dial: float) -> int:
         packed.append(dial)
         return size_at(dial)
 
-    dial = fit_dial(measure, cap, WEIGHTS, start)
+    dial = fit_dial(estimate, measure, cap)
     assert (1 - CLOSE) * cap <= size_at(dial) <= cap
-    assert len(packed) <= (5 if size_at(4.0) < cap < size_at(0.01) else 24)
-    assert dial == fit_dial(size_at, cap, WEIGHTS, start)
+    assert len(packed) <= (3 if size_at(4.0) < cap < size_at(0.01) else 24)
 
 
 def test_any_coder_and_any_cap_is_bracketed() -> None:
     for size in (lambda d: int(2e6 / d**3), lambda d: int(2e5 / d**0.2), lambda d: 300_000 if d < 0.7 else 140_000):
-        dial = fit_dial(size, 150_000, WEIGHTS, 0.4)
+        dial = fit_dial(estimate, size, 150_000)
         assert 0.9 * 150_000 < size(dial) <= 150_000
-    for start in (1e-6, 0.4, 1e5):
-        assert fit_dial(size_at, 10**9, WEIGHTS, start) == pytest.approx(FINEST)
+    assert fit_dial(estimate, size_at, 10**9) == pytest.approx(FINEST)
     with pytest.raises(BadInput, match=f"the coarsest steps give {size_at(COARSEST):,}"):
-        fit_dial(size_at, 30_000, WEIGHTS, 0.4)
+        fit_dial(estimate, size_at, 30_000)
 
 
 tables = st.lists(

@@ -53,8 +53,9 @@ def tensors() -> list[PackedTensor]:
             integers = np.clip(np.rint(weight / 0.25), -127, 127).astype(np.int8)
             found.append(PackedTensor(name, kind, weight.shape, 8, integers, grid))
         else:
-            grid = absmax(weight, 6)
-            found.append(PackedTensor(name, kind, weight.shape, 6, nearest(weight, grid, 6), grid))
+            grid = absmax(torch.from_numpy(weight), 6)
+            integers = nearest(torch.from_numpy(weight), grid, 6).numpy()
+            found.append(PackedTensor(name, kind, weight.shape, 6, integers, grid))
     return found
 
 

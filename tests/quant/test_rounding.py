@@ -3,17 +3,23 @@
 import numpy as np
 import torch
 
+from quant import rounding
 from quant.dequant import EIGHTHS, Floats, Grid, Integers, octaves, to_eighths
-from quant.rounding import absmax, clip, feedback, limits, nearest, sigma
+from quant.hessian import Cost
+from quant.rounding import absmax, clip, feedback, limits, sigma
 
 
-def weights(rows: int = 48, columns: int = 64, scale: float = 0.02) -> Floats:
+def weights(rows: int = 48, columns: int = 64, scale: float = 0.02) -> torch.Tensor:
     random = np.random.default_rng(3)
-    return (random.standard_t(5, (rows, columns)) * scale).astype(np.float32)
+    return torch.from_numpy((random.standard_t(5, (rows, columns)) * scale).astype(np.float32))
 
 
-def squared(a: Floats, b: Floats) -> float:
-    return float(np.square(a.astype(np.float64) - b).sum())
+def nearest(weight: torch.Tensor, grid: Grid, bits: int) -> Integers:
+    return rounding.nearest(weight, grid, bits).numpy()
+
+
+def squared(a: Floats, b: torch.Tensor) -> float:
+    return float(np.square(a.astype(np.float64) - b.numpy()).sum())
 
 
 def test_absmax_has_the_range_of_the_contest_and_errs_by_half_a_step() -> None:
@@ -24,19 +30,19 @@ def test_absmax_has_the_range_of_the_contest_and_errs_by_half_a_step() -> None:
         low, high = limits(bits)
         assert low <= integers.min() <= integers.max() <= high
         steps = grid.row_steps(48).astype(np.float64)[:, None]
-        assert (np.abs(grid.weights(integers) - weight) <= steps * 0.502 + 1e-12).all()
-        assert np.allclose(steps[:, 0], np.abs(weight).max(1) / high, rtol=1e-3)
+        assert (np.abs(grid.weights(integers) - weight.numpy()) <= steps * 0.502 + 1e-12).all()
+        assert np.allclose(steps[:, 0], weight.abs().amax(1) / high, rtol=1e-3)
 
 
 def test_a_small_row_is_not_coarsened_and_an_empty_one_stays_empty() -> None:
-    weight = weights() * np.logspace(-5, 0, 48).astype(np.float32)[:, None]
+    weight = weights() * torch.logspace(-5, 0, 48)[:, None]
     weight[7] = 0
     grid = absmax(weight, 8)
     integers = nearest(weight, grid, 8)
     back = grid.weights(integers)
     assert not back[7].any()
     rows = [r for r in range(48) if r != 7]
-    relative = np.abs(back - weight).max(1)[rows] / np.abs(weight).max(1)[rows]
+    relative = np.abs(back - weight.numpy()).max(1)[rows] / weight.abs().amax(1).numpy()[rows]
     assert relative.max() < 0.02  # the contest's floor made rows below 1 lose most of it
 
 
@@ -52,7 +58,7 @@ def test_the_clip_search_never_errs_more_than_absmax() -> None:
 def test_sigma_clips_at_k_root_mean_squares_of_the_row() -> None:
     weight = weights()
     grid = sigma(weight, 6, 3.0)
-    assert np.allclose(grid.row_steps(48) * 31, 3 * np.sqrt(np.square(weight).mean(axis=1)), rtol=1e-3)
+    assert np.allclose(grid.row_steps(48) * 31, 3 * weight.square().mean(1).sqrt(), rtol=1e-3)
     assert nearest(weight, grid, 6).max() == 31
 
 
@@ -72,7 +78,7 @@ def test_a_grid_of_rows_and_columns_is_their_product() -> None:
     grid = Grid(step=0.01, row_exponents=rows, column_exponents=columns)
     exact = integers * 0.01 * 2.0 ** (rows[:, None] / 8.0) * 2.0 ** (columns / 8.0)
     assert np.allclose(grid.weights(integers), exact, rtol=1e-6)
-    assert np.array_equal(nearest(grid.weights(integers), grid, 8), integers)
+    assert np.array_equal(nearest(torch.from_numpy(grid.weights(integers)), grid, 8), integers)
 
 
 def hessian(columns: int) -> torch.Tensor:
@@ -83,13 +89,16 @@ def hessian(columns: int) -> torch.Tensor:
     return x.mT @ x / 2000
 
 
-def fed_back(weight: Floats, grid: Grid, h: torch.Tensor, bits: int = 8) -> Integers:
-    return feedback([weight], [grid], bits, [h])[0]
+def cost(h: torch.Tensor) -> Cost:
+    return Cost(h.double(), torch.ones(48, dtype=torch.float64))
 
 
-def output_error(weight: Floats, rounded: Floats, h: torch.Tensor) -> float:
-    d = torch.from_numpy(rounded.astype(np.float64) - weight)
-    return float((d @ h * d).sum())
+def fed_back(weight: torch.Tensor, grid: Grid, h: torch.Tensor, bits: int = 8) -> Integers:
+    return feedback([weight], [grid], bits, [cost(h)])[0].numpy()
+
+
+def output_error(weight: torch.Tensor, rounded: Floats, h: torch.Tensor) -> float:
+    return cost(h).nats(torch.from_numpy(rounded) - weight)
 
 
 def test_feedback_errs_far_less_at_the_output_than_nearest() -> None:
@@ -109,9 +118,9 @@ def test_matrices_side_by_side_are_rounded_as_they_are_alone() -> None:
     hessians = [hessian(64) * (n + 1) + torch.diag(torch.arange(64.0) * n) for n in range(3)]
     for trellis in (False, True):
         grids = [Grid(step=0.01, row_exponents=np.arange(48).astype(np.int8) % 5, trellis=trellis)] * 3
-        together = feedback(several, grids, 8, hessians)
+        together = feedback(several, grids, 8, [cost(h) for h in hessians])
         for weight, grid, h, integers in zip(several, grids, hessians, together, strict=True):
-            assert (fed_back(weight, grid, h) != integers).mean() < 0.005  # ties within rounding
+            assert np.array_equal(fed_back(weight, grid, h), integers.numpy())
 
 
 def test_feedback_is_gptq_written_out_in_fp64() -> None:
@@ -120,7 +129,7 @@ def test_feedback_is_gptq_written_out_in_fp64() -> None:
     damped = h + 0.01 * h.diagonal().mean() * torch.eye(columns)
     order = torch.argsort(h.diagonal(), descending=True, stable=True)
     upper = torch.linalg.cholesky(torch.linalg.inv(damped[order][:, order]), upper=True)
-    left = torch.from_numpy(weight).double()[:, order]
+    left = weight.double()[:, order]
     expected = torch.zeros(8, columns, dtype=torch.float64)
     for c in range(columns):
         expected[:, order[c]] = torch.round(left[:, c] / 0.02)

@@ -62,8 +62,6 @@ def train(training: Training, log: RunLog, folder: Path | None, stopped: list[in
             is_validating = training.is_validation_due(progress)
             if is_ending or is_saving or is_validating or progress >= 1.0:
                 report_step(training.finish_step(), training, log, folder)
-                if progress >= 1.0 and not is_ending:
-                    return
                 with clock.paused():
                     if is_ending or is_saving:
                         saved_s = elapsed_s
@@ -71,6 +69,8 @@ def train(training: Training, log: RunLog, folder: Path | None, stopped: list[in
                     if is_ending:
                         log.say(f"stopped at step {clock.step}: saved; the same command resumes from there")
                         raise KeyboardInterrupt
+                    if progress >= 1.0:
+                        return
                     if is_validating:
                         training.validated = progress
                         log.validated(clock, training.score(training.context).bpb)

@@ -118,9 +118,9 @@ class Training:
             return losses(*(t.long() if t.dtype == torch.uint16 else t for t in there))
 
     def step(self, progress: float) -> StepReport | None:
-        """Queue one optimizer step, then report the one before it, which the device has finished meanwhile.
+        """Take one optimizer step and report it; on a device with a queue, the one before it, which is done by then.
 
-        The host never waits for the step that it has just queued, so that the device always has work.
+        So the host never waits for the step that it has just queued, and the device always has work.
         """
         set_rates(self.optimizers, self.config.optim, progress, self.clock.step)
         self.model.order = self.config.model.order(progress)
@@ -144,7 +144,7 @@ class Training:
         queued = self.clock.step, progress, self._read_back(torch.stack(losses).sum(), norm)
         report = self.finish_step()
         self.unread = queued
-        return report
+        return report if self.device.has_queue else self.finish_step()
 
     def _read_back(self, loss: torch.Tensor, norm: torch.Tensor) -> Readback:
         if self.device.ranks > 1:

@@ -47,6 +47,11 @@ class Device:
         """Whether this rank logs, writes and saves for all."""
         return self.rank == 0
 
+    @property
+    def has_queue(self) -> bool:
+        """Whether the host runs ahead of the device; numbers of Apple's are read at once as well."""
+        return self.torch.type == "cuda"
+
     def precision(self, wanted: WantedPrecision) -> Precision:
         """What `wanted` means here; refused where this device cannot run it."""
         has_bf16 = self.torch.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)

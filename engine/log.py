@@ -37,7 +37,7 @@ def head_lines(device: Device, is_compiled: bool, sources_sha256: str, hashes: d
     """The log's head after the config: what runs, where, on which data."""
     where = describe_environment(device)
     return (
-        f"python {where['python']}, torch {where['torch']}, on {where['device']}, "
+        f"python {where['python']}, torch {where['torch']}, on {where['device']}, {device.kernel}, "
         f"torch.compile {'on' if is_compiled else 'off'}\nsources {sources_sha256}\n"
         f"data {hashes['data_sha256']} tokenizer {hashes['tokenizer_sha256']}"
     )

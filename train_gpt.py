@@ -22,7 +22,7 @@ import torch
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_dict, to_yaml
 from base.errors import BadInput, CheckFailed
-from base.files import atomic_file
+from base.files import atomic_file, require_folder_of
 from base.run_folder import ARTIFACT, MODEL, RunResult, named_or_newest, new_or_unfinished, sole_writer
 from base.source import bundled, code_bytes, sources_sha256
 from data.dataset import open_dataset
@@ -30,7 +30,7 @@ from data.ensure import ensure_dataset
 from engine.checkpoint import load_weights, report_divergence, save_checkpoint
 from engine.clock import stop_flag
 from engine.config import micro_rows
-from engine.device import Device, agree, barrier, gather, joined, memory_hint, require_same, run_rank
+from engine.device import Device, agree, barrier, gather, joined, memory_hint, packing_device, require_same, run_rank
 from engine.log import RunLog, describe_environment, head_lines, live_line, packed_lines, scored_line, trained_line
 from engine.shard import gather_state
 from eval.config import PLAIN, AdaptConfig
@@ -53,28 +53,30 @@ def train(training: Training, log: RunLog, folder: Path | None, stopped: list[in
     clock = training.clock
     device = training.device
     saved_s = clock.elapsed_s
-    with clock.running():
-        while True:
-            # What ranks do together depends on the main rank's clock and on a signal to any of them.
+    while True:
+        # What ranks do together depends on the main rank's clock and on a signal to any of them.
+        elapsed_s, is_ending = agree(clock.elapsed_s, len(stopped), device)
+        step_s = elapsed_s / max(1, clock.step)
+        if device.has_queue and clock.progress(elapsed_s + 2 * step_s) >= 1.0:  # so near the end, none is under way
+            report_step(training.finish_step(), training, log, folder)
             elapsed_s, is_ending = agree(clock.elapsed_s, len(stopped), device)
-            progress = clock.progress(elapsed_s)
-            is_saving = 0 < config.train.checkpoint_s < elapsed_s - saved_s
-            is_validating = training.is_validation_due(progress)
-            if is_ending or is_saving or is_validating or progress >= 1.0:
-                report_step(training.finish_step(), training, log, folder)
-                with clock.paused():
-                    if is_ending or is_saving:
-                        saved_s = elapsed_s
-                        training.save(folder)
-                    if is_ending:
-                        log.say(f"stopped at step {clock.step}: saved; the same command resumes from there")
-                        raise KeyboardInterrupt
-                    if progress >= 1.0:
-                        return
-                    if is_validating:
-                        training.validated = progress
-                        log.validated(clock, training.score(training.context).bpb)
-            report_step(training.step(progress), training, log, folder)
+        progress = clock.progress(elapsed_s)
+        is_saving = 0 < config.train.checkpoint_s < elapsed_s - saved_s
+        is_validating = training.is_validation_due(progress)
+        if is_ending or is_saving or is_validating or progress >= 1.0:
+            report_step(training.finish_step(), training, log, folder)
+        if is_ending or is_saving:
+            saved_s = elapsed_s
+            training.save(folder)
+        if is_ending:
+            log.say(f"stopped at step {clock.step}: saved; the same command resumes from there")
+            raise KeyboardInterrupt
+        if progress >= 1.0:
+            return
+        if is_validating:
+            training.validated = progress
+            log.validated(clock, training.score(training.context).bpb)
+        report_step(training.step(progress), training, log, folder)
 
 
 def report_step(done: StepReport | None, training: Training, log: RunLog, folder: Path | None) -> None:
@@ -83,12 +85,12 @@ def report_step(done: StepReport | None, training: Training, log: RunLog, folder
         return
     config = training.config
     if not (math.isfinite(done.grad_norm) and done.loss < config.train.diverged_nats):
-        raise report_divergence(done.step, done.loss, folder)
+        raise report_divergence(done.step, done.loss, done.grad_norm, folder)
     log.metrics(**{name: value for name, value in done._asdict().items() if name != "progress"})
     flops = flops_per_token(config.model, config.train.seq_len)
     tokens_per_s = config.train.batch_tokens / done.step_s
     bytes_per_token = training.dataset.bytes_per_token
-    log.progress(live_line(training.clock, done.loss, bytes_per_token, tokens_per_s, flops, training.device))
+    log.progress(live_line(training.clock, done.step, done.loss, bytes_per_token, tokens_per_s, flops, training.device))
     config.train.require_progress(done.progress, done.smooth_loss)
 
 
@@ -136,6 +138,7 @@ def run_in(folder: Path, training: Training, code: int) -> RunResult:
     weights = gather_state(training.model.state_dict())
     if device.main:
         save_checkpoint(folder, {"config": to_dict(config), "weights": weights}, MODEL)
+    training.release()
     float_score, _ = timed_score("pre_quant", training, log)
     result = pack_and_score(training, weights, folder, code, float_score, log)
     over = over_cap(result.artifact_bytes, code, config.quant.cap_bytes)
@@ -164,7 +167,9 @@ def pack(training: Training, weights: dict[str, torch.Tensor], code: int) -> byt
     model = attach_table(GPT(training.config.model), training.dataset.tokenizer)
     if training.device.main:
         load_weights(model, weights, MODEL)
-    packer = Packer(model.to(training.device.torch), to_dict(training.config), training.dataset, training.device)
+    packer = Packer(
+        model.to(packing_device(training.device)), to_dict(training.config), training.dataset, training.device
+    )
     return packer.pack(training.config.quant, code).data
 
 
@@ -253,6 +258,7 @@ def act(args: argparse.Namespace) -> Answer | RunResult:
     if args.score:
         if args.config or words or args.name or args.dry_run:
             raise BadInput("--score scores under the artifact's own config: it takes --data, --limit and --nats only")
+        require_folder_of(args.nats)
         with joined() as device:
             found, answer = score_artifact(named_or_newest(args.score, ARTIFACT), args.data, args.limit, device)
             if args.nats and device.main:

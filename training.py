@@ -122,6 +122,7 @@ class Training:
 
         So the host never waits for the step that it has just queued, and the device always has work.
         """
+        self.clock.start()
         set_rates(self.optimizers, self.config.optim, progress, self.clock.step)
         self.model.order = self.config.model.order(progress)
         losses = []
@@ -141,10 +142,11 @@ class Training:
             optimizer.zero_grad(set_to_none=True)
         self.average.follow(self.config.average, self.weights, progress)
         self.clock.step += 1
-        queued = self.clock.step, progress, self._read_back(torch.stack(losses).sum(), norm)
-        report = self.finish_step()
-        self.unread = queued
-        return report if self.device.has_queue else self.finish_step()
+        before = self.unread
+        self.unread = self.clock.step, progress, self._read_back(torch.stack(losses).sum(), norm)
+        if not self.device.has_queue:
+            return self.finish_step()
+        return self._report(*before) if before is not None else None
 
     def _read_back(self, loss: torch.Tensor, norm: torch.Tensor) -> Readback:
         if self.device.ranks > 1:
@@ -153,11 +155,15 @@ class Training:
         return Readback(torch.stack([loss, norm.full_tensor() if isinstance(norm, DTensor) else norm]))
 
     def finish_step(self) -> StepReport | None:
-        """Wait for the last step, and report it unless that is done."""
+        """Wait for the step that is under way, stop the clock, and report it; None: there is none."""
         if self.unread is None:
             return None
-        step, progress, numbers = self.unread
-        self.unread = None
+        unread, self.unread = self.unread, None
+        unread[2].read()
+        self.clock.stop()
+        return self._report(*unread)
+
+    def _report(self, step: int, progress: float, numbers: Readback) -> StepReport:
         loss, norm = numbers.read().tolist()
         self.smooth_loss += (loss - self.smooth_loss) / min(step, SMOOTH_STEPS)
         elapsed_s = self.clock.elapsed_s
@@ -167,7 +173,7 @@ class Training:
 
     def prime(self) -> None:
         """Compile and warm up on random tokens, outside the clock: no weight, no state and no data position moves."""
-        self.model.prepare(self.config.train.seq_len)
+        self.model.prepare(max(self.config.train.seq_len, self.context))
         shape = (2, self.rows, self.config.train.seq_len)
         draw = torch.Generator().manual_seed(0)
         random = torch.randint(self.config.model.vocab_size, shape, generator=draw)
@@ -187,6 +193,11 @@ class Training:
             if isinstance(optimizer, Muon):
                 optimizer.warm_up()
         self.device.synchronize()
+
+    def release(self) -> None:
+        """Free what only training needs."""
+        self.optimizers.clear()
+        self.average.sums.clear()
 
     def is_validation_due(self, progress: float) -> bool:
         share = self.config.eval.during

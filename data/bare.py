@@ -34,7 +34,7 @@ def find_tokenizer(folder: Path) -> Path:
     place = Path(os.path.abspath(folder))  # links stay: the tokenizers are beside the name that was given
     variant = place.name.rpartition("_")[2]
     name = tokenizer_file(variant)
-    places = [place / name, place / TOKENIZER, place.parents[1] / "tokenizers" / name]
+    places = [place / name, place / TOKENIZER, place.parent.parent / "tokenizers" / name]
     for path in places:
         if path.is_file():
             return path

@@ -9,7 +9,7 @@ A file whose size or hash is not the manifest's is refused; so is a tokenizer th
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from base.errors import BadInput
@@ -37,7 +37,7 @@ class Dataset:
             if ours != models:
                 raise BadInput(f"{self.path}: its tokenizer's {name} is {ours}; model.{name} is {models}")
 
-    @property
+    @cached_property
     def bytes_per_token(self) -> float:
         """Of the training side's beginning: enough for a line of progress."""
         tokens = self.train.read(0, min(len(self.train), BLOCK_TOKENS))

@@ -56,10 +56,11 @@ def run_from(state: dict[str, Any], path: Path) -> tuple[dict[str, Any], dict[st
     return config, state["weights"]
 
 
-def report_divergence(step: int, loss: float, folder: Path | None) -> CheckFailed:
+def report_divergence(step: int, loss: float, grad_norm: float, folder: Path | None) -> CheckFailed:
     saved = folder is not None and (folder / CHECKPOINT).exists()
     kept = f"the last good checkpoint is {folder}/{CHECKPOINT}" if saved else "nothing was saved yet"
-    return CheckFailed(f"step {step}: loss {loss:.4g} {DIVERGED}; {kept}; lower the learning rates")
+    what = f"step {step}: loss {loss:.4g}, gradient norm {grad_norm:.4g}: the run {DIVERGED}"
+    return CheckFailed(f"{what}; {kept}; lower the learning rates")
 
 
 def get_random_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -37,22 +37,13 @@ class Clock:
         by_steps = self.step / self._steps if self._steps else 0.0
         return min(1.0, max(by_time, by_steps))
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        self._since = self._now()
-        try:
-            yield
-        finally:
-            self._spent, self._since = self.elapsed_s, None
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """For what is not training, within `running`."""
-        self._spent, self._since = self.elapsed_s, None
-        try:
-            yield
-        finally:
+    def start(self) -> None:
+        """Nothing, if it runs already."""
+        if self._since is None:
             self._since = self._now()
+
+    def stop(self) -> None:
+        self._spent, self._since = self.elapsed_s, None
 
     def state_dict(self) -> dict[str, float]:
         return {"step": self.step, "elapsed_s": self.elapsed_s}

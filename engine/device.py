@@ -78,12 +78,18 @@ class Device:
         """The most that this process ever held, of the GPU's memory or of the machine's."""
         if self.torch.type == "cuda":
             return torch.cuda.max_memory_allocated(self.torch)
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def describe(self) -> str:
-        is_gpu = self.torch.type == "cuda"
-        kind = torch.cuda.get_device_name(self.torch) if is_gpu else f"{torch.get_num_threads()} threads"
+        kinds = {"cuda": torch.cuda.get_device_name, "mps": lambda _: "Apple"}
+        kind = kinds.get(self.torch.type, lambda _: f"{torch.get_num_threads()} threads")(self.torch)
         return f"{self.ranks} x {self.torch.type} ({kind})"
+
+
+def packing_device(device: Device) -> torch.device:
+    """Where weights are packed; Apple's GPUs have no fp64."""
+    return torch.device("cpu") if device.torch.type == "mps" else device.torch
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
@@ -106,7 +112,7 @@ def joined() -> Iterator[Device]:
             yield Device(device, kernel=kernel)
         return
     # The others wait while the main rank prepares data or packs; torchrun notices a rank that dies.
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"  # hosts agree beside their devices' queues
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"  # gloo for what hosts agree on
     dist.init_process_group(backend, timeout=timedelta(hours=2))
     yield Device(device, rank, ranks, kernel)
     # Not after an exception: the others wait in a collective, and with NCCL the end of the group would wait for them.
@@ -118,7 +124,7 @@ def refuse_missing_operations(device: torch.device) -> Iterator[None]:
     """PyTorch has written some operations for CUDA and CPUs, and not for Apple's GPUs."""
     try:
         yield
-    except NotImplementedError as error:
+    except (NotImplementedError, TypeError) as error:  # the latter for fp64
         if device.type != "mps":
             raise
         raise BadInput(f"Apple's GPU cannot run this: {str(error).splitlines()[0]:.200}; use a CPU or CUDA") from None

@@ -63,7 +63,13 @@ def packed_lines(artifact_bytes: int, sha256: str, seconds: float, code_bytes: i
 
 
 def live_line(
-    clock: Clock, loss: float, bytes_per_token: float, tokens_per_s: float, flops_per_token: int, device: Device
+    clock: Clock,
+    step: int,
+    loss: float,
+    bytes_per_token: float,
+    tokens_per_s: float,
+    flops_per_token: int,
+    device: Device,
 ) -> str:
     """Progress, loss and speed; utilisation where the device's peak is known, FLOP/s elsewhere.
 
@@ -76,7 +82,7 @@ def live_line(
     bpb = loss / math.log(2) / bytes_per_token
     left_s = clock.elapsed_s / max(progress, 1e-9) * (1 - progress)
     return (
-        f"step {clock.step} {progress:6.1%} loss {loss:.4f} bpb {bpb:.3f} "
+        f"step {step} {progress:6.1%} loss {loss:.4f} bpb {bpb:.3f} "
         f"{tokens_per_s:,.0f} tok/s {used} left {left_s:.0f} s"
     )
 

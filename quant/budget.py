@@ -72,7 +72,7 @@ def fit_dial(estimate: Callable[[float], float], measure: Callable[[float], int]
         known = (estimated(knot - 1), estimated(knot))
         return float(2.0 ** np.interp(size_bytes, known, octaves[knot - 1 : knot + 1]))
 
-    ends = (estimated(0), estimated(KNOTS - 1))
+    ends = (max(1.0, estimated(0)), estimated(KNOTS - 1))
     return dial_at(_fit(lambda x: measure(dial_at(x)), cap_bytes, ends, "the coarsest steps"))
 
 
@@ -90,7 +90,9 @@ def _fit(
     for number in range(TRIES):
         sizes[x] = measure(x)
         x0, x1 = [0.0, *sizes][-2:]
-        steepness = min(max((sizes[x1] - sizes.get(x0, 0)) / (x1 - x0), 0.02), 8.0)
+        overall = max(sizes[x], 1) / x
+        # Neighbours differ by chance as well: their slope counts only as far as it is likely.
+        steepness = min(max((sizes[x1] - sizes.get(x0, 0)) / (x1 - x0), overall / 2), 2 * overall)
         if sizes[x] > cap_bytes:
             over = x
         else:
@@ -124,7 +126,7 @@ Widths = dict[str, int]
 def fit_widths(table: Table, measure: Callable[[Widths], int], cap_bytes: int) -> Widths:
     """The widths of the least loss whose measured bytes are at most `cap_bytes`; measuring corrects the estimates."""
     most = sum(max(option.size_bytes for option in options) for options in table.values())
-    ends = (0.0, most * (1 + len(table) / UNITS) + 1)  # sizes are rounded up to units
+    ends = (1.0, most * (1 + len(table) / UNITS) + 1)  # sizes are rounded up to units
     allowed = _fit(lambda x: measure(least_loss(table, x)), cap_bytes, ends, "the narrowest widths")
     return least_loss(table, allowed)
 

@@ -2,8 +2,8 @@
 
 The range coder works row by row. An entry's context is the magnitude expected there: the running mean of |q| in its
 column times the row's own factor, which is sent first. Each quarter of an octave of that magnitude has an adaptive
-table of frequencies, and a second one for entries on a trellis's staggered grid. All state is integer, so that every
-machine decodes the same.
+table of frequencies, and a second one for entries on a trellis's staggered grid. All state is integer, and
+shares are one division and one product of fp64 numbers, so that every machine decodes the same.
 """
 
 import math
@@ -66,7 +66,11 @@ def decode_ranges(data: bytes, shapes: Sequence[tuple[int, int]], trellises: Seq
     if data[0]:
         words = np.frombuffer(data, "<u4", offset=1).astype(np.uint32)
         first, second = (int(word) for word in np.append(words, [0, 0])[:2])
-        _code(matrices, trellises, data[0], np.array([first << 32 | second, ALL, 2, 1], np.uint64), words)
+        coder = _code(matrices, trellises, data[0], np.array([first << 32 | second, ALL, 2, 1], np.uint64), words)
+        if int(coder[AT]) - len(words) not in (0, 1):  # words that a decoder has read, beyond those that were written
+            raise ValueError(f"a range-coded stream of {len(words)} words, of which {int(coder[AT])} are due")
+    elif len(data) > 1:
+        raise ValueError("a range-coded stream of zeros, with more behind it")
     return matrices
 
 

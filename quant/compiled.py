@@ -1,4 +1,4 @@
-"""numba's compiler as the packer's loops use it: at the first call, in a second or two, and without the interpreter's
+"""numba's compiler as the packer's loops use it: at the first call, in some seconds, and without the interpreter's
 lock. No cache on disk: a single file (tools.bundle) has no place for one.
 """
 

@@ -7,7 +7,9 @@ An error d in a matrix raises the loss by about 1/2 sum_r importance_r d_r H d_r
 is its own output's Fisher information over that mean. A table is looked up with one-hot rows: its H is diagonal over
 its width, and the importance of a row is its token's frequency. A tied table is table and head at once: they add up.
 
-Ranks take turns at the batches and add up their fp64 sums: what N measure differs from what one does by the last bits.
+Rows of tables and of the head are as rare as their tokens and need all of the text; the matrices between them are
+measured as well on a quarter of it (docs/LOG.md), and no backward pass is made for the rest. Ranks take turns at the
+batches and add up their fp64 sums: what N measure differs from what one does by the last bits.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,13 +18,13 @@ from functools import cached_property
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import nn
 
 from engine.device import Device, gather
 from model.gpt import GPT
 
 TABLE, HEAD = "embedding.table.weight", "head.weight"
+DEEP_EVERY = 4  # batches; of one of them, matrices are measured, too
 DAMPING = 0.01  # of the Hessian's mean diagonal
 
 
@@ -82,19 +84,28 @@ def measure(model: GPT, batches: Iterable[torch.Tensor], device: Device) -> dict
             hooks.append(module.register_forward_hook(_watch(f"{name}.weight", inputs, outputs)))
     model.eval()
     model.requires_grad_(False)  # of the weights: only the outputs' gradients count, and take two thirds of the time
-    tokens_seen = 0
+    tokens_seen = tokens_deep = 0
     for number, tokens in enumerate(batches):
+        is_deep = number % DEEP_EVERY == 0
         tokens_seen += tokens.numel()
-        if number % device.ranks == device.rank:
+        tokens_deep += tokens.numel() * is_deep
+        turn = number // DEEP_EVERY if is_deep else number
+        if turn % device.ranks == device.rank:
             draw = torch.Generator(tokens.device).manual_seed(number)
-            x, slope = _head_inputs_and_slope(model, tokens, draw)  # the head is a product that no hook sees
+            with torch.set_grad_enabled(is_deep):
+                x, slope = _head_inputs_and_slope(model, tokens, draw)  # the head is a product that no hook sees
             _add(inputs, HEAD, x.mT @ x)
             _add(outputs, HEAD, slope.square().sum(0))
     for hook in hooks:
         hook.remove()
     model.requires_grad_(True)
     inputs, outputs = _over_ranks(inputs, device), _over_ranks(outputs, device)
-    costs = {name: _cost(inputs.pop(name) / tokens_seen, outputs[name] / tokens_seen) for name in list(inputs)}
+    costs = dict[str, Cost]()
+    for name in list(inputs):
+        moments = inputs.pop(name)
+        of_inputs = tokens_seen if name == HEAD or moments.ndim == 1 else tokens_deep
+        of_outputs = tokens_seen if name == HEAD else tokens_deep
+        costs[name] = _cost(moments / of_inputs, outputs[name] / of_outputs)
     if model.head is None:
         costs[TABLE] = _added(costs[TABLE], costs.pop(HEAD))
     return costs
@@ -121,7 +132,9 @@ def _watch(name: str, inputs: Sums, outputs: Sums) -> Callable[[nn.Module, tuple
     def watch(module: nn.Module, args: tuple[torch.Tensor], output: torch.Tensor) -> None:
         if isinstance(module, nn.Embedding):
             _add(inputs, name, torch.bincount(args[0].flatten(), minlength=module.num_embeddings))
-        else:
+        if not torch.is_grad_enabled():
+            return
+        if isinstance(module, nn.Linear):
             x = args[0].detach().flatten(0, -2)
             _add(inputs, name, x.mT @ x)
         if not output.requires_grad:  # it is the first that is computed
@@ -136,14 +149,15 @@ def _watch(name: str, inputs: Sums, outputs: Sums) -> Callable[[nn.Module, tuple
 def _head_inputs_and_slope(
     model: GPT, tokens: torch.Tensor, draw: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, dim) and (N, V) of the head before the soft cap, from a forward and a backward pass on labels drawn from the
-    model."""
+    """(N, dim) and (N, V) of the head before the soft cap, on labels drawn from the model; with a backward pass where
+    gradients are on."""
     hidden = model.trunk(tokens)
     z = model.logits(hidden, tokens)  # (B, T, V)
-    labels = torch.multinomial(z.detach().softmax(-1).flatten(0, 1), 1, generator=draw)
-    loss = F.cross_entropy(z.flatten(0, 1), labels[:, 0], reduction="sum")
-    (slope,) = torch.autograd.grad(loss, z, retain_graph=True)
-    z.backward(slope)  # type: ignore[no-untyped-call]
+    p = z.detach().softmax(-1)
+    labels = torch.multinomial(p.flatten(0, 1), 1, generator=draw).view(*tokens.shape, 1)
+    slope = p.scatter_add_(-1, labels, -torch.ones_like(p[..., :1]))  # of the loss, the sum over all tokens
+    if z.requires_grad:
+        torch.autograd.backward(z, slope)
     cap = model.config.softcap
     # Where a token is forbidden z is not what the cap gave, and the slope is next to nothing.
     before_cap = slope * (1 - (z.detach() / cap).square()) if cap else slope

@@ -24,7 +24,7 @@ from base.run_folder import ARTIFACT, MODEL, named_or_newest
 from base.source import code_bytes
 from data.dataset import Dataset, open_dataset
 from engine.checkpoint import load_weights, read_run
-from engine.device import barrier, joined, run_rank
+from engine.device import barrier, joined, packing_device, run_rank
 from model.config import ModelConfig
 from model.gpt import GPT
 from quant.budget import over_cap
@@ -71,7 +71,7 @@ def act(args: argparse.Namespace) -> PackReport:
     code = code_bytes(args.code)
     counted = code if args.fit_artifact is None else 0
     with joined() as device:
-        model.to(device.torch)
+        model.to(packing_device(device))
         packed = Packer(model, config, dataset, device).pack(quant, counted)
         if device.main:
             atomic_file(out, packed.data)

@@ -59,6 +59,9 @@ def test_a_run_leaves_what_is_needed_to_check_and_repeat_it(work: Path) -> None:
     assert answer.artifact_sha256 == file_sha256(run / "model.golf")
     assert (answer.bundle_sha256, answer.val_sha256) == ("", hashes["val_sha256"])
     assert len(losses(run)) == 12
+    rows = [row for row in metrics(run) if "loss" in row]
+    assert rows[-1]["elapsed_s"] == answer.train_seconds  # one reading of the clock
+    assert sum(row["step_s"] for row in rows) == pytest.approx(answer.train_seconds, abs=1e-6)
     assert losses(run)[-1] < losses(run)[0] - 0.3
     assert answer.float_bpb < 3.5
     assert train_pack_score(small(), "first", CPU).run.endswith("first-2")  # a finished run is left alone
@@ -162,15 +165,18 @@ def test_a_run_whose_early_loss_is_beyond_the_bound_is_stopped_there(work: Path)
 def test_the_clock_ends_a_run_by_whichever_budget_is_first_and_stops_while_nothing_trains() -> None:
     now = [0.0]
     clock = Clock(seconds=100, steps=10, reserve_s=20, now=lambda: now[0])
-    with clock.running():
-        now[0] += 40
+    clock.start()
+    now[0] += 40
+    clock.stop()
     now[0] += 1000  # validation, saving, compiling
     assert clock.elapsed_s == 40
     assert clock.progress() == 0.5
     clock.step = 9
     assert clock.progress() == 0.9
-    with clock.running():
-        now[0] += 40
+    clock.start()
+    now[0] += 20
+    clock.start()  # it runs already
+    now[0] += 20
     assert clock.progress() == 1.0
     with pytest.raises(BadInput, match=r"train\.seconds and train\.steps are both 0"):
         Clock(0, 0)
@@ -279,7 +285,8 @@ def test_a_run_makes_the_dataset_that_it_names(jsonl: Path, tmp_path: Path, monk
     tokenizer = open_dataset(made.path).manifest.tokenizer
     assert (tokenizer.vocab_size, tokenizer.transform) == (400, "caseops")
     ensure_dataset(replace(made, source="there is no such source"), 400)  # it exists: nothing is read
-    ensure_dataset(replace(made, path="", source=""), 400)  # no source is named: open_dataset says what is missing
+    with pytest.raises(BadInput, match="not a dataset"):
+        ensure_dataset(replace(made, path="", source=""), 400)
     other = replace(made, path=str(tmp_path / "other"), source="nothing.jsonl")
     with pytest.raises(BadInput, match=r"nothing\.jsonl.: no file is there"):
         ensure_dataset(other, 400)

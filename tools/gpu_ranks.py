@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -89,9 +90,10 @@ def work() -> int:
         torch.cuda.set_device(place)
     device = Device(place, rank, max(2, ranks))
     if args.fail and rank == ranks - 1:
-        raise RuntimeError("as tools.gpu_check wants it")
+        raise RuntimeError("a deliberate failure")
     results = compare(device)
-    worst = {name: max(found[name] for found in gather(results, device)) for name in results}
+    of_all = gather(results, replace(device, ranks=ranks))
+    worst = {name: max(found[name] for found in of_all) for name in results}
     print(json.dumps(worst), flush=True)
     return 0
 

@@ -22,7 +22,7 @@ from tests.runs import CPU, ROOT, command, make_dataset, metrics, small
 from tools.bundle import HEAD, TAIL, bundle, render, unbundle
 from train_gpt import train_pack_score
 
-PACKED_BYTES = 63_000
+PACKED_BYTES = 70_000
 CONFIG = small(
     "train.steps=5", "train.compile=off", "quant.method=rate", "quant.codec=best", "quant.calibration_tokens=4096",
     "eval.adapt.kind=mix", "eval.adapt.table_bits=14",

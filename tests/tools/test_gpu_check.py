@@ -37,7 +37,7 @@ def test_a_part_that_fails_is_a_row_and_the_others_run(
     assert "2 of 3 figures are out of bounds: one; after" in capsys.readouterr().err
     lines = output.read_text().splitlines()
     assert "| before | 1 s | <= 2 | holds |" in lines
-    assert "| one | RuntimeError: no kernel image  |  | **broken** |" in lines
+    assert "| one | RuntimeError: no kernel image  |  | **out of bounds** |" in lines
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

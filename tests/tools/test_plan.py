@@ -77,7 +77,7 @@ def test_speed_causal_flops_and_batches_match_the_audit() -> None:
 
 
 def test_seed_004s_batches_do_not_fit_where_it_claims() -> None:
-    for config, gigabytes, most in (("seeds/d38", 531, 14), ("seeds/d50", 413, 5), ("seeds/d52", 515, 4)):
+    for config, gigabytes, most in (("seeds/d38", 493, 15), ("seeds/d50", 386, 6), ("seeds/d52", 480, 5)):
         answer = plan(config, "--gpu", "1.5TB/8", "--gpus", "8", "train.micro_tokens=0", "train.checkpointing=false")
         assert not answer.fits
         assert answer.memory_bytes / 1e9 == pytest.approx(gigabytes, rel=0.005)

@@ -57,7 +57,7 @@ def run_trial(sweep: Sweep, taken: Taken, script: Path) -> Trial:
         child.communicate()
         raise
     params = sweep.params(key.variant)
-    if child.returncode == 0:
+    if answer.strip():  # also where the artifact is over a cap that was only checked
         found = result_from(read_json_object(answer, SCRIPT.name), SCRIPT.name)
         print(f"{key.name}: {found.val_bpb:.4f} bpb", flush=True)
         early = early_loss(Path(found.run) / METRICS, sweep.configs[key.variant].train.stop_if[0])

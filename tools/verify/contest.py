@@ -127,7 +127,7 @@ def _score_artifact(entry: Entry, data: Path | None) -> Iterator[Finding]:
     yield Finding("score.measured", "note", f"{what} on {path}", evidence)
     sources = read_sources()
     if inside.modules != (strip(sources) if inside.packed else sources):
-        yield Finding("score.code", "flag", f"{CODE} is not of this tree: no other code has measured the score")
+        yield Finding("score.code", "unverified", f"{CODE} is not of this tree: no other code has measured the score")
     counted, contest = (as_number(answer.get(key)) or 1.0 for key in ("bytes", "contest_bytes"))
     claims = list(entry.per_seed.values()) or ([] if entry.bpb is None else [entry.bpb])
     pairs = [(claimed, found) for claimed in claims for found in (bpb, bpb * counted / contest)]

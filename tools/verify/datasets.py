@@ -47,7 +47,7 @@ def find_dataset(claimed: Data, given: Path | None, datasets: Path = DATASETS) -
 def datasets_with(sha256: str, val_only: bool, datasets: Path = DATASETS) -> Iterator[Path]:
     """The folders here whose data have this hash; bare shards are hashed for it."""
     for folder in sorted(datasets.glob("*")):
-        with suppress(BadInput):  # no dataset, or somebody's unfinished one
+        with suppress(BadInput, OSError):  # no dataset, or somebody's unfinished one
             if describe_dataset(folder, val_only).data_sha256() == sha256:
                 yield folder
 

@@ -58,8 +58,6 @@ class StepReport(NamedTuple):
 
 
 class Training:
-    """Everything that changes during a run, and how it is saved and restored."""
-
     def __init__(self, config: RunConfig, dataset: Dataset, device: Device) -> None:
         self.config = config
         self.dataset = dataset

@@ -36,10 +36,9 @@ def plain_losses(
 ) -> Losses:
     """The losses of the score without adapting; the distributions come from the windows that score their targets."""
     plan = plan_windows(len(tokens) - 1, protocol.context, protocol.stride)
-    how = protocol.batch_tokens, protocol.compiled, protocol.precision
-    yield from window_losses(model, tokens, plan, *how)
+    yield from window_losses(model, tokens, plan, protocol.feed)
     needed = np.unique(np.searchsorted(plan.score_from, list(shown), side="right") - 1)
-    for first, rows in window_probabilities(model, tokens, plan.select(needed), *how):
+    for first, rows in window_probabilities(model, tokens, plan.select(needed), protocol.feed):
         for target in shown.keys() & range(first, first + len(rows)):
             shown[target] = rows[target - first].astype(np.float64)
 
@@ -57,8 +56,7 @@ def mix_losses(
         mixture = Mixture(tokenizer, protocol.adapt.table_bits, end - begin + 1, protocol.adapt.trees)
         mixture.begin(int(tokens[begin]))
         own = plan.select(np.flatnonzero((plan.end > begin) & (plan.score_from < end)))
-        how = protocol.batch_tokens, protocol.compiled, protocol.precision, mixture.order
-        for first, rows in window_probabilities(model, tokens, own, *how):
+        for first, rows in window_probabilities(model, tokens, own, protocol.feed, mixture.order):
             inside = slice(max(0, begin - first), end - first)
             yield max(first, begin), partial(_mix, mixture, max(first, begin), rows[inside], tokens, shown)
 

@@ -26,7 +26,7 @@ from torch import nn
 from base.precision import Precision
 from data.tokenizer import Tokenizer
 from engine.device import autocast
-from eval.batches import Floats, Losses, Tokens
+from eval.batches import Floats, Losses, Tokens, last_logits
 from eval.config import LoRAConfig
 from eval.protocol import Protocol
 from eval.windows import find_begins
@@ -136,7 +136,7 @@ class Adapted:
         """(B, T + 1) tokens -> the last targets' logits (B, last, V) and losses (B, last)."""
         rows = rows.to(self._squares[0].device)
         with autocast(rows.device, precision):
-            logits = self._model.logits(self._model.trunk(rows[:, :-1], last=last), rows[:, -last - 1 : -1])
+            logits = last_logits(self._model, rows, last)
         nats = F.cross_entropy(logits.flatten(0, 1), rows[:, -last:].flatten(), reduction="none")
         return logits, nats.view(len(rows), last)
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from base.errors import BadInput, CheckFailed
@@ -58,7 +57,7 @@ def score(
     if protocol.adapt.kind == "lora":
         losses = lora_losses(model, dataset.tokenizer, tokens[: targets + 1], protocol, {}, own)
     elif protocol.adapt.kind == "off":
-        losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled, protocol.precision)
+        losses = window_losses(model, tokens, share, protocol.feed)
     else:
         losses = ADAPTATIONS[protocol.adapt.kind](model, dataset.tokenizer, tokens[: targets + 1], protocol, {})
     tally = _count(losses, share.targets, dataset, tokens, device, label, nats)
@@ -83,7 +82,7 @@ def score_blocks(model: GPT, dataset: Dataset, protocol: Protocol, device: Devic
     following = np.append(wanted, last + 1)[np.searchsorted(wanted, plan.score_from // BLOCK_TOKENS)]
     is_needed = following <= (plan.end - 1) // BLOCK_TOKENS
     share = plan.select(is_needed).select(slice(device.rank, None, device.ranks))
-    losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled, protocol.precision)
+    losses = window_losses(model, tokens, share, protocol.feed)
     tally = _count(losses, share.targets, dataset, tokens, device)
     sums: Floats = tally.score(partial=True).block_nats[np.asarray(blocks)]
     return sums
@@ -137,13 +136,8 @@ def save_block_nats(path: Path, block_nats: Floats) -> None:
 
 def plan_score(tokens: Tokens, targets: int, dataset: Dataset, protocol: Protocol) -> Windows:
     """The windows of the first so many targets."""
-    begins = document_begins(tokens, dataset) if protocol.by_document else np.zeros(1, np.int64)
+    begins = find_begins(tokens, dataset.mark) if protocol.by_document else np.zeros(1, np.int64)
     return plan_documents(begins, targets, protocol.context, protocol.stride)
-
-
-def document_begins(tokens: Tokens, dataset: Dataset) -> npt.NDArray[np.int64]:
-    """Where each document begins: at its BOS, or at the EOS before it in a layout that has no BOS."""
-    return find_begins(tokens, dataset.mark)
 
 
 def _count(

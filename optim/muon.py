@@ -61,11 +61,7 @@ class Muon(Optimizer):
     """For any number of ranks, replicated or sharded. Gradients must already be averaged over ranks."""
 
     def __init__(self, parameters: Iterable[torch.Tensor], config: OptimConfig, compiled: bool = False) -> None:
-        defaults = {
-            "lr": config.matrix_lr,
-            "beta": config.muon_beta,
-            "weight_decay": config.matrix_decay,
-        }
+        defaults = {"lr": config.matrix_lr, "beta": config.muon_beta, "weight_decay": config.matrix_decay}
         super().__init__(parameters, defaults)
         function = torch.compile(direction, dynamic=False) if compiled else direction
         self._directions = partial(

@@ -32,6 +32,8 @@ from eval.protocol import Protocol
 from eval.windows import find_begins
 from model.gpt import GPT, Product
 
+Shown = dict[int, Floats]  # target -> its distribution, which is filled in
+
 EPSILON = 1e-8  # of Adam
 SEED = 0  # of the adapters' first matrices
 
@@ -41,7 +43,7 @@ def lora_losses(
     tokenizer: Tokenizer,
     tokens: Tokens,
     protocol: Protocol,
-    shown: dict[int, Floats],
+    shown: Shown,
     documents: slice = slice(None),
 ) -> Losses:
     """`documents`: a share of them, the longest first; a rank's is slice(rank, None, ranks)."""
@@ -65,7 +67,7 @@ def _score_batch(
     ends: npt.NDArray[np.int64],  # (B,)
     protocol: Protocol,
     size: int,
-    shown: dict[int, Floats],
+    shown: Shown,
 ) -> Losses:
     adapted.begin(len(begins))
     for number in count():
@@ -122,9 +124,7 @@ class Adapted:
 
     def begin(self, documents: int) -> None:
         self._steps = 0
-        self._pairs = [
-            [each.expand(documents, -1, -1).clone().requires_grad_() for each in pair] for pair in self._fresh
-        ]
+        self._pairs = [[w.expand(documents, -1, -1).clone().requires_grad_() for w in pair] for pair in self._fresh]
         self._squares = [torch.zeros_like(each) for pair in self._pairs for each in pair]
 
     def keep(self, documents: int) -> None:

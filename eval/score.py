@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from base.cli import Answer
 from base.errors import BadInput, CheckFailed
 from base.progress import counted_progress
 from data.dataset import Dataset
@@ -100,7 +100,7 @@ def score_first_blocks(model: GPT, dataset: Dataset, protocol: Protocol, device:
     return score(model, dataset, first_stream, device, count * BLOCK_TOKENS).block_nats[:count]
 
 
-def score_artifact(path: Path, data: str | None, limit: int | None, device: Device) -> tuple[Score, dict[str, Any]]:
+def score_artifact(path: Path, data: str | None, limit: int | None, device: Device) -> tuple[Score, Answer]:
     """An artifact under its own protocol, on `data` or on the dataset that it names; the score and its JSON."""
     artifact = open_artifact(path)
     protocol = artifact_protocol(artifact)
@@ -110,9 +110,7 @@ def score_artifact(path: Path, data: str | None, limit: int | None, device: Devi
     return found, describe_score(found, protocol, artifact, dataset, time.perf_counter() - started)
 
 
-def describe_score(
-    found: Score, protocol: Protocol, artifact: Artifact, dataset: Dataset, seconds: float
-) -> dict[str, Any]:
+def describe_score(found: Score, protocol: Protocol, artifact: Artifact, dataset: Dataset, seconds: float) -> Answer:
     """The keys of JSON that every score of an artifact has."""
     return {
         **found.plain(),

@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from optim.config import OptimConfig
-from optim.distributed import apply_together, local_part
+from optim.distributed import Tensors, apply_together, local_part
 
 # The quintic's coefficients: steep at zero, so that five steps bring every singular value of a matrix of norm 1 that
 # is not vanishing to about 0.7 … 1.2. Exactness is not worth more steps.
@@ -44,9 +44,7 @@ def direction(update: torch.Tensor, steps: int = 5, row_norm: bool = False) -> t
 Direction = Callable[[torch.Tensor, int, bool], torch.Tensor]
 
 
-def directions(
-    updates: list[torch.Tensor], steps: int, row_norm: bool, function: Direction = direction
-) -> list[torch.Tensor]:
+def directions(updates: Tensors, steps: int, row_norm: bool, function: Direction = direction) -> Tensors:
     """The same for many matrices; those of one shape are orthogonalized as one batch."""
     shapes: dict[torch.Size, list[int]] = {}
     for number, update in enumerate(updates):

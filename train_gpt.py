@@ -190,7 +190,6 @@ def pack_and_score(
     packed_s = time.perf_counter() - begun_s
     log.say(packed_lines(artifact.size_bytes, artifact.sha256, packed_s, code))
     found, eval_s = timed_score("final", training, log, artifact.model.to(device.torch), config.eval.adapt)
-    manifest = training.dataset.manifest
     own = bundled()
     return RunResult(
         run=str(folder.resolve()),
@@ -218,11 +217,9 @@ def pack_and_score(
         context=training.context,
         adapt=config.eval.adapt.kind,
         precision=device.precision(config.eval.precision),
-        data_sha256=manifest.data_sha256(),
-        val_sha256=manifest.data_sha256("val"),
-        tokenizer_sha256=manifest.tokenizer.sha256,
         sources_sha256=sources_sha256(),
         bundle_sha256=own.sha256 if own else "",
+        **training.dataset.manifest.hashes(),
         **describe_environment(device),
     )
 

@@ -23,13 +23,7 @@ from base.run_folder import CHECKPOINT
 from data.dataset import Dataset
 from data.loader import Loader
 from data.shortlist import Drawn, Shortlist
-from engine.checkpoint import (
-    get_random_state,
-    load_checkpoint,
-    load_weights,
-    restore_random_state,
-    save_checkpoint,
-)
+from engine.checkpoint import get_random_state, load_checkpoint, load_weights, restore_random_state, save_checkpoint
 from engine.clock import Clock
 from engine.config import SMOOTH_STEPS, micro_rows
 from engine.device import Device, Readback, gather
@@ -58,8 +52,6 @@ class StepReport(NamedTuple):
 
 
 class Training:
-    """Everything that changes during a run, and how it is saved and restored."""
-
     def __init__(self, config: RunConfig, dataset: Dataset, device: Device) -> None:
         self.config = config
         self.dataset = dataset

@@ -52,7 +52,7 @@ def list_shards(folder: Path, split: SplitName) -> list[Path]:
     return paths
 
 
-def describe_shards(paths: list[Path], split: SplitName, tokenizer: Tokenizer) -> list[ShardEntry]:
+def _describe_all(paths: list[Path], split: SplitName, tokenizer: Tokenizer) -> list[ShardEntry]:
     with ThreadPoolExecutor() as pool:  # hashing and comparing release the interpreter's lock
         return list(pool.map(partial(_describe, split=split, vocab_size=tokenizer.vocab_size), paths))
 
@@ -65,11 +65,12 @@ def _describe(path: Path, split: SplitName, vocab_size: int) -> ShardEntry:
     return describe_shard(path, split)
 
 
-def describe_bare(folder: Path, tokenizer: Tokenizer, val_only: bool) -> Manifest:
-    val = describe_shards(list_shards(folder, "val"), "val", tokenizer)
+def describe_bare(folder: Path, tokenizer: Tokenizer, train_shards: int | None = None) -> Manifest:
+    """With the first so many training shards; None: with all."""
+    val = _describe_all(list_shards(folder, "val"), "val", tokenizer)
     if not sum(shard.tokens for shard in val):
         raise BadInput(f"{folder}: no token in a fineweb_val_000000.bin, so nothing to score: python -m data.contest")
-    train = [] if val_only else describe_shards(list_shards(folder, "train"), "train", tokenizer)
+    train = _describe_all(list_shards(folder, "train")[:train_shards], "train", tokenizer)
     return Manifest(
         source="local files",
         split="the export's own; whether a document is on both sides was not looked for",

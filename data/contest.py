@@ -9,25 +9,23 @@ refused, since its scores cannot be compared (--reissued accepts it).
 """
 
 import argparse
-import dataclasses
 import fnmatch
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.errors import BadInput
 from base.progress import byte_progress
-from data.bare import NUMBER, describe_shards, list_shards, tokenizer_file
-from data.bytes import ByteTable
+from data.bare import NUMBER, describe_bare, tokenizer_file
 from data.check import prove_side
 from data.dataset import assemble
 from data.hub import HubFile, fetch, list_files
-from data.manifest import TOKENIZER, Manifest, describe_tokenizer, write_manifest
+from data.manifest import TOKENIZER, Manifest, write_manifest
 from data.overlap import find_overlap
-from data.shards import open_stream
-from data.tokenizer import Tokenizer, read_tokenizer
+from data.tokenizer import read_tokenizer
 
 REPO = "willdepueoai/parameter-golf"
 REMOTE_ROOT = "datasets"
@@ -45,7 +43,7 @@ def act(args: argparse.Namespace) -> Answer:
         raise BadInput(f"--train-shards {args.train_shards}: 0 or more")
     source = "local files" if args.local else download(args.variant, args.train_shards, root)
     tokenizer = read_tokenizer(tokenizer_path)
-    manifest = describe_export(folder, None if args.local else args.train_shards, tokenizer, source)
+    manifest = describe_bare(folder, tokenizer, None if args.local else args.train_shards)
     if not args.reissued:
         refuse_reissue(args.variant, manifest)
     dataset = assemble(folder, manifest, tokenizer)
@@ -54,7 +52,13 @@ def act(args: argparse.Namespace) -> Answer:
     overlap = find_overlap(dataset.documents("train"), dataset.documents("val"))
     if overlap and not args.shared:
         raise BadInput(f"{folder}: {overlap}; --shared accepts the export, and its manifest then counts them")
-    manifest = dataclasses.replace(manifest, shared_documents=overlap.documents if overlap else 0)
+    manifest = replace(
+        manifest,
+        source=source,
+        split=f"the export's own: its first {manifest.val.documents:,} documents are validation",
+        train=dataset.train.totals(dataset.table, dataset.mark),
+        shared_documents=overlap.documents if overlap else 0,
+    )
     shutil.copyfile(tokenizer_path, folder / TOKENIZER)
     write_manifest(manifest, folder)
     return {
@@ -94,35 +98,15 @@ def download(variant: str, train_shards: int, root: Path) -> str:
     return source
 
 
-def describe_export(folder: Path, train_shards: int | None, tokenizer: Tokenizer, source: str) -> Manifest:
-    """A manifest of the export's shards as they are: every count is taken from the tokens themselves."""
-    shards = describe_shards(list_shards(folder, "val"), "val", tokenizer)
-    shards += describe_shards(list_shards(folder, "train")[:train_shards], "train", tokenizer)
-    table = ByteTable(tokenizer)
-    train = open_stream(folder, shards, "train").totals(table, tokenizer.bos_id)
-    val = open_stream(folder, shards, "val").totals(table, tokenizer.bos_id)
-    if not val.tokens:
-        raise BadInput(f"{folder}: no fineweb_val_000000.bin; download it: python -m data.contest")
-    return Manifest(
-        source=source,
-        split=f"the export's own: its first {val.documents:,} documents are validation",
-        tokenizer=describe_tokenizer(tokenizer),
-        shards=tuple(shards),
-        train=train,
-        val=val,
-    )
-
-
 def refuse_reissue(variant: str, manifest: Manifest) -> None:
     """Scores on another issue of the export are other scores: it has happened once, without notice."""
     val = manifest.val
     scored = (val.tokens - 1) // 1024 * 1024
-    expectations = [
+    for found, expected, unit in (
         (val.documents, VAL_DOCUMENTS, "validation documents"),
         (scored, SCORED_TOKENS.get(variant, scored), "scored tokens"),
         (val.contest_bytes, VAL_BYTES if variant.startswith("sp") else val.contest_bytes, "bytes"),
-    ]
-    for found, expected, unit in expectations:
+    ):
         if found != expected:
             raise BadInput(
                 f"{variant}: {found:,} {unit}, not {expected:,}; the export was re-issued; "

@@ -74,7 +74,7 @@ def open_dataset(path: str | Path, val_only: bool = False, checked: Manifest | N
 def describe_dataset(folder: Path, val_only: bool = False) -> Manifest:
     """As the folder claims to be, or what bare shards are found to hold."""
     if is_bare(folder):
-        return describe_bare(folder, read_tokenizer(find_tokenizer(folder)), val_only)
+        return describe_bare(folder, read_tokenizer(find_tokenizer(folder)), 0 if val_only else None)
     manifest = read_manifest(folder)
     return manifest.without_training() if val_only else manifest
 

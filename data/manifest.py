@@ -107,7 +107,7 @@ class Manifest:
         named = [[shard.split, shard.sha256] for shard in self.shards if split in (None, shard.split)]
         return hashlib.sha256(json.dumps(["golf", self.tokenizer.sha256, named]).encode()).hexdigest()
 
-    def hashes(self) -> dict[str, str]:
+    def hashes(self) -> dict[str, Any]:
         """Under the keys that the answers of runs and records have."""
         return {
             "data_sha256": self.data_sha256(),

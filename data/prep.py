@@ -15,6 +15,7 @@ Running it again on unchanged input checks the dataset and reports that it is up
 import argparse
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,8 @@ def act(args: argparse.Namespace) -> Answer:
         raise BadInput(f"--workers {args.workers}: must be at least 1")
     out = Path(args.out)
     given = _given_tokenizer(args)
-    recipe = Recipe(
-        vocab=Recipe.vocab if args.vocab is None else args.vocab,
-        split=args.split,
-        val_fraction=args.val_fraction,
-        tokenizer_mb=args.tokenizer_mb,
-        skip_bad=args.skip_bad,
-        transform=args.transform,
-    )
+    flags = {each.name: getattr(args, each.name) for each in fields(Recipe)}
+    recipe = Recipe(**{name: value for name, value in flags.items() if value is not None})
     corpus = open_corpus(args.source, args.field, args.txt)
     existing = _existing(out, request_of(corpus, recipe, given))
     manifest = existing or build_dataset(corpus, recipe, out, given, args.workers)

@@ -17,6 +17,7 @@ from base.errors import BadInput
 
 SplitRule = Literal["hash", "tail"]
 Labels = npt.NDArray[np.uint8]
+Sizes = npt.NDArray[np.int64]  # of each document, in bytes
 Digests = npt.NDArray[np.uint64]  # (documents, 2): the first 16 bytes of SHA-256 as two big-endian integers
 
 TRAIN, VAL, DROPPED = 0, 1, 2
@@ -54,9 +55,7 @@ def split_documents(rule: SplitRule, digests: Digests, fraction: float) -> Label
     return labels
 
 
-def tokenizer_sample(
-    labels: Labels, digests: Digests, sizes: npt.NDArray[np.int64], limit_bytes: int
-) -> npt.NDArray[np.bool_]:
+def tokenizer_sample(labels: Labels, digests: Digests, sizes: Sizes, limit_bytes: int) -> npt.NDArray[np.bool_]:
     """The training documents that the tokenizer learns from: the first by hash, until they exceed the limit.
 
     The order is by bytes 8 to 16 of the hash, which the split does not look at.

@@ -52,11 +52,6 @@ def gathered_weights(model: nn.Module) -> Iterator[None]:
             part.set_reshard_after_forward(True, recurse=False)
 
 
-def to_float(number: torch.Tensor) -> float:
-    """A scalar's value, split or not; all ranks call it together."""
-    return float(number.full_tensor() if isinstance(number, DTensor) else number)
-
-
 def gather_state(state: Any) -> Any:
     """The same nested state with every split tensor complete and on the CPU, for the main rank to write.
 

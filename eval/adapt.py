@@ -21,32 +21,27 @@ import numpy as np
 from data.bytes import ByteTable
 from data.tokenizer import Tokenizer
 from eval.batches import Floats, Losses, Rows, Tokens, window_losses, window_probabilities
-from eval.document_ttt import lora_losses
+from eval.document_ttt import Shown, lora_losses
 from eval.mixing.mixer import Mixture
 from eval.protocol import Protocol
 from eval.scorer import Scored
 from eval.windows import plan_windows
 from model.gpt import GPT
 
-Adapt = Callable[[GPT, Tokenizer, Tokens, Protocol, dict[int, Floats]], Losses]
+Adapt = Callable[[GPT, Tokenizer, Tokens, Protocol, Shown], Losses]
 
 
-def plain_losses(
-    model: GPT, tokenizer: Tokenizer, tokens: Tokens, protocol: Protocol, shown: dict[int, Floats]
-) -> Losses:
+def plain_losses(model: GPT, tokenizer: Tokenizer, tokens: Tokens, protocol: Protocol, shown: Shown) -> Losses:
     """The losses of the score without adapting; the distributions come from the windows that score their targets."""
     plan = plan_windows(len(tokens) - 1, protocol.context, protocol.stride)
-    how = protocol.batch_tokens, protocol.compiled, protocol.precision
-    yield from window_losses(model, tokens, plan, *how)
+    yield from window_losses(model, tokens, plan, protocol.feed)
     needed = np.unique(np.searchsorted(plan.score_from, list(shown), side="right") - 1)
-    for first, rows in window_probabilities(model, tokens, plan.select(needed), *how):
+    for first, rows in window_probabilities(model, tokens, plan.select(needed), protocol.feed):
         for target in shown.keys() & range(first, first + len(rows)):
             shown[target] = rows[target - first].astype(np.float64)
 
 
-def mix_losses(
-    model: GPT, tokenizer: Tokenizer, tokens: Tokens, protocol: Protocol, shown: dict[int, Floats]
-) -> Losses:
+def mix_losses(model: GPT, tokenizer: Tokenizer, tokens: Tokens, protocol: Protocol, shown: Shown) -> Losses:
     """Each stream is a run of the text with a past of its own; a window of each is mixed at a time, in threads."""
     targets = len(tokens) - 1
     streams = protocol.adapt.streams
@@ -57,8 +52,7 @@ def mix_losses(
         mixture = Mixture(tokenizer, protocol.adapt.table_bits, end - begin + 1, protocol.adapt.trees)
         mixture.begin(int(tokens[begin]))
         own = plan.select(np.flatnonzero((plan.end > begin) & (plan.score_from < end)))
-        how = protocol.batch_tokens, protocol.compiled, protocol.precision, mixture.order
-        for first, rows in window_probabilities(model, tokens, own, *how):
+        for first, rows in window_probabilities(model, tokens, own, protocol.feed, mixture.order):
             inside = slice(max(0, begin - first), end - first)
             yield max(first, begin), partial(_mix, mixture, max(first, begin), rows[inside], tokens, shown)
 
@@ -70,7 +64,7 @@ def mix_losses(
                 yield np.arange(first, first + len(nats)), nats
 
 
-def _mix(mixture: Mixture, first: int, rows: Rows, tokens: Tokens, shown: dict[int, Floats]) -> Floats:
+def _mix(mixture: Mixture, first: int, rows: Rows, tokens: Tokens, shown: Shown) -> Floats:
     """The nats of targets first, first + 1, …; those in `shown` are predicted before they are learned."""
     parts = []
     cuts = sorted({first} | shown.keys() & range(first, first + len(rows)))

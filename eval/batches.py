@@ -1,7 +1,7 @@
 """Feed the windows of a plan to a model in batches: what targets cost, or the distributions behind their losses.
 
-    for targets, nats in window_losses(model, tokens, plan): …                 (n,) targets of a batch and their losses
-    for first, rows in window_probabilities(model, tokens, plan): …            (n, V) of targets first, first + 1, …
+    for targets, nats in window_losses(model, tokens, plan, feed): …            (n,) targets of a batch and their losses
+    for first, rows in window_probabilities(model, tokens, plan, feed): …     (n, V) of targets first, first + 1, …
 
 Exact, and no more than is needed: the positions that a window does not score are keys and values to the others, so they
 skip the head and most of the last block. Windows of one length go in batches of one shape, small enough for a CPU's
@@ -43,6 +43,14 @@ Losses = Iterator[tuple[Ints, Floats]]  # (n,) targets, (n,) nats
 Step = Callable[[torch.Tensor, int], torch.Tensor]  # (R, T + 1) tokens, last -> (R, last, …) of each row's last targets
 
 
+class Feed(NamedTuple):
+    """How windows are fed. The first two decide only how fast that is, to rounding."""
+
+    batch_tokens: int = 0  # of windows, at a time; 0: what suits the device
+    compiled: bool | None = None  # None: where it saves time
+    precision: Precision = "fp32"  # of the matrix products
+
+
 class Shape(NamedTuple):
     rows: int
     width: int  # tokens that each window feeds
@@ -55,26 +63,14 @@ class Batch(NamedTuple):
 
 
 @torch.inference_mode()
-def window_losses(
-    model: GPT,
-    tokens: Tokens,
-    plan: Windows,
-    batch_tokens: int = 0,
-    compiled: bool | None = None,
-    precision: Precision = "fp32",
-) -> Losses:
-    """The targets of every batch, window by window, and their losses.
+def window_losses(model: GPT, tokens: Tokens, plan: Windows, feed: Feed) -> Losses:
+    """The targets of every batch, window by window, and their losses."""
 
-    `batch_tokens` 0: what suits the device. `compiled` None: where that saves time.
-    """
-    batches = _plan_batches(model, plan, batch_tokens)
-
-    def plain(rows: torch.Tensor, last: int) -> torch.Tensor:
-        logits = model.logits(model.trunk(rows[:, :-1], last=last), rows[:, -last - 1 : -1])
+    def cost(rows: torch.Tensor, last: int) -> torch.Tensor:
+        logits = last_logits(model, rows, last)
         return F.cross_entropy(logits.flatten(0, 1), rows[:, -last:].flatten(), reduction="none").view(len(rows), last)
 
-    step = _compiled_step(plain, model, batches, compiled)
-    for (windows, shape), results in _run(model, tokens, plan, batches, step, precision):
+    for (windows, shape), results in _run(model, tokens, plan, feed, cost):
         targets = plan.score_from[windows, None] + np.arange(shape.last)  # (R, last)
         is_scored = targets < plan.end[windows, None]
         yield targets[is_scored], results[: len(windows)].double().numpy()[is_scored]
@@ -82,25 +78,16 @@ def window_losses(
 
 @torch.inference_mode()
 def window_probabilities(
-    model: GPT,
-    tokens: Tokens,
-    plan: Windows,
-    batch_tokens: int = 0,
-    compiled: bool | None = None,
-    precision: Precision = "fp32",
-    order: Ints | None = None,
+    model: GPT, tokens: Tokens, plan: Windows, feed: Feed, order: Ints | None = None
 ) -> Iterator[tuple[int, Rows]]:
     """(first, (n, V)) of every window of the plan; its columns are the tokens in `order`, if that is given."""
-    batches = _plan_batches(model, plan, batch_tokens)
     columns = None if order is None else torch.from_numpy(order).to(next(model.parameters()).device)
 
-    def plain(rows: torch.Tensor, last: int) -> torch.Tensor:
-        logits = model.logits(model.trunk(rows[:, :-1], last=last), rows[:, -last - 1 : -1])
-        p = logits.softmax(-1)
+    def predict(rows: torch.Tensor, last: int) -> torch.Tensor:
+        p = last_logits(model, rows, last).softmax(-1)
         return p if columns is None else p.index_select(-1, columns)
 
-    step = _compiled_step(plain, model, batches, compiled)
-    for (windows, _), results in _run(model, tokens, plan, batches, step, precision):
+    for (windows, _), results in _run(model, tokens, plan, feed, predict):
         for window, rows in zip(windows.tolist(), results.numpy(), strict=False):
             first, end = int(plan.score_from[window]), int(plan.end[window])
             yield first, rows[: end - first]
@@ -137,11 +124,16 @@ def batch_rows(kind: str, batch_tokens: int, width: int, last: int, vocab_size: 
     return max(1, min(suited // width, MOST_LOGITS // (last * vocab_size)))
 
 
-def _run(
-    model: GPT, tokens: Tokens, plan: Windows, batches: Sequence[Batch], step: Step, precision: Precision
-) -> Iterator[tuple[Batch, torch.Tensor]]:
-    """Each batch and what `step` gives for its rows, on the host; the model in evaluation mode."""
+def last_logits(model: GPT, rows: torch.Tensor, last: int) -> torch.Tensor:
+    """(R, T + 1) tokens -> (R, last, V) the logits of each row's last targets."""
+    return model.logits(model.trunk(rows[:, :-1], last=last), rows[:, -last - 1 : -1])
+
+
+def _run(model: GPT, tokens: Tokens, plan: Windows, feed: Feed, plain: Step) -> Iterator[tuple[Batch, torch.Tensor]]:
+    """Each batch and what the step gives for its rows, on the host; the model in evaluation mode."""
     device = next(model.parameters()).device
+    batches = _plan_batches(model, plan, feed.batch_tokens)
+    step = _compiled_step(plain, model, batches, feed.compiled)
     order = np.concatenate([np.empty(0, np.int64), *(batch.windows for batch in batches)])
     starts = torch.from_numpy(plan.start[order]).to(device)
     text = torch.from_numpy(tokens.astype(np.int32)).to(device)
@@ -153,7 +145,7 @@ def _run(
             padded = F.pad(begins, (0, batch.shape.rows - len(begins)))
             at = padded[:, None] + torch.arange(batch.shape.width + 1, device=device)
             rows = text[at.clamp_(max=len(text) - 1)].long()  # past the end: padding that no scored target sees
-            with autocast(device, precision):
+            with autocast(device, feed.precision):
                 sent = batch, Readback(step(rows, batch.shape.last))
             if waiting is not None:
                 yield waiting[0], waiting[1].read()

@@ -35,8 +35,9 @@ from eval.config import PLAIN
 from eval.kinds import NAMES, show_kinds, split_loss
 from eval.plot import TargetLosses, plot_positions, target_losses
 from eval.protocol import artifact_protocol, matching_dataset
-from eval.score import describe_score, document_begins, score
+from eval.score import describe_score, score
 from eval.stats import nats_per_bpb
+from eval.windows import find_begins
 from quant.unpack import open_artifact
 
 
@@ -70,7 +71,7 @@ def evaluate(args: argparse.Namespace, device: Device) -> Answer:
         plain_bpb = score(model, dataset, replace(protocol, adapt=PLAIN), device, args.limit, "without adapting").bpb
         answer |= {"plain_bpb": plain_bpb, "plain_seconds": time.perf_counter() - started}
         answer |= {"gain": 1 - found.bpb / plain_bpb}
-    begins = document_begins(dataset.val.read(0, len(dataset.val)), dataset)
+    begins = find_begins(dataset.val.read(0, len(dataset.val)), dataset.mark)
     answer |= {
         "nats_per_bpb": nats_per_bpb(found.tokens, found.bytes),
         "documents": int(np.searchsorted(begins, found.tokens)),

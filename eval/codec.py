@@ -16,6 +16,7 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from data.encoding import cores
 from eval.any_bytes import to_tokens
 from eval.codec_format import DIGEST_BYTES, ENVIRONMENT_BYTES, MOST_BYTES, CodedText, Rule, digest, read, write
 from eval.config import FEWEST_BITS, MOST_BITS, read_adapt, require_memory
-from eval.lm_coder import BLOCK_ROWS, MOST_ROW_TOKENS, Desynchronised, block_count, decode, encode, rows_for
+from eval.lm_coder import BLOCK_ROWS, MOST_ROW_TOKENS, Desynchronised, Tokens, block_count, decode, encode, rows_for
 from eval.mixing.node import EDGE
 from eval.protocol import checked_context, checked_stride, longest_context
 from eval.range_coder import TOTAL
@@ -84,9 +85,7 @@ def compress(
     tokens = to_tokens(data, artifact.tokenizer, table)
     rule = _choose_rule(artifact, len(tokens), stride, context, adapt)
     with byte_progress("compressing", len(data)) as advance:
-        streams, nats = encode(
-            artifact.model, artifact.tokenizer, tokens, rule, lambda done: advance(int(table.exact[done].sum()))
-        )
+        streams, nats = encode(artifact.model, artifact.tokenizer, tokens, rule, _by_bytes(advance, table))
     own, here = _digest_of(artifact), _digest_of_environment()
     return write(CodedText(own, digest(data), here, len(data), len(tokens), rule, streams)), nats
 
@@ -102,14 +101,8 @@ def decompress(artifact: Artifact, data: bytes) -> bytes:
     table = ByteTable(artifact.tokenizer)
     text = b""
     with byte_progress("decompressing", coded.size_bytes) as advance, suppress(Desynchronised):
-        tokens = decode(
-            artifact.model,
-            artifact.tokenizer,
-            coded.streams,
-            coded.tokens,
-            coded.rule,
-            lambda done: advance(int(table.exact[done].sum())),
-        )
+        step = _by_bytes(advance, table)
+        tokens = decode(artifact.model, artifact.tokenizer, coded.streams, coded.tokens, coded.rule, step)
         text = table.join(tokens.astype(np.uint16))
     if len(text) != coded.size_bytes or digest(text) != coded.text:
         is_same = coded.environment == _digest_of_environment()
@@ -119,6 +112,11 @@ def decompress(artifact: Artifact, data: bytes) -> bytes:
             "decompress it there"
         )
     return text
+
+
+def _by_bytes(advance: Callable[[int], None], table: ByteTable) -> Callable[[Tokens], None]:
+    """Progress in bytes, from the tokens of each step."""
+    return lambda done: advance(int(table.exact[done].sum()))
 
 
 def _choose_rule(artifact: Artifact, tokens: int, stride: int | None, context: int | None, adapt: str) -> Rule:

@@ -58,9 +58,7 @@ class AdaptConfig:
         if self.kind != "mix":
             return
         if ranks > 1:
-            raise BadInput(
-                f"eval.adapt.kind mix on {ranks} ranks: a text has one past; run it on one, or with kind off"
-            )
+            raise BadInput(f"eval.adapt.kind mix on {ranks} ranks: a text has one past; use one rank or kind off")
         if docs:
             raise BadInput(
                 "eval.adapt.kind mix learns from one document for the next, --docs scores each as if alone; choose one "

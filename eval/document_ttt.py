@@ -26,11 +26,13 @@ from torch import nn
 from base.precision import Precision
 from data.tokenizer import Tokenizer
 from engine.device import autocast
-from eval.batches import Floats, Losses, Tokens
+from eval.batches import Floats, Losses, Tokens, last_logits
 from eval.config import LoRAConfig
 from eval.protocol import Protocol
 from eval.windows import find_begins
 from model.gpt import GPT, Product
+
+Shown = dict[int, Floats]  # target -> its distribution, which is filled in
 
 EPSILON = 1e-8  # of Adam
 SEED = 0  # of the adapters' first matrices
@@ -41,7 +43,7 @@ def lora_losses(
     tokenizer: Tokenizer,
     tokens: Tokens,
     protocol: Protocol,
-    shown: dict[int, Floats],
+    shown: Shown,
     documents: slice = slice(None),
 ) -> Losses:
     """`documents`: a share of them, the longest first; a rank's is slice(rank, None, ranks)."""
@@ -65,7 +67,7 @@ def _score_batch(
     ends: npt.NDArray[np.int64],  # (B,)
     protocol: Protocol,
     size: int,
-    shown: dict[int, Floats],
+    shown: Shown,
 ) -> Losses:
     adapted.begin(len(begins))
     for number in count():
@@ -122,9 +124,7 @@ class Adapted:
 
     def begin(self, documents: int) -> None:
         self._steps = 0
-        self._pairs = [
-            [each.expand(documents, -1, -1).clone().requires_grad_() for each in pair] for pair in self._fresh
-        ]
+        self._pairs = [[w.expand(documents, -1, -1).clone().requires_grad_() for w in pair] for pair in self._fresh]
         self._squares = [torch.zeros_like(each) for pair in self._pairs for each in pair]
 
     def keep(self, documents: int) -> None:
@@ -136,7 +136,7 @@ class Adapted:
         """(B, T + 1) tokens -> the last targets' logits (B, last, V) and losses (B, last)."""
         rows = rows.to(self._squares[0].device)
         with autocast(rows.device, precision):
-            logits = self._model.logits(self._model.trunk(rows[:, :-1], last=last), rows[:, -last - 1 : -1])
+            logits = last_logits(self._model, rows, last)
         nats = F.cross_entropy(logits.flatten(0, 1), rows[:, -last:].flatten(), reduction="none")
         return logits, nats.view(len(rows), last)
 

@@ -83,9 +83,8 @@ def decode(
     model: GPT, tokenizer: Tokenizer, streams: Sequence[bytes], tokens: int, rule: Rule, advance: Advance
 ) -> Tokens:
     rows = _row_lengths(tokens, rule.rows)
-    blocks = [
-        _Block(Decoder(data), lengths, tokenizer, rule, advance) for data, lengths in zip(streams, rows, strict=True)
-    ]
+    pairs = zip(streams, rows, strict=True)
+    blocks = [_Block(Decoder(data), lengths, tokenizer, rule, advance) for data, lengths in pairs]
     try:
         _walk_in_threads(blocks, model)
     except ValueError as error:  # no symbol has such bits

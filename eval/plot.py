@@ -13,7 +13,8 @@ import numpy.typing as npt
 from data.dataset import Dataset
 from eval.kinds import Labels, label_position, label_repetition, label_vocabulary
 from eval.protocol import Protocol
-from eval.score import document_begins, plan_score
+from eval.score import plan_score
+from eval.windows import find_begins
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.integer]
@@ -41,7 +42,7 @@ class TargetLosses(NamedTuple):
 def target_losses(nats: Floats, dataset: Dataset, protocol: Protocol) -> TargetLosses:
     """From the losses of all targets; NaN where there is none."""
     tokens = dataset.val.read(0, len(dataset.val))
-    begins = document_begins(tokens, dataset)
+    begins = find_begins(tokens, dataset.mark)
     starts = plan_score(tokens, len(tokens) - 1, dataset, protocol)
     target = np.flatnonzero(np.isfinite(nats))
     token = tokens[target + 1]

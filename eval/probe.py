@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -61,24 +60,16 @@ class Report:
     seconds: float
 
 
-def probe_artifact(
-    path: Path, dataset: Dataset, names: Sequence[str] = NAMES, tokens: int = SAMPLE_TOKENS, coins: int = COINS
-) -> Report:
-    """Probe an artifact's scorer, under its own protocol, on a dataset of its own tokenizer."""
-    name, scorer = artifact_scorer(path, open_artifact(path), dataset)
-    return probe_scorer(name, scorer, dataset, names, tokens, coins)
-
-
 def artifact_scorer(
-    path: Path, artifact: Artifact, dataset: Dataset, adapt: str | None = None
+    name: str, artifact: Artifact, dataset: Dataset, adapt: str | None = None
 ) -> tuple[str, ModelScorer]:
-    """A name for the scorer, and the scorer; `adapt` instead of the artifact's own kind."""
+    """A name for the scorer, and the scorer, under the artifact's own protocol; `adapt` instead of its own kind."""
     dataset.require(artifact.tokenizer.vocab_size, artifact.tokenizer.bos_id)
     # A stream is a text by itself: a sample is one. In fp32: bf16's rounding would hide what a probe looks for.
     protocol = artifact_protocol(artifact, precision="fp32", kind=adapt, streams=1)
     protocol.adapt.require_possible(len(dataset.val) - 1, ranks=1, docs=False)
-    name = f"{path}, context {protocol.context}, stride {protocol.stride}, adapt {protocol.adapt.kind}"
-    return name, ModelScorer(artifact.model, artifact.tokenizer, protocol)
+    rule = f"context {protocol.context}, stride {protocol.stride}, adapt {protocol.adapt.kind}"
+    return f"{name}, {rule}", ModelScorer(artifact.model, artifact.tokenizer, protocol)
 
 
 def load_scorer(name: str, dataset: Dataset) -> Scorer:
@@ -194,7 +185,7 @@ def act(args: argparse.Namespace) -> Report:
         path = named_or_newest(args.artifact, ARTIFACT)
         artifact = open_artifact(path)
         dataset = matching_dataset(args.data, artifact, val_only=False)
-        name, scorer = artifact_scorer(path, artifact, dataset, args.adapt)
+        name, scorer = artifact_scorer(str(path), artifact, dataset, args.adapt)
     elif args.artifact is not None or args.adapt is not None or args.data is None:
         raise BadInput("--scorer takes the place of ARTIFACT and --adapt, and needs --data DIR")
     else:

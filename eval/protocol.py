@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from base.errors import BadInput
 from base.precision import Precision
 from data.dataset import Dataset, open_dataset
+from eval.batches import Feed
 from eval.config import PLAIN, AdaptConfig, EvalConfig, read_adapt, read_precision
 from quant.unpack import Artifact
 
@@ -15,15 +16,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Protocol:
-    """The last two fields decide only how fast the score is computed, to rounding."""
-
     context: int  # tokens that a window feeds
     stride: int  # targets that a window adds
     docs: bool = False  # score every document as if it were alone
     adapt: AdaptConfig = PLAIN  # what is learned from targets that are scored
     precision: Precision = "fp32"  # of the matrix products
-    batch_tokens: int = EvalConfig.batch_tokens  # of windows, at a time; 0: what suits the device
-    compiled: bool | None = None  # None: where it saves time
+    batch_tokens: int = EvalConfig.batch_tokens  # this and the next: see eval.batches.Feed
+    compiled: bool | None = None
+
+    @property
+    def feed(self) -> Feed:
+        return Feed(self.batch_tokens, self.compiled, self.precision)
 
     @property
     def by_document(self) -> bool:

@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from base.cli import Answer
 from base.errors import BadInput, CheckFailed
 from base.progress import counted_progress
 from data.dataset import Dataset
@@ -58,7 +57,7 @@ def score(
     if protocol.adapt.kind == "lora":
         losses = lora_losses(model, dataset.tokenizer, tokens[: targets + 1], protocol, {}, own)
     elif protocol.adapt.kind == "off":
-        losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled, protocol.precision)
+        losses = window_losses(model, tokens, share, protocol.feed)
     else:
         losses = ADAPTATIONS[protocol.adapt.kind](model, dataset.tokenizer, tokens[: targets + 1], protocol, {})
     tally = _count(losses, share.targets, dataset, tokens, device, label, nats)
@@ -83,7 +82,7 @@ def score_blocks(model: GPT, dataset: Dataset, protocol: Protocol, device: Devic
     following = np.append(wanted, last + 1)[np.searchsorted(wanted, plan.score_from // BLOCK_TOKENS)]
     is_needed = following <= (plan.end - 1) // BLOCK_TOKENS
     share = plan.select(is_needed).select(slice(device.rank, None, device.ranks))
-    losses = window_losses(model, tokens, share, protocol.batch_tokens, protocol.compiled, protocol.precision)
+    losses = window_losses(model, tokens, share, protocol.feed)
     tally = _count(losses, share.targets, dataset, tokens, device)
     sums: Floats = tally.score(partial=True).block_nats[np.asarray(blocks)]
     return sums
@@ -101,7 +100,7 @@ def score_first_blocks(model: GPT, dataset: Dataset, protocol: Protocol, device:
     return score(model, dataset, first_stream, device, count * BLOCK_TOKENS).block_nats[:count]
 
 
-def score_artifact(path: Path, data: str | None, limit: int | None, device: Device) -> tuple[Score, dict[str, Any]]:
+def score_artifact(path: Path, data: str | None, limit: int | None, device: Device) -> tuple[Score, Answer]:
     """An artifact under its own protocol, on `data` or on the dataset that it names; the score and its JSON."""
     artifact = open_artifact(path)
     protocol = artifact_protocol(artifact)
@@ -111,9 +110,7 @@ def score_artifact(path: Path, data: str | None, limit: int | None, device: Devi
     return found, describe_score(found, protocol, artifact, dataset, time.perf_counter() - started)
 
 
-def describe_score(
-    found: Score, protocol: Protocol, artifact: Artifact, dataset: Dataset, seconds: float
-) -> dict[str, Any]:
+def describe_score(found: Score, protocol: Protocol, artifact: Artifact, dataset: Dataset, seconds: float) -> Answer:
     """The keys of JSON that every score of an artifact has."""
     return {
         **found.plain(),
@@ -137,13 +134,8 @@ def save_block_nats(path: Path, block_nats: Floats) -> None:
 
 def plan_score(tokens: Tokens, targets: int, dataset: Dataset, protocol: Protocol) -> Windows:
     """The windows of the first so many targets."""
-    begins = document_begins(tokens, dataset) if protocol.by_document else np.zeros(1, np.int64)
+    begins = find_begins(tokens, dataset.mark) if protocol.by_document else np.zeros(1, np.int64)
     return plan_documents(begins, targets, protocol.context, protocol.stride)
-
-
-def document_begins(tokens: Tokens, dataset: Dataset) -> npt.NDArray[np.int64]:
-    """Where each document begins: at its BOS, or at the EOS before it in a layout that has no BOS."""
-    return find_begins(tokens, dataset.mark)
 
 
 def _count(

@@ -157,9 +157,7 @@ def parser() -> OneLineParser:
     flags.add_argument("ours", type=float, nargs="+", metavar="OURS", help="our seeds' bits per byte")
     flags.add_argument("--against", type=float, nargs="+", required=True, metavar="RIVAL", help="seeds, or one mean")
     margin = flags.add_mutually_exclusive_group(required=True)
-    margin.add_argument(
-        "--nats-per-bpb", type=float, help="ln 2 x bytes / tokens of the text: for a margin of 0.005 nats"
-    )
+    margin.add_argument("--nats-per-bpb", type=float, help="ln 2 x bytes / tokens: for a margin of 0.005 nats")
     margin.add_argument("--margin-bpb", type=float, help="the written rule's margin in bits per byte")
     return flags
 

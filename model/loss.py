@@ -11,22 +11,18 @@ backward. Equal to the plain loss to rounding. The plain loss stays in GPT.loss:
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
-def chunked_loss(
-    x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float, rows: int
-) -> torch.Tensor:
+def chunked_loss(x: Tensor, weight: Tensor, targets: Tensor, softcap: float, rows: int) -> Tensor:
     """Mean nats of `targets` under softmax(softcap(x @ weight.T))."""
-    loss: torch.Tensor = _ChunkedLoss.apply(x, weight, targets, softcap, rows)  # type: ignore[no-untyped-call]
+    loss: Tensor = _ChunkedLoss.apply(x, weight, targets, softcap, rows)  # type: ignore[no-untyped-call]
     return loss
 
 
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float, rows: int
-    ) -> torch.Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, softcap: float, rows: int) -> Tensor:
         learning = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         wide = torch.promote_types(x.dtype, torch.float32)  # sums over chunks
         nats = torch.zeros((), dtype=wide, device=x.device)
@@ -57,6 +53,6 @@ class _ChunkedLoss(torch.autograd.Function):
         return nats / len(x)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         x_grad, weight_grad = ctx.saved_tensors
         return x_grad * grads[0].to(x_grad.dtype), weight_grad * grads[0].to(weight_grad.dtype), None, None, None

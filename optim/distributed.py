@@ -12,12 +12,11 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-Function = Callable[[list[torch.Tensor]], list[torch.Tensor]]  # of complete matrices
+Tensors = list[torch.Tensor]
+Function = Callable[[Tensors], Tensors]  # of complete matrices
 
 
-def apply_together(
-    updates: list[torch.Tensor], parameters: Sequence[torch.Tensor], function: Function
-) -> list[torch.Tensor]:
+def apply_together(updates: Tensors, parameters: Sequence[torch.Tensor], function: Function) -> Tensors:
     """`function` of the complete matrices; `updates` and the result are this rank's parts of them."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return function(updates)
@@ -26,7 +25,7 @@ def apply_together(
     return apply_replicated(updates, function)
 
 
-def apply_replicated(updates: list[torch.Tensor], function: Function) -> list[torch.Tensor]:
+def apply_replicated(updates: Tensors, function: Function) -> Tensors:
     rank, ranks = dist.get_rank(), dist.get_world_size()
     owned = [range(owner, len(updates), ranks) for owner in range(ranks)]  # owner -> its matrices
     most = max(sum(updates[n].numel() for n in numbers) for numbers in owned)
@@ -49,7 +48,7 @@ def local_part(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def _apply_sharded(shards: list[torch.Tensor], shapes: list[tuple[int, ...]], function: Function) -> list[torch.Tensor]:
+def _apply_sharded(shards: Tensors, shapes: list[tuple[int, ...]], function: Function) -> Tensors:
     """One all-to-all brings every owner the rows that it lacks, a second one takes the results back.
 
     No rank ever holds more than its own share of complete matrices.

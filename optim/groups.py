@@ -6,7 +6,6 @@
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 
@@ -36,9 +35,7 @@ def build_optimizers(
             matrices.append(parameter)
         else:
             others.setdefault(rates[kind], []).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in others.items()
-    ]
+    groups = [{"params": params, "lr": lr, "weight_decay": decay} for (lr, decay), params in others.items()]
     adamw = torch.optim.AdamW(groups, betas=config.betas, eps=config.eps, fused=True)
     optimizers: list[torch.optim.Optimizer] = [adamw]
     if matrices:

@@ -6,13 +6,12 @@ functions; the class holds momentum; its step is the same for any number of rank
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
 from optim.config import OptimConfig
-from optim.distributed import apply_together, local_part
+from optim.distributed import Tensors, apply_together, local_part
 
 # The quintic's coefficients: steep at zero, so that five steps bring every singular value of a matrix of norm 1 that
 # is not vanishing to about 0.7 … 1.2. Exactness is not worth more steps.
@@ -45,9 +44,7 @@ def direction(update: torch.Tensor, steps: int = 5, row_norm: bool = False) -> t
 Direction = Callable[[torch.Tensor, int, bool], torch.Tensor]
 
 
-def directions(
-    updates: list[torch.Tensor], steps: int, row_norm: bool, function: Direction = direction
-) -> list[torch.Tensor]:
+def directions(updates: Tensors, steps: int, row_norm: bool, function: Direction = direction) -> Tensors:
     """The same for many matrices; those of one shape are orthogonalized as one batch."""
     shapes: dict[torch.Size, list[int]] = {}
     for number, update in enumerate(updates):
@@ -62,28 +59,19 @@ class Muon(Optimizer):
     """For any number of ranks, replicated or sharded. Gradients must already be averaged over ranks."""
 
     def __init__(self, parameters: Iterable[torch.Tensor], config: OptimConfig, compiled: bool = False) -> None:
-        defaults = {
-            "lr": config.matrix_lr,
-            "beta": config.muon_beta,
-            "weight_decay": config.matrix_decay,
-            "steps": config.muon_steps,
-            "row_norm": config.muon_row_norm,
-        }
+        defaults = {"lr": config.matrix_lr, "beta": config.muon_beta, "weight_decay": config.matrix_decay}
         super().__init__(parameters, defaults)
-        self._direction: Direction = torch.compile(direction, dynamic=False) if compiled else direction
+        function = torch.compile(direction, dynamic=False) if compiled else direction
+        self._directions = partial(
+            directions, steps=config.muon_steps, row_norm=config.muon_row_norm, function=function
+        )
 
     @torch.no_grad()
     def warm_up(self) -> None:
         """Compile for the shapes to come, on zeros; no weight and no momentum moves. All ranks call it together."""
         for group in self.param_groups:
             zeros = [torch.zeros_like(local_part(p)) for p in group["params"]]
-            self._together(zeros, group["params"], group)
-
-    def _together(
-        self, updates: list[torch.Tensor], parameters: list[torch.Tensor], group: dict[str, Any]
-    ) -> list[torch.Tensor]:
-        settings = {"steps": group["steps"], "row_norm": group["row_norm"], "function": self._direction}
-        return apply_together(updates, parameters, partial(directions, **settings))
+            apply_together(zeros, group["params"], self._directions)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -97,10 +85,8 @@ class Muon(Optimizer):
             torch._foreach_mul_(momenta, group["beta"])
             torch._foreach_add_(momenta, gradients)
             updates = list(torch._foreach_add(gradients, momenta, alpha=group["beta"]))  # Nesterov's look-ahead
-            steps = [
-                step.to(weight.dtype)
-                for step, weight in zip(self._together(updates, moving, group), weights, strict=True)
-            ]
+            found = apply_together(updates, moving, self._directions)
+            steps = [step.to(weight.dtype) for step, weight in zip(found, weights, strict=True)]
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(weights, steps, alpha=-group["lr"])
 

@@ -30,6 +30,7 @@ from base.errors import BadInput, CheckFailed
 from base.files import atomic_file, read_json_object, require_folder_of
 from base.precision import Precision
 from base.run_folder import METRICS, read_metrics
+from data.contest import SCORED_TOKENS
 from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
 from engine.device import Device, joined
@@ -55,7 +56,7 @@ SMALL = [
     "train.batch_tokens=512", "train.micro_tokens=256", "train.compile=off", "eval.context=64", "eval.stride=16",
 ]  # fmt: skip
 TARGETS = 1_000_000  # to score; on a CPU 2,000
-FINEWEB_TARGETS = 62_021_632  # of the contest's validation side, sp1024
+FINEWEB_TARGETS = SCORED_TOKENS["sp1024"]
 LIMIT_S = 480.0  # no part begins after it
 RANKS_S = 180.0  # for each of the two jobs of ranks
 RANKS = Path(__file__).with_name("gpu_ranks.py")

@@ -108,14 +108,7 @@ class TreeMixture:
 
 @compiled
 def _learn(
-    rows: Rows,
-    tokens: Ints,
-    nats: Floats,
-    tree: Tree,
-    text: Text,
-    spellings: Spellings,
-    state: State,
-    view: View,
+    rows: Rows, tokens: Ints, nats: Floats, tree: Tree, text: Text, spellings: Spellings, state: State, view: View
 ) -> None:
     levels = len(view.right)
     for number, token in enumerate(tokens):
@@ -138,15 +131,7 @@ def _learn(
 
 @compiled
 def _branch(
-    row: Row,
-    level: int,
-    node: int,
-    depth: int,
-    tree: Tree,
-    text: Text,
-    spellings: Spellings,
-    state: State,
-    view: View,
+    row: Row, level: int, node: int, depth: int, tree: Tree, text: Text, spellings: Spellings, state: State, view: View
 ) -> Floats:
     """Each node on the way is looked at once, in the order of a walk through the tree."""
     past = describe_past(row, tree, text, spellings, state, view)

@@ -212,11 +212,7 @@ def check_truncation(scorer: Scorer, baseline: Baseline, rng: np.random.Generato
 
 
 def _check_losses_before_cuts(
-    name: str,
-    scorer: Scorer,
-    baseline: Baseline,
-    rng: np.random.Generator,
-    changes: dict[str, Callable[[int], Tokens]],
+    name: str, scorer: Scorer, baseline: Baseline, rng: np.random.Generator, changes: dict[str, Callable[[int], Tokens]]
 ) -> Finding:
     worst = 0.0
     for cut in _choose(rng, len(baseline.tokens), CUTS, least=2):

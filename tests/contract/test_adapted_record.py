@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.dataset import open_dataset
-from eval.probe import artifact_scorer, probe_artifact
+from eval.probe import artifact_scorer
 from quant.unpack import open_artifact
 from tests.records import (
     QUICK,
@@ -125,10 +125,10 @@ def test_another_adaptation_than_the_artifacts_is_named(adapted: Path, record: P
 
 def test_the_probes_probe_the_scorer_that_adapts(adapted: Path, data: Path) -> None:
     path, dataset = adapted / "model.golf", open_dataset(data)
-    assert probe_artifact(path, dataset, ["repeat"], tokens=64).subject.endswith("adapt mix")
+    assert artifact_scorer("a name", open_artifact(path), dataset)[0].endswith("adapt mix")
     tokens = dataset.val.read(0, 400).astype(np.int64)
     own, off = (
-        artifact_scorer(path, open_artifact(path), dataset, kind)[1].score(tokens).nats for kind in (None, "off")
+        artifact_scorer("a name", open_artifact(path), dataset, kind)[1].score(tokens).nats for kind in (None, "off")
     )
     assert own.sum() < off.sum() - 1
 

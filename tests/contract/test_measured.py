@@ -164,7 +164,7 @@ def test_a_model_that_sees_the_next_token_fails_the_probes(
         return found + torch.roll(self.embedding(tokens, cache), -1, 1)[:, -found.shape[1] :]
 
     monkeypatch.setattr(GPT, "trunk", peeking)
-    failed = {found.rule: found for found in check_probes(7, single / "model.golf", open_dataset(data))}
+    failed = {found.rule: found for found in check_probes(7, (single / "model.golf").read_bytes(), open_dataset(data))}
     assert failed["probe.flip"].level == "invalid"
     assert "with token" in failed["probe.flip"].message
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from data.tokenizer import ByteTokenizer
 from eval.adapt import plain_losses
-from eval.batches import batch_rows, window_losses, window_probabilities
+from eval.batches import Feed, batch_rows, window_losses, window_probabilities
 from eval.protocol import Protocol
 from eval.windows import Windows, plan_documents, plan_windows
 from model.config import ModelConfig
@@ -31,7 +31,9 @@ def plainly(model: GPT, tokens: np.ndarray, context: int, stride: int) -> np.nda
 
 def together(model: GPT, plan: Windows, *how: Any, **more: Any) -> list[np.ndarray]:
     """All targets and their losses, as they come."""
-    return [np.concatenate(parts) for parts in zip(*window_losses(model, TOKENS, plan, *how, **more), strict=True)]
+    return [
+        np.concatenate(parts) for parts in zip(*window_losses(model, TOKENS, plan, Feed(*how, **more)), strict=True)
+    ]
 
 
 @pytest.mark.parametrize(("context", "stride"), [(64, 64), (64, 16), (50, 7), (1000, 1000), (8, 1)])
@@ -47,7 +49,7 @@ def test_losses_and_distributions_are_the_plain_ones_in_the_order_of_the_text(
         np.testing.assert_allclose(nats, cost, rtol=1e-10)
         at = 0
         order = np.arange(260)[::-1].copy()
-        for first, found in window_probabilities(model, TOKENS, plan, batch_tokens, order=order):
+        for first, found in window_probabilities(model, TOKENS, plan, Feed(batch_tokens), order):
             assert first == at
             at += len(found)
             np.testing.assert_allclose(found[:, order], np.exp(expected[first:at]), rtol=1e-9)
@@ -65,7 +67,7 @@ def test_documents_of_many_lengths_are_scored_as_if_each_were_alone(model: GPT) 
     assert np.sort(targets).tolist() == list(range(TARGETS))
     for begin, end in zip(begins, [*begins[1:], TARGETS], strict=True):
         if end > begin:
-            for own, costs in window_losses(model, TOKENS[begin : end + 1], plan_windows(end - begin, 50, 7), 1):
+            for own, costs in window_losses(model, TOKENS[begin : end + 1], plan_windows(end - begin, 50, 7), Feed(1)):
                 np.testing.assert_allclose(nats[np.argsort(targets)][begin + own], costs, rtol=1e-10)
 
 
@@ -90,7 +92,7 @@ def test_in_bf16_products_are_rounded_and_losses_are_not() -> None:
     assert not np.isin(half, torch.from_numpy(half).bfloat16().double()).all()  # a loss has more bits than a product
     np.testing.assert_allclose(together(model, plan, 64, precision="bf16")[1], half, atol=0.02)
     for precision, total in (("fp32", whole), ("bf16", half)):
-        rows = window_probabilities(model, TOKENS, plan, precision=precision)
+        rows = window_probabilities(model, TOKENS, plan, Feed(precision=precision))
         cost = [-np.log(p[np.arange(len(p)), TOKENS[first + 1 : first + 1 + len(p)]]).sum() for first, p in rows]
         assert sum(cost) == pytest.approx(total.sum(), rel=1e-4)
 

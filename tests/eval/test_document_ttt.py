@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from base.errors import BadInput
 from data.tokenizer import ByteTokenizer
-from eval.batches import window_losses
+from eval.batches import Feed, window_losses
 from eval.config import AdaptConfig, EvalConfig, LoRAConfig
 from eval.document_ttt import lora_losses
 from eval.protocol import Protocol
@@ -55,7 +55,7 @@ def adapted(
 def plain(model: GPT, tokens: np.ndarray = TOKENS) -> np.ndarray:
     plan = plan_documents(find_begins(tokens, BOS), len(tokens) - 1, PROTOCOL.context, PROTOCOL.stride)
     nats = np.full(len(tokens) - 1, np.nan)
-    for targets, costs in window_losses(model, tokens, plan, 1000):
+    for targets, costs in window_losses(model, tokens, plan, Feed(1000)):
         nats[targets] = costs
     return nats
 

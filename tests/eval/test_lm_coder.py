@@ -9,7 +9,7 @@ import torch
 
 from data.tokenizer import ByteTokenizer
 from eval import lm_coder
-from eval.batches import window_losses
+from eval.batches import Feed, window_losses
 from eval.codec_format import Rule
 from eval.lm_coder import Desynchronised, block_count, decode, encode
 from eval.windows import plan_windows
@@ -45,7 +45,7 @@ def reference(model: GPT, tokens: np.ndarray, rule: Rule) -> float:
         float(nats.sum())
         for row in np.split(tokens, np.cumsum(lengths)[:-1])
         for _, nats in window_losses(
-            model, np.concatenate([[BYTES.bos_id], row]), plan_windows(len(row), rule.context, rule.stride), 1000
+            model, np.concatenate([[BYTES.bos_id], row]), plan_windows(len(row), rule.context, rule.stride), Feed(1000)
         )
     )
 

@@ -32,7 +32,7 @@ from data.manifest import TOKENIZER
 from data.overlap import find_overlap
 from eval.score import save_block_nats
 from tools.record.claim import median_seed, open_record
-from tools.record.contest import contest_submission, missing_for_contest, pull_request, require_contest_track
+from tools.record.contest import CONTEST_TRACKS, contest_submission, missing_for_contest, pull_request
 from tools.record.describe import describe_data, folder_name, technique
 from tools.record.evidence import Floats, read_evidence, seed_files
 from tools.record.figures import draw_figures
@@ -74,8 +74,8 @@ def act(args: argparse.Namespace) -> Answer:
     track = tracks.named(args.track)
     name = folder_name(args.date, args.name)
     is_contest = args.layout == CONTEST
-    if is_contest:
-        require_contest_track(track.name)
+    if is_contest and track.name not in CONTEST_TRACKS:
+        raise BadInput(f"--layout contest: the contest has no {track.name}; it has {' and '.join(CONTEST_TRACKS)}")
     target = Path(args.output or CONTEST, name) if is_contest else Path(args.output or RECORDS, track.name, name)
     inside = Path("records", track.name, name) if is_contest else Path()
     require_free(target)
@@ -252,9 +252,8 @@ def parser() -> OneLineParser:
     flags.add_argument("--date", type=checked_date, default=today, metavar="YYYY-MM-DD", help="default: today")
     flags.add_argument("--readable", action="store_true", help="ship the readable single file (default: packed)")
     flags.add_argument("--bundle", metavar="FILE", help="ship this single file, which the runs ran")
-    flags.add_argument(
-        "--against", type=float, nargs="+", default=[], metavar="BPB", help="the best row: its seeds or its mean"
-    )
+    best = "the best row: its seeds or its mean"
+    flags.add_argument("--against", type=float, nargs="+", default=[], metavar="BPB", help=best)
     flags.add_argument("--layout", choices=("own", CONTEST), default="own", help="default: %(default)s")
     flags.add_argument("--renew", metavar="FOLDER", help="compute a record's derived files again from its evidence")
     return flags

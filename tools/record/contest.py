@@ -8,17 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from base.config import to_dict
-from base.errors import BadInput
 from data.contest import VAL_BYTES
 from tools.record.page import checklist, learning, mean_of_seeds, paragraphs, results
 from tools.record.schema import Submission, Track
 
-TRACKS = ("track_10min_16mb", "track_non_record_16mb")
-
-
-def require_contest_track(name: str) -> None:
-    if name not in TRACKS:
-        raise BadInput(f"--layout contest: the contest has no {name}; it has {' and '.join(TRACKS)}")
+CONTEST_TRACKS = ("track_10min_16mb", "track_non_record_16mb")
 
 
 def contest_submission(claim: Submission) -> dict[str, Any]:

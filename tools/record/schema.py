@@ -194,6 +194,6 @@ class Tracks:
         return replace(self.tracks[name], name=name)
 
 
-def load_tracks(path: Path = TRACKS) -> Tracks:
-    tracks: Tracks = load(Tracks, path)
+def load_tracks() -> Tracks:
+    tracks: Tracks = load(Tracks, TRACKS)
     return tracks

@@ -112,21 +112,19 @@ def judge(claim: Claim, rows: Sequence[Row], seed_count: int) -> Verdict:
 
 
 def as_markdown(report: Report) -> str:
-    table = [
-        ["variant", "parameters", "seeds", "bpb", "gain, bpb", "interval", "p", "verdict", "more pairs", "seconds"]
-    ]
+    rows = [["variant", "parameters", "seeds", "bpb", "gain, bpb", "interval", "p", "verdict", "more pairs", "seconds"]]
     for row in report.table:
         counts = {"complete": len(row.bpb), "diverged": row.diverged, "stopped": row.stopped}
         done = ", ".join(f"{n} {state}" for state, n in counts.items() if n or state == "complete")
         cells = [row.variant, f"{row.params:,}", done, _show(row.mean, ".4f", row.std), *_show_gain(row.gain)]
-        table.append([*cells, _show(row.seconds, ".1f")])
+        rows.append([*cells, _show(row.seconds, ".1f")])
     claims = [["claim", "source", "better", "worse", "lead, bpb", "more than", "p", "verdict"]]
     for found in report.claims:
         claim = found.claim
         tested = (_show(found.lead.gap, "+.4f"), _show(found.lead.p, ".2g")) if found.lead else ("", "")
         words = [claim.says, claim.source, claim.better, claim.worse]
         claims.append([*words, tested[0], f"{claim.by_bpb:g}", tested[1], found.verdict])
-    text = _markdown(table) + ("\n" + _markdown(claims) if report.claims else "")
+    text = _markdown(rows) + ("\n" + _markdown(claims) if report.claims else "")
     if report.early_correlation is not None:
         text += f"\nSpearman's correlation of the early training loss with bpb: {report.early_correlation:.3f}\n"
     return text

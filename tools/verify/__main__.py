@@ -121,9 +121,8 @@ def show(answer: Verified) -> str:
         found = [finding for finding in answer.findings if finding["level"] == level]
         if found:
             lines.append(f"\n{level} ({len(found)})")
-            lines += [
-                f"  {finding['rule']:<{width}}  {printable(finding['message'], MOST_PRINTED)}" for finding in found
-            ]
+        for finding in found:
+            lines.append(f"  {finding['rule']:<{width}}  {printable(finding['message'], MOST_PRINTED)}")
     return "\n".join(lines)
 
 
@@ -133,12 +132,8 @@ def parser() -> OneLineParser:
     flags.add_argument("--fast", action="store_true", help="the first tier alone: seconds, reads only")
     flags.add_argument("--sample", action="store_true", help="the second tier on a sample of blocks")
     flags.add_argument("--rerun", action="store_true", help="train again, too")
-    flags.add_argument(
-        "--data", type=Path, metavar="DIR", help="the prepared dataset (default: the one in data/datasets)"
-    )
-    flags.add_argument(
-        "--records", type=Path, default=TRACKS.parent, help="where the rows to beat and the verdicts are"
-    )
+    flags.add_argument("--data", type=Path, metavar="DIR", help="the dataset (default: the one in data/datasets)")
+    flags.add_argument("--records", type=Path, default=TRACKS.parent, help="where rows to beat and verdicts are")
     flags.add_argument("--keep", action="store_true", help=f"add the answer to {VERDICTS} there")
     return flags
 

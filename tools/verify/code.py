@@ -136,9 +136,7 @@ def _judge(tree: ast.Module, packed: Collection[ast.AST], is_stub: bool) -> Iter
                 what = f"has {count} numbers in one literal: constants made beforehand are for people to judge"
                 yield "code.constants", "flag", node.lineno, what
         if isinstance(node, ast.Constant) and node not in packed and _is_blob(node.value):
-            what = (
-                f"has a constant of {len(_constant(node)):,} characters that is no text and does not unpack to Python"
-            )
+            what = f"has a constant of {len(_constant(node)):,} characters, no text, that does not unpack to Python"
             yield "code.dynamic", "unverified", node.lineno, what
 
 

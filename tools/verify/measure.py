@@ -27,7 +27,7 @@ from engine.device import Device, joined, memory_hint
 from eval.codec import compress, decompress
 from eval.config import read_adapt
 from eval.metric import BLOCK_TOKENS
-from eval.probe import NAMES, probe_artifact
+from eval.probe import NAMES, artifact_scorer, probe_scorer
 from eval.protocol import Protocol, artifact_protocol
 from eval.score import score, score_blocks, score_first_blocks
 from model.cost import parameters, scoring_flops
@@ -52,6 +52,7 @@ SAME_KIND, OTHER_KIND = 1e-5, 1e-3
 LONGEST_CONTEXT = 1 << 16  # tokens of a window; attention over more takes memory that few machines have
 MOST_FLOPS, GPU_TIMES = 1e17, 100  # of one score: half a day of a machine's cores; a GPU does so much more
 PROBES = [name for name in NAMES if name not in ("codec", "fresh")]  # the codec itself is run, below
+Findings = Iterator[Finding]
 PROBE_TOKENS, PROBE_COINS = 1024, 128
 CODEC_BYTES, DOCUMENT_BYTES = 8_000, 2_000
 SLACK, SLACK_BYTES = 1.001, 64  # what the codec promises over the model's own bits
@@ -83,9 +84,7 @@ def report(what: str) -> None:
     print(f"verify: {what}", file=sys.stderr, flush=True)
 
 
-def measure_seed(
-    record: Record, seed: SeedEvidence, dataset: Dataset, device: Device, sample: bool
-) -> Iterator[Finding]:
+def measure_seed(record: Record, seed: SeedEvidence, dataset: Dataset, device: Device, sample: bool) -> Findings:
     data = record.folder.read(seed.artifact)
     try:
         artifact = from_bytes(data)
@@ -107,12 +106,9 @@ def measure_seed(
     else:
         nats = score_first_blocks(artifact.model.to(device.torch), dataset, protocol, device, FIRST_BLOCKS)
         blocks = np.arange(len(seed.block_nats))[: len(nats)]
-    yield compare_blocks(seed, blocks, nats, tolerance(record, device), protocol.adapt.kind == "off")
+    yield compare_blocks(seed, blocks, nats, tolerance(record, device))
     report(f"seed {seed.seed}: probes")
-    with tempfile.TemporaryDirectory(prefix="verify-") as made:
-        path = Path(made) / ARTIFACT
-        path.write_bytes(data)
-        yield from check_probes(seed.seed, path, dataset)
+    yield from check_probes(seed.seed, data, dataset)
     if not sample or seed.artifact == ARTIFACT:
         report(f"seed {seed.seed}: codec")
         adapt = "mix" if protocol.adapt.kind == "mix" else "off"
@@ -177,15 +173,11 @@ def measure_bpb(record: Record, dataset: Dataset, device: Device, data: bytes) -
 
 
 def tolerance(record: Record, device: Device) -> float:
-    is_same = record.claim.evaluation.precision == "fp32" and all(
-        f" x {device.torch.type} " in seed.result.device for seed in record.evidence.seeds
-    )
-    return SAME_KIND if is_same else OTHER_KIND
+    is_same = all(f" x {device.torch.type} " in seed.result.device for seed in record.evidence.seeds)
+    return SAME_KIND if is_same and record.claim.evaluation.precision == "fp32" else OTHER_KIND
 
 
-def compare_blocks(
-    seed: SeedEvidence, blocks: npt.NDArray[np.intp], nats: Floats, relative: float, is_drawn: bool = True
-) -> Finding:
+def compare_blocks(seed: SeedEvidence, blocks: npt.NDArray[np.intp], nats: Floats, relative: float) -> Finding:
     """Every block that was scored again against its shipped sum; and what a sample, drawn or not, can miss."""
     if len(nats) != len(blocks):
         return contradiction("score.blocks", f"seed {seed.seed}: blocks", len(blocks), "the text has", len(nats))
@@ -204,16 +196,16 @@ def compare_blocks(
         return Finding("score.val_bpb", "invalid", message, evidence)
     share = f"{len(blocks)} of {len(seed.block_nats)} blocks"
     message = f"seed {seed.seed}: {share} cost what is shipped, in {precision}, to {relative:g}"
-    if len(blocks) < len(seed.block_nats) and not is_drawn:
+    if len(blocks) < len(seed.block_nats) and seed.result.adapt != "off":
         message += "; they are the first, and those after them were not scored"
     elif len(blocks) < len(seed.block_nats):
         message += f"; if a tenth of them were forged, this would pass with probability {0.9 ** len(blocks):.2g}"
     return Finding("score.measured", "note", message, {f"score_seed{seed.seed}": evidence})
 
 
-def check_probes(seed: int, path: Path, dataset: Dataset) -> Iterator[Finding]:
-    tokens = min(PROBE_TOKENS, len(dataset.val))
-    found = probe_artifact(path, dataset, names=PROBES, tokens=tokens, coins=PROBE_COINS).probes
+def check_probes(seed: int, data: bytes, dataset: Dataset) -> Iterator[Finding]:
+    name, scorer = artifact_scorer(f"seed {seed}", from_bytes(data), dataset)
+    found = probe_scorer(name, scorer, dataset, PROBES, min(PROBE_TOKENS, len(dataset.val)), PROBE_COINS).probes
     for name, probe in found.items():
         message = f"seed {seed}: {probe.detail}"
         if probe.passed is False:

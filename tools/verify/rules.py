@@ -40,17 +40,8 @@ def first_tier(folder: Folder, records: Path) -> tuple[Record | None, list[Findi
         level: Level = "unverified" if missing else "invalid"
         message = f"the claim cannot be computed: {error}"
         return None, [*findings, Finding("evidence.read", level, message, {"missing": missing})]
-    for rule in (
-        check_seeds,
-        check_metrics,
-        check_clocks,
-        check_size,
-        check_statement,
-        check_hardware,
-        check_claim,
-        check_page,
-        check_sources,
-    ):
+    of_evidence = (check_seeds, check_metrics, check_clocks, check_size, check_statement, check_hardware)
+    for rule in (*of_evidence, check_claim, check_page, check_sources):
         findings += attempt(rule, record)
     return record, [*findings, *attempt(check_lead, record, records)]
 

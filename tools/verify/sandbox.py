@@ -109,9 +109,8 @@ def run_boxed(words: Sequence[str], folder: Path, limit_s: float, ranks: int = 1
     environment |= {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "LANG": "C.UTF-8"}
     started = time.monotonic()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, process_group=0, stdin=subprocess.DEVNULL, stdout=out, stderr=errors
-        )
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": errors}
+        process = subprocess.Popen(command, cwd=folder, env=environment, process_group=0, **streams)
         try:
             code: int | None = process.wait(limit_s)
         except subprocess.TimeoutExpired:

@@ -33,10 +33,10 @@ def verdict(findings: Sequence[Finding]) -> Verdict:
     return "flagged" if "flag" in levels else "valid"
 
 
-def contradiction(rule: str, what: str, value: Any, source: str, other: Any, level: Level = "invalid") -> Finding:
+def contradiction(rule: str, what: str, value: Any, source: str, other: Any) -> Finding:
     """The one sentence for two values that have to agree."""
     message = f"{what} is {_spell(value)}, but {source} {_spell(other)}"
-    return Finding(rule, level, message, {"value": value, "other": other})
+    return Finding(rule, "invalid", message, {"value": value, "other": other})
 
 
 def _spell(value: Any) -> str:

@@ -17,10 +17,11 @@ from data import check
 from data.dataset import Dataset, open_dataset
 from data.tokenizer import SPACE, SentencePieceTokenizer
 from data.tokenizer_training import train_tokenizer
-from tests.records import quick, record, seeds, single
+from tests.records import data, quick, record, scores_only, seeds, single
 from tests.runs import make_dataset, prep
 
-__all__ = ["prep", "quick", "record", "seeds", "single"]  # fixtures, and what tests import from here
+# Fixtures, and what tests import from here.
+__all__ = ["data", "prep", "quick", "record", "scores_only", "seeds", "single"]
 
 # A shell's background job ignores Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

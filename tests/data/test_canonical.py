@@ -57,12 +57,6 @@ def edited(tokenizer: SentencePieceTokenizer, edit: Callable[[int, bytes], bytes
     return SentencePieceTokenizer(model)
 
 
-def test_the_file_is_read_as_sentencepiece_reads_it(tokenizer: SentencePieceTokenizer) -> None:
-    sp = tokenizer._sp
-    expected = [(sp.id_to_piece(token), sp.get_score(token)) for token in range(sp.vocab_size())]
-    assert [(each.piece, each.score) for each in read_entries(tokenizer.model)] == expected
-
-
 def test_a_pair_is_forbidden_exactly_if_sentencepiece_encodes_it_otherwise(tokenizer: SentencePieceTokenizer) -> None:
     repeated = train_tokenizer([pattern * 40 for pattern in ("aab", "abab ", "aaa", "a  b", "    x", "ba")], 298)
     for each in (tokenizer, repeated):
@@ -118,13 +112,6 @@ def test_no_text_contains_a_forbidden_pair_under_other_tokenizers(
     for each in (contest_tokenizer, user_defined, unused):
         assert forbidden_pairs(each).any()
     assert not forbidden_pairs(ByteTokenizer()).any()
-
-
-def test_bytes_and_specials_may_stand_anywhere(tokenizer: SentencePieceTokenizer) -> None:
-    forbidden = forbidden_pairs(tokenizer)
-    others = [token for token, each in enumerate(read_entries(tokenizer.model)) if each.kind != NORMAL]
-    assert not forbidden[others].any()
-    assert not forbidden[:, others].any()
 
 
 def test_a_tokenizer_that_merges_nothing_is_refused(texts: list[str]) -> None:

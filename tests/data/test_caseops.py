@@ -19,7 +19,6 @@ from data.check import _prove_document
 from data.dataset import open_dataset
 from data.tokenizer import SentencePieceTokenizer, load_tokenizer
 from data.tokenizer_training import train_tokenizer
-from eval.any_bytes import to_tokens
 from eval.codec import compress, decompress
 from model.config import ModelConfig
 from quant.unpack import from_bytes
@@ -198,18 +197,6 @@ def test_a_given_tokenizer_has_its_own_transform(source: Path, tmp_path: Path) -
 
 
 # -- artifacts ------------------------------------------------------------------------------------------------------
-
-MIXED = st.lists(
-    st.binary(max_size=6) | st.sampled_from(["THE ", " End", "É", *OPERATORS]).map(str.encode), max_size=12
-).map(b"".join)
-
-
-@given(data=MIXED)
-def test_any_bytes_come_back_as_tokens(folding: SentencePieceTokenizer, data: bytes) -> None:
-    table = ByteTable(folding)
-    ids = to_tokens(data, folding, table)
-    assert table.join(ids) == data
-    assert table.exact_bytes(ids).sum() == len(data)
 
 
 def test_any_file_comes_back_from_the_codec(folding: SentencePieceTokenizer) -> None:

@@ -41,12 +41,6 @@ def test_welch_by_its_formula() -> None:
     assert found.p == pytest.approx(0.5 - np.trapezoid(density, u), rel=1e-6)
 
 
-def test_one_sample_of_two_seeds_by_hand() -> None:
-    found = lead(Seeds(2, 1.0, 0.01), exact(1.02), margin_of(0.01))  # t = 0.01 / (0.01/√2) = √2, one degree of freedom
-    assert (found.test, found.df) == ("one sample", 1)
-    assert (found.t, found.p) == pytest.approx((math.sqrt(2), math.atan2(1, math.sqrt(2)) / math.pi), rel=1e-12)
-
-
 def test_the_contests_margin_in_bits_per_byte() -> None:
     """0.005 nats is 0.0030 bpb with 1,024 pieces: 62,021,632 tokens, 151,080,891 bytes."""
     assert 0.005 / nats_per_bpb(62_021_632, 151_080_891) == pytest.approx(0.0030, abs=5e-5)

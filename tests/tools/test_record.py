@@ -217,16 +217,6 @@ def test_a_folder_that_holds_something_is_left_alone(quick: Path, tmp_path: Path
     assert file_sha256(target / "manifest.json") == before
 
 
-def test_what_is_cut_short_leaves_no_folder(quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("tools.record.figures.plot_bytes", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        make_record(quick, tmp_path)
-    assert list((tmp_path / TRACK).iterdir()) == []
-
-
 def test_bad_flags_are_refused(quick: Path, tmp_path: Path) -> None:
     for flag, value, message in (
         ("--track", "track_x", "no track is called track_x"),

@@ -41,11 +41,6 @@ else:
 """
 
 
-@pytest.fixture
-def data(seeds: Path) -> Path:
-    return seeds / "data"
-
-
 def measure(artifact: bytes, data: Path) -> float:
     return score(from_bytes(artifact).model, open_dataset(data), Protocol(32, 16), CPU).bpb
 

@@ -12,8 +12,6 @@ import pytest
 import sentencepiece
 from hypothesis import settings
 
-from base.cli import run, show_pairs
-from data import check
 from data.dataset import Dataset, open_dataset
 from data.tokenizer import SPACE, SentencePieceTokenizer
 from data.tokenizer_training import train_tokenizer
@@ -97,11 +95,6 @@ def jsonl(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
     return path
-
-
-def check_exit(*words: object) -> int:
-    """`python -m data.check …` in this process: its exit code."""
-    return run(check.parser(), check.act, show_pairs, [str(word) for word in words])
 
 
 @pytest.fixture

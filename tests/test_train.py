@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from base.cli import run, show_pairs
 from base.config import load
 from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
@@ -32,7 +31,7 @@ from model.gpt import GPT
 from quant.pack import open_run
 from quant.unpack import open_artifact
 from run_config import RunConfig
-from tests.runs import CPU, ROOT, SMALL, losses, metrics, small
+from tests.runs import CPU, ROOT, SMALL, losses, metrics, printed, small
 from tools.load_model import open_model
 from train_gpt import act, parser, train_pack_score
 from training import Training
@@ -171,14 +170,14 @@ def test_the_clock_ends_a_run_by_whichever_budget_is_first_and_stops_while_nothi
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
 def test_running_out_of_memory_names_what_to_lower(
-    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: RuntimeError
+    work: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
 ) -> None:
     def fails(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(GPT, "trunk", fails)
-    assert run(parser(), act, show_pairs, [str(ROOT / "configs" / "demo.yaml"), *SMALL]) == 2
-    assert "out of memory; lower train.micro_tokens or set train.checkpointing=true" in capsys.readouterr().err
+    _, err = printed("train_gpt", ROOT / "configs" / "demo.yaml", *SMALL, code=2)
+    assert "out of memory; lower train.micro_tokens or set train.checkpointing=true" in err
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from data.tokenizer_training import train_tokenizer
 from eval.codec import compress, decompress
 from model.config import ModelConfig
 from quant.unpack import from_bytes
-from tests.conftest import check_exit, make_text, prep, sentencepiece_like
+from tests.conftest import make_text, prep, sentencepiece_like
 from tests.eval.tiny import tiny_artifact, written
-from tests.runs import command
+from tests.runs import printed, refusal
 from tests.tools.test_export_llama import make_model, save_run
 from tools import generate
 
@@ -140,7 +140,7 @@ def flags(source: Path, out: Path) -> list[object]:
 def test_a_dataset_is_proved_reused_and_records_its_transform(source: Path, tmp_path: Path) -> None:
     plain = prep(*flags(source, tmp_path / "plain"))
     answer = prep(*flags(source, tmp_path / "folded"), "--transform", "caseops")
-    assert check_exit(answer["path"]) == 0
+    printed("data.check", answer["path"])
     for key in ("train_bytes", "val_bytes", "val_raw_bytes", "train_docs", "corpus_sha256"):
         assert answer[key] == plain[key]
     dataset = open_dataset(answer["path"])
@@ -219,12 +219,9 @@ def test_generated_text_has_its_capitals(folding: SentencePieceTokenizer, tmp_pa
     assert not {*"".join(texts)} & {*OPERATORS}
 
 
-def test_folders_for_other_programs_are_refused(
-    folding: SentencePieceTokenizer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folders_for_other_programs_are_refused(folding: SentencePieceTokenizer, tmp_path: Path) -> None:
     model = make_model(ModelConfig(vocab_size=folding.vocab_size, layers=1, dim=16, heads=2, kv_heads=2))
     run = str(save_run(tmp_path / "run", model, folding) / MODEL)
     for words in (["tools.export_llama", run], ["tools.convert_rscalm", "checkpoint", run]):
-        assert command(*words, "--out", str(tmp_path / "out")) == 2
-        assert "its tokenizer has the transform caseops" in capsys.readouterr().err
+        assert "its tokenizer has the transform caseops" in refusal(*words, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -8,21 +8,16 @@ from typing import Any
 
 import pytest
 
-from base.cli import run, show_pairs
 from base.errors import BadInput
-from data import prep as prep_module
 from data.build import Recipe, build_dataset
 from data.corpus import Corpus, open_corpus
 from data.dataset import Dataset, open_dataset
 from data.readers import Document
 from data.tokenizer import SentencePieceTokenizer
-from tests.conftest import check_exit, make_text, prep, sentencepiece_like
+from tests.conftest import make_text, prep, sentencepiece_like
+from tests.runs import printed
 
 Rewrite = Callable[[Path, Callable[[dict[str, Any]], None]], None]
-
-
-def prep_exit(*words: object) -> int:
-    return run(prep_module.parser(), prep_module.act, show_pairs, [str(word) for word in words])
 
 
 def write_documents(path: Path, texts: list[str]) -> Path:
@@ -78,14 +73,11 @@ def test_rebuilding_replaces_its_own_files_and_leaves_a_folder_with_any_other_al
     assert {path.name for path in dataset.path.iterdir()} == {"manifest.json", *manifest.files()}
 
 
-def test_unreadable_documents_stop_the_run_or_are_skipped_and_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], texts: list[str]
-) -> None:
+def test_unreadable_documents_stop_the_run_or_are_skipped_and_counted(tmp_path: Path, texts: list[str]) -> None:
     path = write_documents(tmp_path / "a.jsonl", texts)
     path.write_bytes(path.read_bytes() + b'{"text": "\xff\xfe"}\n' + b"oops\n")
     words = (path, "--vocab", 400, "--val-fraction", 0.2, "--out", tmp_path / "out", "--workers", 1)
-    assert prep_exit(*words) == 2
-    error = capsys.readouterr().err
+    _, error = printed("data.prep", *words, code=2)
     assert f"a.jsonl:{len(texts) + 1}: not readable as jsonl: 'utf-8' codec can't decode byte 0xff" in error
     assert "--skip-bad" in error
     answer = prep(*words, "--skip-bad")
@@ -116,7 +108,7 @@ BAD_INPUT = [  # flags in one word, what the message has in it
 
 
 def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(
-    tmp_path: Path, jsonl: Path, texts: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, jsonl: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("prefix.model").write_bytes(sentencepiece_like(texts, normalization_rule_name="nmt_nfkc").model)
@@ -134,11 +126,8 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(
     for line, expected in BAD_INPUT:
         words = ["" if word == "''" else word for word in line.split(" ")]
         out = [] if "--out" in words else ["--out", "out"]
-        assert prep_exit(*words, *out, "--json") == 2, line
-        captured = capsys.readouterr()
-        assert expected in captured.err, line
-        assert captured.err.splitlines()[-1].startswith("data.prep: "), line
-        assert captured.out == "", line
+        stdout, err = printed("data.prep", *words, *out, "--json", code=2)
+        assert (stdout, expected in err.splitlines()[-1]) == ("", True), line
         assert sorted(path.as_posix() for path in tmp_path.rglob("*")) == before, line
 
 
@@ -167,7 +156,7 @@ def test_texts_that_the_tokenizer_makes_equal_are_one_document(
     (tmp_path / "c.model").write_bytes(contest_tokenizer.model)
     answer = prep(source, "--tokenizer", tmp_path / "c.model", "--val-fraction", 0.3, "--out", tmp_path / "out")
     assert answer["repeated_docs"] == 62
-    assert check_exit(answer["path"]) == 0
+    printed("data.check", answer["path"])
     answer = prep(source, "--tokenizer", "byte", "--val-fraction", 0.3, "--out", tmp_path / "bytes")
     assert (answer["vocab_size"], answer["repeated_docs"]) == (260, 0)
     assert answer["val_tokens"] == answer["val_bytes"] + answer["val_docs"]
@@ -181,4 +170,4 @@ def test_copies_of_a_document_never_fall_on_both_sides_and_are_counted(tmp_path:
     tail = prep(path, "--vocab", 350, "--split", "tail", "--val-fraction", 0.3, "--out", tmp_path / "t")
     assert (tail["val_docs"], tail["dropped_docs"]) == (25, 25)
     for answer in (hashed, tail):
-        assert check_exit(answer["path"]) == 0
+        printed("data.check", answer["path"])

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from base.cli import run
 from base.config import load
 from base.errors import BadInput
 from data.dataset import Dataset
@@ -16,7 +15,7 @@ from model.gpt import GPT
 from quant.config import QuantConfig
 from quant.quantize import quantize
 from run_config import RunConfig
-from tests.runs import ROOT
+from tests.runs import ROOT, printed
 from tools.plan import SHARDS, Plan, act, find_gpu, known_gpus, parser, show
 
 ON_8_H100 = ("--gpu", "h100", "--gpus", "8")
@@ -124,16 +123,15 @@ def test_the_runs_own_dataset_gives_its_size_and_must_have_the_models_vocabulary
     assert "tokenizer has 400 pieces, not 1024; use model.vocab_size=400" in refusal(*words)
 
 
-def test_text_shows_every_layout_and_check_fails_where_it_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_shows_every_layout_and_check_fails_where_it_does_not_fit() -> None:
     text = show(plan("seeds/d52", *ON_8_H100))
     for part in ("7,347,372,032", "4.703e+10", "6.911e+21", "485.24", "8 x h100", "fsdp, ckpt, chunk", "does not fit"):
         assert part in text
-    words = [str(ROOT / "configs/seeds/d52.yaml"), *ON_8_H100, "--check", "--json"]
-    assert run(parser(), act, show, words) == 1
-    captured = capsys.readouterr()
-    assert json.loads(captured.out)["params"] == 7_347_372_032
-    assert "does not fit" in captured.err
-    assert run(parser(), act, show, [*words, "--shard", "fsdp"]) == 0
+    words = (ROOT / "configs/seeds/d52.yaml", *ON_8_H100, "--check", "--json")
+    out, err = printed("tools.plan", *words, code=1)
+    assert json.loads(out)["params"] == 7_347_372_032
+    assert "does not fit" in err
+    printed("tools.plan", *words, "--shard", "fsdp")
 
 
 def test_planning_imports_no_torch() -> None:

@@ -123,9 +123,7 @@ def test_priming_moves_nothing(work: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("model.loop_first=0", "model.loop_last=1", "model.loop_repeats=1")])
-def test_nothing_is_compiled_inside_the_clock(
-    work: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
-) -> None:
+def test_the_clock_sees_no_compilation(work: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # what matters is when, not how
     training = Training(small("train.compile=on", "optim.warmdown=0", *words), open_dataset("data"), CPU)
     training.prime()
@@ -169,9 +167,7 @@ def test_the_clock_ends_a_run_by_whichever_budget_is_first_and_stops_while_nothi
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
-def test_running_out_of_memory_names_what_to_lower(
-    work: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
-) -> None:
+def test_out_of_memory_names_what_to_lower(work: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
     def fails(*_: object) -> None:
         raise error
 

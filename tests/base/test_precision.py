@@ -20,9 +20,7 @@ from engine.device import Device
         ("bf16", "cpu", True, "bf16"),
     ],
 )
-def test_what_is_wanted_and_the_device_give_the_format(
-    wanted: WantedPrecision, kind: str, has_bf16: bool, chosen: Precision
-) -> None:
+def test_wish_and_device_give_the_format(wanted: WantedPrecision, kind: str, has_bf16: bool, chosen: Precision) -> None:
     assert choose_precision(wanted, kind, "a name", has_bf16) == chosen
 
 

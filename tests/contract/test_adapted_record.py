@@ -63,9 +63,7 @@ def test_claim_page_and_report_name_the_adaptation(adapted: Path) -> None:
 
 
 @pytest.mark.usefixtures("scores_only")
-def test_it_is_scored_again_as_it_adapts_completely_or_from_the_beginning(
-    adapted: Path, data: Path, tmp_path: Path
-) -> None:
+def test_it_is_scored_again_as_it_adapts_complete_or_sampled(adapted: Path, data: Path, tmp_path: Path) -> None:
     forged = copied(adapted, tmp_path)
     nats = np.load(forged / "nats_seed7.npy")
     np.save(forged / "nats_seed7.npy", nats * 0.99)

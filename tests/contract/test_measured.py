@@ -117,7 +117,7 @@ def test_one_forged_block_is_named_with_both_sums(single: Path, data: Path, tmp_
 
 
 @pytest.mark.usefixtures("scores_only")
-def test_an_artifact_swapped_for_another_consistent_one_is_measured(
+def test_a_swapped_artifact_is_measured(
     single: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = copied(single, tmp_path)
@@ -132,9 +132,7 @@ def test_an_artifact_swapped_for_another_consistent_one_is_measured(
 
 
 @pytest.mark.slow
-def test_a_model_that_sees_the_next_token_fails_the_probes(
-    single: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_peeks_fails_the_probes(single: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest: Callable[..., torch.Tensor] = GPT.trunk
 
     def peeking(self: GPT, tokens: torch.Tensor, cache: Any = None, last: int | None = None) -> torch.Tensor:
@@ -148,7 +146,7 @@ def test_a_model_that_sees_the_next_token_fails_the_probes(
 
 
 @pytest.mark.usefixtures("scores_only")
-def test_a_score_that_cannot_be_measured_accuses_only_of_losses_that_are_no_numbers(
+def test_a_score_that_cannot_be_measured_accuses_of_nan_alone(
     single: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     causes = {
@@ -162,9 +160,7 @@ def test_a_score_that_cannot_be_measured_accuses_only_of_losses_that_are_no_numb
         assert accusations(check(single, "--data", str(data))) == {rule: level}
 
 
-def test_the_codec_has_to_give_the_text_back_at_the_models_own_length(
-    single: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_codec_gives_the_text_back_at_the_models_own_length(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact, text = (single / "model.golf").read_bytes(), b"def return self. model byte score " * 20
     assert measure.check_codec(7, artifact, text, "off").rule == "codec.measured"
     coded, nats = compress(from_bytes(artifact), text)
@@ -227,7 +223,7 @@ def test_a_score_that_would_take_days_is_not_begun(single: Path, data: Path, mon
 
 
 @pytest.mark.usefixtures("scores_only")
-def test_other_data_than_the_record_names_leave_it_unverified(
+def test_other_data_leave_it_unverified(
     single: Path, jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prep(jsonl, "--vocab", 380, "--val-fraction", 0.2, "--out", tmp_path / "other", "--workers", 1)

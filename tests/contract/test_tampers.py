@@ -334,7 +334,7 @@ def test_a_forgery_is_named(record: Path, tmp_path: Path, tamper: Tamper, rule: 
 
 
 @pytest.mark.parametrize(("tamper", "rule"), EVIDENCE.values(), ids=EVIDENCE)
-def test_forged_evidence_is_named_though_the_claim_follows_from_it(
+def test_forged_evidence_is_named_though_the_claim_follows(
     record: Path, tmp_path: Path, tamper: Tamper, rule: str
 ) -> None:
     folder = copied(record, tmp_path)

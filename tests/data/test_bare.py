@@ -57,9 +57,7 @@ def test_a_score_needs_the_validation_side_alone(folder: Path) -> None:
     assert len(scored.train) == 0
 
 
-def test_a_manifest_that_another_rank_has_checked_saves_the_hashing(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_manifest_checked_by_another_rank_saves_the_hashing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checked = open_dataset(folder)
     monkeypatch.setattr("data.shards.file_sha256", pytest.fail)
     assert same_data(open_dataset(folder, checked=checked.manifest), checked)

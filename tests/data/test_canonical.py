@@ -99,9 +99,7 @@ def test_no_text_contains_a_forbidden_pair(tokenizer: SentencePieceTokenizer, te
     assert forbidden_in(tokenizer, [text]) == 0
 
 
-def test_no_text_contains_a_forbidden_pair_under_other_tokenizers(
-    texts: list[str], contest_tokenizer: SentencePieceTokenizer
-) -> None:
+def test_no_other_tokenizer_forbids_its_own_pairs(texts: list[str], contest_tokenizer: SentencePieceTokenizer) -> None:
     user_defined = sentencepiece_like(texts, user_defined_symbols=["th", "of the", f"a{SPACE}b", "e"])
     unused = edited(
         sentencepiece_like(texts), lambda number, piece: piece + bytes([3 << 3, UNUSED]) if number % 3 == 0 else piece

@@ -92,9 +92,7 @@ def test_letters_are_the_same_in_every_python() -> None:
 
 @settings(max_examples=300)
 @given(text=nasty_text.map(lambda text: text.replace("\udce9", "")))
-def test_a_tokenizer_with_operators_gives_any_text_back_and_counts_its_bytes(
-    folding: SentencePieceTokenizer, text: str
-) -> None:
+def test_a_tokenizer_with_operators_gives_any_text_back(folding: SentencePieceTokenizer, text: str) -> None:
     ids = folding.encode(text)
     assert folding.decode(ids) == text
     table = ByteTable(folding)
@@ -112,9 +110,7 @@ def test_the_operators_are_the_first_pieces_and_no_other_piece_has_a_capital(fol
     assert load_tokenizer(folding.model).transform is TRANSFORMS["caseops"]
 
 
-def test_texts_with_operators_do_not_make_a_tokenizer_a_folding_one(
-    tokenizer: SentencePieceTokenizer, texts: list[str]
-) -> None:
+def test_texts_with_operators_make_no_folding_tokenizer(tokenizer: SentencePieceTokenizer, texts: list[str]) -> None:
     private = train_tokenizer(["".join(OPERATORS) * 50], 264)
     for plain in (tokenizer, private):
         assert plain.transform is TRANSFORMS["none"]
@@ -164,7 +160,7 @@ def test_the_check_finds_an_operator_that_does_nothing(source: Path, tmp_path: P
             _prove_document(dataset, np.append(tokens, operator).astype(np.uint16), "here")
 
 
-def test_a_transform_that_fails_on_a_document_is_refused_by_its_name_and_place(
+def test_a_transform_that_fails_names_the_document(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caseops = TRANSFORMS["caseops"]

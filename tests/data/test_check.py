@@ -20,7 +20,7 @@ from tests.runs import printed
 Rewrite = Callable[[Path, Callable[[dict[str, Any]], None]], None]
 
 
-def test_a_dataset_is_opened_only_when_every_file_is_the_manifests(
+def test_a_dataset_opens_with_the_manifests_files_alone(
     dataset: Dataset, rewrite_manifest: Rewrite, texts: list[str]
 ) -> None:
     shard, model = dataset.path / "val_000000.bin", dataset.path / "tokenizer.model"
@@ -68,9 +68,7 @@ def test_a_manifest_is_read_strictly_and_hashed_by_its_formula(dataset: Dataset)
         open_dataset(dataset.path)
 
 
-def test_the_check_finds_a_manifest_that_claims_other_totals_or_a_document_on_both_sides(
-    dataset: Dataset, rewrite_manifest: Rewrite
-) -> None:
+def test_the_check_finds_a_manifest_that_claims_other_totals(dataset: Dataset, rewrite_manifest: Rewrite) -> None:
     rewrite_manifest(dataset.path, lambda m: m.update(shared_documents=1))
     _, err = printed("data.check", dataset.path, code=1)
     assert "no document is on both sides; the manifest claims 1" in err
@@ -78,9 +76,7 @@ def test_the_check_finds_a_manifest_that_claims_other_totals_or_a_document_on_bo
     assert "val holds" in printed("data.check", dataset.path, "--val", code=1)[1]
 
 
-def test_the_check_finds_documents_that_are_padded_or_encoded_otherwise(
-    dataset: Dataset, rewrite_manifest: Rewrite
-) -> None:
+def test_the_check_finds_documents_padded_or_encoded_otherwise(dataset: Dataset, rewrite_manifest: Rewrite) -> None:
     shard = dataset.path / "val_000000.bin"
     ids = np.fromfile(shard, "<u2")[HEADER_BYTES // 2 :]
     at = next(i for i in range(5, len(ids)) if dataset.table.exact[ids[i]] > 1)

@@ -42,7 +42,7 @@ def test_one_thread_or_three_write_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "3" / file).read_bytes()
 
 
-def test_another_request_or_a_damaged_file_rebuilds_the_dataset(
+def test_another_request_or_damage_rebuilds_the_dataset(
     dataset: Dataset, jsonl: Path, rewrite_manifest: Rewrite
 ) -> None:
     words = [jsonl, "--vocab", 400, "--out", dataset.path, "--workers", 1, "--val-fraction"]
@@ -59,9 +59,7 @@ def test_another_request_or_a_damaged_file_rebuilds_the_dataset(
     assert open_dataset(dataset.path).manifest == dataset.manifest
 
 
-def test_rebuilding_replaces_its_own_files_and_leaves_a_folder_with_any_other_alone(
-    dataset: Dataset, jsonl: Path
-) -> None:
+def test_rebuilding_replaces_its_own_files_and_touches_no_other(dataset: Dataset, jsonl: Path) -> None:
     words = (jsonl, "--vocab", 390, "--out", dataset.path, "--workers", 1)
     (dataset.path / "train_000007.bin").write_text("mine")
     with pytest.raises(BadInput, match=r"holds train_000007\.bin, which is no file of a dataset there"):
@@ -107,7 +105,7 @@ BAD_INPUT = [  # flags in one word, what the message has in it
 ]
 
 
-def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(
+def test_bad_input_leaves_nothing(
     tmp_path: Path, jsonl: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -147,9 +145,7 @@ def test_a_source_that_changes_while_it_is_read_stops_the_run(jsonl: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_texts_that_the_tokenizer_makes_equal_are_one_document(
-    tmp_path: Path, contest_tokenizer: SentencePieceTokenizer
-) -> None:
+def test_texts_made_equal_are_one_document(tmp_path: Path, contest_tokenizer: SentencePieceTokenizer) -> None:
     texts = [make_text(seed, 20) for seed in range(60)]
     spaced = [text.replace(" ", "  ") for text in texts]  # nmt_nfkc folds runs of spaces
     source = write_documents(tmp_path / "a.jsonl", [*texts, *spaced, " ", "  ", "   "])

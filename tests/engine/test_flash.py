@@ -31,9 +31,7 @@ def test_a_hopper_with_the_wheel_has_flash_attention_3(hopper: None, monkeypatch
     assert activating(monkeypatch, None) == "FlashAttention 3"
 
 
-def test_a_wheel_that_does_not_load_is_named_with_what_is_used_instead(
-    hopper: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wheel_that_does_not_load_is_named(hopper: None, monkeypatch: pytest.MonkeyPatch) -> None:
     used = activating(monkeypatch, ImportError("undefined symbol: _ZN3c10\nmore"))
     assert used == f"{PLAIN_KERNEL} (flash_attn_interface does not load: undefined symbol: _ZN3c10)"
 

@@ -69,7 +69,7 @@ def test_the_score_is_the_definition_written_out(dataset: Dataset, artifact: Pat
         np.testing.assert_array_equal(dump["position_in_window"][first], dump["position_in_document"][first])
 
 
-def test_the_complete_validation_side_is_scored_once_and_written_beside_the_artifact(
+def test_a_complete_score_is_written_beside_it(
     dataset: Dataset, artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(artifact.parents[2])
@@ -138,9 +138,7 @@ def test_the_answer_has_what_adapting_gains_and_costs(artifact: Path, how: str) 
 
 
 @pytest.mark.parametrize("how", ["off", "lora", "mix"])
-def test_an_artifact_is_scored_in_the_precision_that_it_names_unless_a_flag_says_otherwise(
-    dataset: Dataset, tmp_path: Path, how: str
-) -> None:
+def test_an_artifact_is_scored_in_the_precision_that_it_names(dataset: Dataset, tmp_path: Path, how: str) -> None:
     path = packed(dataset, tmp_path / "model.golf", "eval.precision=bf16", f"eval.adapt.kind={how}")
     own, other = score(path, "--limit", 300), score(path, "--limit", 300, "--precision", "fp32")
     assert (own["precision"], other["precision"]) == ("bf16", "fp32")
@@ -148,9 +146,7 @@ def test_an_artifact_is_scored_in_the_precision_that_it_names_unless_a_flag_says
     assert own["bpb"] == pytest.approx(other["bpb"], rel=2e-3)
 
 
-def test_an_artifact_is_scored_as_its_run_adapted_unless_a_flag_says_otherwise(
-    dataset: Dataset, tmp_path: Path
-) -> None:
+def test_an_artifact_is_scored_as_its_run_adapted(dataset: Dataset, tmp_path: Path) -> None:
     path = packed(dataset, tmp_path / "model.golf", "eval.adapt.kind=mix", "eval.adapt.table_bits=14")
     own, plain = score(path, "--limit", 300), score(path, "--limit", 300, "--adapt", "off")
     assert (own["adapt"], own["streams"], plain["adapt"]) == ("mix", 1, "off")

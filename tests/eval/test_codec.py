@@ -71,9 +71,7 @@ def test_a_file_that_teaches_comes_back_and_is_as_long_as_the_mixed_score(artifa
     assert scored.nats.sum() < compress(made, text, 4)[1]
 
 
-def test_other_arithmetic_is_refused_and_the_difference_named(
-    artifacts: list[Artifact], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_arithmetic_is_refused_by_name(artifacts: list[Artifact], monkeypatch: pytest.MonkeyPatch) -> None:
     text = make_text(4, 50).encode()
     out, _ = compress(artifacts[0], text)
     other = from_bytes(tiny_artifact(ByteTokenizer()))
@@ -115,9 +113,7 @@ def test_forged_numbers_are_refused_without_much_memory(artifacts: list[Artifact
 
 
 @pytest.mark.slow
-def test_a_file_comes_back_in_a_process_that_has_only_the_artifact(
-    tmp_path: Path, tokenizer: SentencePieceTokenizer
-) -> None:
+def test_a_file_comes_back_in_another_process(tmp_path: Path, tokenizer: SentencePieceTokenizer) -> None:
     artifact = written(tmp_path, tokenizer)
     text, small, again = (tmp_path / name for name in ("text", "small", "again"))
     text.write_text(make_text(5))
@@ -127,9 +123,7 @@ def test_a_file_comes_back_in_a_process_that_has_only_the_artifact(
     assert again.read_bytes() == text.read_bytes()
 
 
-def test_bad_input_is_refused_in_one_line_and_nothing_is_written(
-    tmp_path: Path, tokenizer: SentencePieceTokenizer
-) -> None:
+def test_bad_input_is_refused_and_nothing_is_written(tmp_path: Path, tokenizer: SentencePieceTokenizer) -> None:
     artifact, text, out = written(tmp_path, tokenizer), tmp_path / "text", tmp_path / "out"
     text.write_bytes(b"some text")
     for stride in (0, 17):

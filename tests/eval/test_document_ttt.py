@@ -60,7 +60,7 @@ def plain(model: GPT, tokens: np.ndarray = TOKENS) -> np.ndarray:
     return nats
 
 
-def test_a_first_chunk_costs_what_it_does_without_and_what_repeats_gets_cheaper(model: GPT) -> None:
+def test_a_first_chunk_costs_the_same_and_what_repeats_less(model: GPT) -> None:
     taught, untaught = adapted(model), plain(model)
     for begin in find_begins(TOKENS, BOS):
         np.testing.assert_allclose(taught[begin : begin + 8], untaught[begin : begin + 8], rtol=1e-12)

@@ -65,9 +65,7 @@ def test_the_streams_do_not_depend_on_cores_or_threads(model: GPT, monkeypatch: 
     assert len(found) == 1
 
 
-def test_predictions_that_differ_in_their_last_bits_are_noticed_early(
-    model: GPT, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_predictions_that_differ_by_bits_are_noticed_early(model: GPT, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lm_coder, "CHECK_EVERY_BITS", 256)
     other = from_bytes(tiny_artifact(ByteTokenizer())).model
     with torch.no_grad():

@@ -93,7 +93,7 @@ def test_a_reader_of_the_artifact_gets_the_figures_that_pack_printed(run: Path, 
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
-def test_rate_diverges_less_than_absmax_at_three_quarters_of_its_bytes_which_take_three_packs(
+def test_rate_beats_absmax_at_three_quarters_of_its_bytes(
     opened: Any, packer: Packer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size, plain = measured(opened, packer, quant(method="absmax"))
@@ -172,9 +172,7 @@ def test_a_cap_that_is_only_checked_fails_with_the_artifact_kept(run: Path, tmp_
     assert (tmp_path / "model.golf").stat().st_size <= 50_000
 
 
-def test_a_run_over_a_cap_that_is_only_checked_ends_with_its_artifact_and_a_failure(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_over_its_cap_fails_with_its_artifact(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["train.steps=1", "train.compile=off", "quant.solve=false", f"quant.cap_bytes={code_bytes(None) + 50_000}"]
     config = load(RunConfig, None, [*WORDS, *words, f"data.path={run.parents[1] / 'data'}"])

@@ -233,9 +233,7 @@ def with_quant(seed: SeedEvidence, **section: Any) -> SeedEvidence:
         ({"method": "of another version"}, True),
     ],
 )
-def test_packing_uses_up_training_seconds_only_where_it_reads_training_text(
-    section: dict[str, Any], is_counted: bool
-) -> None:
+def test_packing_uses_up_training_seconds_where_it_reads_the_text(section: dict[str, Any], is_counted: bool) -> None:
     """10.5 s of training and 1 s of packing; 10 s are allowed, and a last step of 0.9 s."""
     seed = with_quant(seed_evidence(1, 26_000, "model.golf", 700, train_seconds=10.5), **section)
     seed = replace(

@@ -52,9 +52,7 @@ def run_rscalm(weights: dict[str, torch.Tensor], config: dict[str, Any], tokens:
     return norm(x, weights["norm.weight"]) @ weights["lm_head.weight"].T
 
 
-def test_a_checkpoint_holds_the_model_under_their_names_and_comes_back(
-    tokenizer: SentencePieceTokenizer, tmp_path: Path
-) -> None:
+def test_a_checkpoint_has_their_names_and_comes_back(tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:
     model = make_model(RSCALM)
     out = tmp_path / "old"
     assert convert("checkpoint", save_run(tmp_path / "run", model, tokenizer), "--out", out) == 0
@@ -76,9 +74,7 @@ def test_a_checkpoint_holds_the_model_under_their_names_and_comes_back(
         assert replace(write_out_sizes(back.model.config), mlp_mult=RSCALM.mlp_mult) == write_out_sizes(RSCALM)
 
 
-def test_a_compiled_checkpoint_of_theirs_becomes_a_llama_and_text(
-    tokenizer: SentencePieceTokenizer, tmp_path: Path
-) -> None:
+def test_a_compiled_checkpoint_becomes_a_llama_and_text(tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:
     run_folder = save_run(tmp_path / "run", make_model(RSCALM), tokenizer)
     assert convert("checkpoint", run_folder, "--out", tmp_path) == 0
     state = torch.load(tmp_path / "ckpt_last.pt", weights_only=True)
@@ -114,9 +110,7 @@ def test_what_theirs_has_no_place_for_is_refused_by_name(tokenizer: SentencePiec
     assert "holds ckpt_last.pt" in refusal("tools.convert_rscalm", "checkpoint", source, "--out", tmp_path / "old")
 
 
-def test_a_broken_checkpoint_of_theirs_is_refused_by_its_fault(
-    tokenizer: SentencePieceTokenizer, tmp_path: Path
-) -> None:
+def test_a_broken_checkpoint_is_refused_by_its_fault(tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:
     assert convert("checkpoint", save_run(tmp_path / "run", make_model(RSCALM), tokenizer), "--out", tmp_path) == 0
     state = torch.load(tmp_path / "ckpt_last.pt", weights_only=True)
     weights, config = state["model"], state["config"]

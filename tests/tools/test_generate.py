@@ -72,7 +72,7 @@ def generate(*words: object) -> Generated:
     return act(parser().parse_args([str(word) for word in words]))
 
 
-def test_an_artifact_a_run_and_its_checkpoint_open_alike(
+def test_artifact_run_and_checkpoint_open_alike(
     tokenizer: SentencePieceTokenizer, artifact: Path, tmp_path: Path
 ) -> None:
     config = ModelConfig(vocab_size=400, layers=1, dim=16, heads=2, kv_heads=1, bos_id=tokenizer.bos_id)

@@ -72,14 +72,16 @@ def call(*words: str, code: int = 0) -> tuple[str, str]:
     return printed("tools.sweep", "try.yaml", *words, code=code)
 
 
-def test_a_crash_is_tried_again_by_the_next_call_and_a_divergence_is_not() -> None:
-    sheet(seeds=[1])
-    orders(exits={"b": (70, "a bug"), "c": (1, "step 3: loss nan has diverged; lower the rates")})
+def test_a_crash_is_tried_again_by_the_next_call_and_an_end_that_is_no_score_is_not() -> None:
+    sheet(seeds=[1], variants={"a": {}, "b": {"train.steps": 5}, "c": {"train.steps": 6}, "d": {"train.steps": 7}})
+    ended = {"c": (1, "step 3: loss nan has diverged; lower the rates"), "d": (1, "was stopped by train.stop_if: 9")}
+    orders(exits={**ended, "b": (70, "a bug")})
     call("--report")
     assert not begun()
     out, err = call("--json", code=1)
     answer = json.loads(out)
-    assert [trial["state"] for trial in answer["trials"]] == ["complete", "crashed", "diverged"]
+    assert [trial["state"] for trial in answer["trials"]] == ["complete", "crashed", "diverged", "stopped"]
+    assert [row["stopped"] for row in answer["table"]] == [0, 0, 0, 1]
     first = {name: answer["trials"][0][name] for name in ("variant", "seed", "params", "bpb", "seconds")}
     assert first == {"variant": "a", "seed": 1, "params": 10_240, "bpb": 2.01, "seconds": 0.5}
     assert "exit code 70: train_gpt.py: b-s1: a bug" in err
@@ -88,7 +90,7 @@ def test_a_crash_is_tried_again_by_the_next_call_and_a_divergence_is_not() -> No
     call(code=1)
     orders()
     call()
-    assert begun() == Counter({"a-s1": 1, "b-s1": 3, "c-s1": 1})
+    assert begun() == Counter({"a-s1": 1, "b-s1": 3, "c-s1": 1, "d-s1": 1})
     assert {path.name for path in Path("runs/sweeps/try").iterdir()} >= {"table.md", "answer.json", "plot.png"}
 
 
@@ -101,19 +103,6 @@ def test_a_sweep_is_extended_by_variants_and_seeds_and_a_changed_variant_is_trai
     sheet(seeds=[1, 3], variants={"a": {}})
     orders(data="two")
     assert "data: trials used different data; copy one dataset to every machine" in call(code=2)[1]
-
-
-def test_a_run_that_the_kill_rule_stops_is_no_score_and_not_tried_again() -> None:
-    sheet(seeds=[1])
-    orders(exits={"b": (1, "the run was stopped by train.stop_if: a smoothed loss of 9")})
-    for _ in range(2):
-        answer = json.loads(call("--json")[0])
-        assert [(trial["state"], trial["bpb"]) for trial in answer["trials"]][:2] == [
-            ("complete", 2.01),
-            ("stopped", None),
-        ]
-        assert [row["stopped"] for row in answer["table"]] == [0, 1, 0]
-    assert begun()["b-s1"] == 1
 
 
 def test_what_decides_a_study_of_pairs_is_fixed_by_its_first_trial() -> None:

@@ -16,7 +16,7 @@ from data.dataset import Dataset, open_dataset
 from data.tokenizer import SPACE, SentencePieceTokenizer
 from data.tokenizer_training import train_tokenizer
 from tests.records import data, quick, record, scores_only, seeds, single
-from tests.runs import make_dataset, prep
+from tests.runs import make_dataset, prep, write_texts
 
 # Fixtures, and what tests import from here.
 __all__ = ["data", "prep", "quick", "record", "scores_only", "seeds", "single"]
@@ -92,9 +92,7 @@ def sentencepiece_like(texts: list[str], **options: Any) -> SentencePieceTokeniz
 
 @pytest.fixture(scope="session")
 def jsonl(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    return path
+    return write_texts(tmp_path_factory.mktemp("corpus") / "texts.jsonl", texts)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,12 @@ SMALL = [
 def prep(*words: object) -> dict[str, Any]:
     """`python -m data.prep …` in this process: its answer."""
     return data_prep.act(data_prep.parser().parse_args([str(word) for word in words]))
+
+
+def write_texts(path: Path, texts: Iterable[str]) -> Path:
+    """As data.prep reads them, a document a line."""
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return path
 
 
 def make_dataset(jsonl: Path, out: Path, vocab: int = 400) -> None:

@@ -66,9 +66,7 @@ def test_a3_a_vocabulary_without_a_lone_space_piece_is_refused(texts: list[str])
         sentencepiece_like(["abcdefghij" * 50], vocab_size=280, add_dummy_prefix=False)
 
 
-def test_a4_a_tokenizer_that_changes_the_text_is_marked_with_both_totals(
-    texts: list[str], jsonl: Path, tmp_path: Path
-) -> None:
+def test_a4_a_tokenizer_that_changes_text_is_marked_with_totals(texts: list[str], jsonl: Path, tmp_path: Path) -> None:
     folded = sentencepiece_like(texts, normalization_rule_name="nmt_nfkc_cf", add_dummy_prefix=False)
     (tmp_path / "cf.model").write_bytes(folded.model)
     out = tmp_path / "out"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import make_text
-from tests.runs import ROOT, SMALL, answer, printed, refusal
+from tests.runs import ROOT, SMALL, answer, printed, refusal, write_texts
 
 CONFIG = str(ROOT / "configs" / "demo.yaml")
 PREP = "docs.jsonl --vocab 400 --val-fraction 0.2 --out data --workers 1"
@@ -40,7 +40,7 @@ CHAIN = [  # module, words, the keys of its answer
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("chain")
-    (place / "docs.jsonl").write_text("".join(json.dumps({"text": make_text(seed)}) + "\n" for seed in range(80)))
+    write_texts(place / "docs.jsonl", map(make_text, range(80)))
     with contextlib.chdir(place):
         yield place
 

@@ -35,11 +35,7 @@ def compare_with_encoder(tokenizer: SentencePieceTokenizer) -> tuple[int, int, i
     encoded = tokenizer._sp.encode([entries[a].piece + entries[b].piece for a, b in pairs])
     produced = np.array([ids == list(pair) for ids, pair in zip(encoded, pairs, strict=True)])
     forbidden = forbidden_pairs(tokenizer)[tuple(np.array(pairs).T)]
-    return (
-        int((forbidden & ~produced).sum()),
-        int((forbidden & produced).sum()),
-        int((~forbidden & ~produced).sum()),
-    )
+    return (int((forbidden & ~produced).sum()), int((forbidden & produced).sum()), int((~forbidden & ~produced).sum()))
 
 
 def edited(tokenizer: SentencePieceTokenizer, edit: Callable[[int, bytes], bytes]) -> SentencePieceTokenizer:

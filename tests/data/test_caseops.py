@@ -24,7 +24,7 @@ from model.config import ModelConfig
 from quant.unpack import from_bytes
 from tests.conftest import make_text, prep, sentencepiece_like
 from tests.eval.tiny import tiny_artifact, written
-from tests.runs import printed, refusal
+from tests.runs import printed, refusal, write_texts
 from tests.tools.test_export_llama import make_model, save_run
 from tools import generate
 
@@ -123,10 +123,8 @@ def test_texts_with_operators_make_no_folding_tokenizer(tokenizer: SentencePiece
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("corpus") / "capitals.jsonl"
     documents = [make_text(seed).title() + CAPITALS + f"{UP}{ESCAPE}X" for seed in range(60)]
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
-    return path
+    return write_texts(tmp_path_factory.mktemp("corpus") / "capitals.jsonl", documents)
 
 
 def flags(source: Path, out: Path) -> list[object]:
@@ -160,9 +158,7 @@ def test_the_check_finds_an_operator_that_does_nothing(source: Path, tmp_path: P
             _prove_document(dataset, np.append(tokens, operator).astype(np.uint16), "here")
 
 
-def test_a_transform_that_fails_names_the_document(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_transform_names_the_document(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     caseops = TRANSFORMS["caseops"]
     words = [*flags(source, tmp_path / "out"), "--transform", "caseops"]
     text = "say the NAME and THEN"

@@ -20,9 +20,7 @@ from tests.runs import printed
 Rewrite = Callable[[Path, Callable[[dict[str, Any]], None]], None]
 
 
-def test_a_dataset_opens_with_the_manifests_files_alone(
-    dataset: Dataset, rewrite_manifest: Rewrite, texts: list[str]
-) -> None:
+def test_a_dataset_has_the_manifests_files_alone(dataset: Dataset, rewrite_manifest: Rewrite, texts: list[str]) -> None:
     shard, model = dataset.path / "val_000000.bin", dataset.path / "tokenizer.model"
     content = shard.read_bytes()
     for damaged, expected in ((content[:-2], "sha256"), (content[:-1] + b"\x09", "sha256"), (None, "is missing")):

@@ -1,7 +1,6 @@
 """data.prep end to end: the answer, the files on disk, and every kind of bad input."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,9 @@ from data.dataset import Dataset, open_dataset
 from data.readers import Document
 from data.tokenizer import SentencePieceTokenizer
 from tests.conftest import make_text, prep, sentencepiece_like
-from tests.runs import printed
+from tests.runs import printed, write_texts
 
 Rewrite = Callable[[Path, Callable[[dict[str, Any]], None]], None]
-
-
-def write_documents(path: Path, texts: list[str]) -> Path:
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return path
 
 
 def assert_proved(answer: dict[str, Any]) -> None:
@@ -34,7 +28,7 @@ def assert_proved(answer: dict[str, Any]) -> None:
 
 
 def test_one_thread_or_three_write_the_same_bytes(tmp_path: Path) -> None:
-    source = write_documents(tmp_path / "many.jsonl", [make_text(seed, 3000) for seed in range(200)])
+    source = write_texts(tmp_path / "many.jsonl", [make_text(seed, 3000) for seed in range(200)])
     answers = [prep(source, "--vocab", 400, "--out", tmp_path / str(n), "--workers", n) for n in (1, 3)]
     assert_proved(answers[0])
     assert answers[0]["data_sha256"] == answers[1]["data_sha256"]
@@ -42,9 +36,7 @@ def test_one_thread_or_three_write_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "3" / file).read_bytes()
 
 
-def test_another_request_or_damage_rebuilds_the_dataset(
-    dataset: Dataset, jsonl: Path, rewrite_manifest: Rewrite
-) -> None:
+def test_another_request_or_damage_rebuilds_it(dataset: Dataset, jsonl: Path, rewrite_manifest: Rewrite) -> None:
     words = [jsonl, "--vocab", 400, "--out", dataset.path, "--workers", 1, "--val-fraction"]
     rewrite_manifest(dataset.path, lambda manifest: manifest.update(layout="golf"))  # as older manifests have it
     assert prep(*words, 0.2)["up_to_date"]
@@ -72,7 +64,7 @@ def test_rebuilding_replaces_its_own_files_and_touches_no_other(dataset: Dataset
 
 
 def test_unreadable_documents_stop_the_run_or_are_skipped_and_counted(tmp_path: Path, texts: list[str]) -> None:
-    path = write_documents(tmp_path / "a.jsonl", texts)
+    path = write_texts(tmp_path / "a.jsonl", texts)
     path.write_bytes(path.read_bytes() + b'{"text": "\xff\xfe"}\n' + b"oops\n")
     words = (path, "--vocab", 400, "--val-fraction", 0.2, "--out", tmp_path / "out", "--workers", 1)
     _, error = printed("data.prep", *words, code=2)
@@ -103,7 +95,7 @@ BAD_INPUT = [  # flags in one word, what the message has in it
 ]
 
 
-def test_bad_input_leaves_nothing(
+def test_bad_input_leaves_no_file(
     tmp_path: Path, jsonl: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -146,7 +138,7 @@ def test_a_source_that_changes_while_it_is_read_stops_the_run(jsonl: Path, tmp_p
 def test_texts_made_equal_are_one_document(tmp_path: Path, contest_tokenizer: SentencePieceTokenizer) -> None:
     texts = [make_text(seed, 20) for seed in range(60)]
     spaced = [text.replace(" ", "  ") for text in texts]  # nmt_nfkc folds runs of spaces
-    source = write_documents(tmp_path / "a.jsonl", [*texts, *spaced, " ", "  ", "   "])
+    source = write_texts(tmp_path / "a.jsonl", [*texts, *spaced, " ", "  ", "   "])
     (tmp_path / "c.model").write_bytes(contest_tokenizer.model)
     answer = prep(source, "--tokenizer", tmp_path / "c.model", "--val-fraction", 0.3, "--out", tmp_path / "out")
     assert answer["repeated_docs"] == 62
@@ -158,7 +150,7 @@ def test_texts_made_equal_are_one_document(tmp_path: Path, contest_tokenizer: Se
 
 def test_copies_of_a_document_never_fall_on_both_sides_and_are_counted(tmp_path: Path) -> None:
     texts = [make_text(seed) for seed in range(60)]
-    path = write_documents(tmp_path / "a.jsonl", [*texts, *texts[:25]])
+    path = write_texts(tmp_path / "a.jsonl", [*texts, *texts[:25]])
     hashed = prep(path, "--vocab", 350, "--val-fraction", 0.3, "--out", tmp_path / "h")
     assert (hashed["repeated_docs"], hashed["dropped_docs"]) == (25, 0)
     tail = prep(path, "--vocab", 350, "--split", "tail", "--val-fraction", 0.3, "--out", tmp_path / "t")

@@ -56,9 +56,7 @@ def test_every_code_point_comes_back(tokenizer: SentencePieceTokenizer) -> None:
         assert table.join(ids) == text.encode()
 
 
-def test_training_repeats_itself_with_the_contests_special_ids(
-    texts: list[str], tokenizer: SentencePieceTokenizer
-) -> None:
+def test_training_repeats_itself_with_the_contests_ids(texts: list[str], tokenizer: SentencePieceTokenizer) -> None:
     assert train_tokenizer(texts, 400).model == tokenizer.model
     assert (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id) == (0, 1, 2, 3)
     assert len(tokenizer.encode("2048")) - len(tokenizer.encode("204")) == 1  # digits are single pieces

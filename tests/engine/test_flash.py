@@ -17,7 +17,7 @@ from engine.flash import PLAIN_KERNEL, WHEEL, activate_flash
         (8, AssertionError("not reached"), "this is 8"),
     ],
 )
-def test_a_hopper_with_the_wheel_has_flash_attention_3_and_others_say_why_not(
+def test_a_hopper_with_the_wheel_has_flash_attention_3(
     capability: int, error: Exception | None, used: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     activate = Mock(side_effect=error)

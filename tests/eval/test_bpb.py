@@ -69,9 +69,7 @@ def test_the_score_is_the_definition_written_out(dataset: Dataset, artifact: Pat
         np.testing.assert_array_equal(dump["position_in_window"][first], dump["position_in_document"][first])
 
 
-def test_a_complete_score_is_written_beside_it(
-    dataset: Dataset, artifact: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_complete_score_is_kept_beside_it(dataset: Dataset, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(artifact.parents[2])
     out, err = printed("eval.bpb", "--plot", artifact.with_suffix(".png"), "--json")  # with its own data and protocol
     answer = json.loads(out)

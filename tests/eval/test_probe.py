@@ -9,21 +9,20 @@ from data.dataset import Dataset, open_dataset
 from eval.probe import NAMES
 from tests.conftest import make_text, prep
 from tests.eval.tiny import packed
-from tests.runs import printed, refusal
+from tests.runs import printed, refusal, write_texts
 
 PROTOCOL = ("train.seq_len=48", "eval.stride=16")
 CHEATER = ["--scorer", "tests.eval.cheaters:count_leading_spaces_twice"]
 
 
-def write_texts(path: Path, seeds: range) -> Path:
-    path.write_text("".join(json.dumps({"text": make_text(seed, 120)}) + "\n" for seed in seeds))
-    return path
+def write_text(path: Path, seeds: range) -> Path:
+    return write_texts(path, [make_text(seed, 120) for seed in seeds])
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("probe")
-    text = write_texts(folder / "text.jsonl", range(80))
+    text = write_text(folder / "text.jsonl", range(80))
     prep(text, "--vocab", 400, "--val-fraction", 0.4, "--out", folder / "data", "--workers", 1)
     return open_dataset(folder / "data")
 
@@ -40,7 +39,7 @@ def probe(code: int, *words: object) -> tuple[str, str]:
 @pytest.mark.parametrize("canonical", ["false", "true"])
 def test_an_honest_artifact_passes_every_probe(canonical: str, data: Dataset, tmp_path: Path) -> None:
     artifact = packed(data, tmp_path / "model.golf", *PROTOCOL, f"model.canonical={canonical}")
-    fresh = write_texts(artifact.with_name("fresh.jsonl"), range(1000, 1030))
+    fresh = write_text(artifact.with_name("fresh.jsonl"), range(1000, 1030))
     found = json.loads(probe(0, artifact, "--fresh", fresh, "--json")[0])
     assert found["passed"]
     assert list(found["probes"]) == list(NAMES)

@@ -67,9 +67,7 @@ def ranks(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[Device], 
     [PROTOCOL, Protocol(48, 16, docs=True), Protocol(48, 16, adapt=AdaptConfig(kind="lora"))],
     ids=["windows", "documents", "lora"],
 )
-def test_ranks_share_all_windows(
-    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, protocol: Protocol
-) -> None:
+def test_ranks_share_windows(model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, protocol: Protocol) -> None:
     nats = [np.empty(len(dataset.val) - 1) for _ in range(4)]
     alone = score(model, dataset, protocol, CPU, nats=nats[3])
 
@@ -85,9 +83,7 @@ def test_ranks_share_all_windows(
         np.testing.assert_allclose(own, nats[3], rtol=1e-9)
 
 
-def test_blocks_measured_again_are_the_scores(
-    model: GPT, dataset: Dataset, small_blocks: Callable[[int], None]
-) -> None:
+def test_blocks_measured_again_are_the_same(model: GPT, dataset: Dataset, small_blocks: Callable[[int], None]) -> None:
     for protocol, block in ((PROTOCOL, 100), (Protocol(48, 48), 7), (Protocol(64, 48, docs=True), 33)):
         small_blocks(block)
         complete = score(model, dataset, protocol, CPU).block_nats

@@ -1,7 +1,6 @@
 """From a trained model to its artifact: what each method costs, and that a reader gets what the packer measured."""
 
 import copy
-import json
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from quant.packer import Packer, calibration_batches
 from quant.quantize import quantize
 from quant.unpack import open_artifact
 from tests.conftest import prep
-from tests.runs import CPU, answer, printed
+from tests.runs import CPU, answer, printed, write_texts
 from train_gpt import RunConfig, train_pack_score
 
 WORDS = [
@@ -44,8 +43,8 @@ WORDS = [
 def run(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
     """A small model, trained for seconds: random weights compress unlike trained ones."""
     folder = tmp_path_factory.mktemp("run")
-    (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    prep(folder / "text.jsonl", "--vocab", 400, "--val-fraction", 0.3, "--out", folder / "data", "--workers", 1)
+    text = write_texts(folder / "text.jsonl", texts)
+    prep(text, "--vocab", 400, "--val-fraction", 0.3, "--out", folder / "data", "--workers", 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         config = load(RunConfig, None, [*WORDS, f"data.path={folder / 'data'}"])
@@ -93,7 +92,7 @@ def test_a_reader_of_the_artifact_gets_the_figures_that_pack_printed(run: Path, 
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
-def test_rate_beats_absmax_at_three_quarters_of_its_bytes(
+def test_rate_beats_absmax_at_three_quarters_of_it(
     opened: Any, packer: Packer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size, plain = measured(opened, packer, quant(method="absmax"))

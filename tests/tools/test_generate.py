@@ -72,9 +72,7 @@ def generate(*words: object) -> Generated:
     return act(parser().parse_args([str(word) for word in words]))
 
 
-def test_artifact_run_and_checkpoint_open_alike(
-    tokenizer: SentencePieceTokenizer, artifact: Path, tmp_path: Path
-) -> None:
+def test_artifact_and_checkpoint_open_alike(tokenizer: SentencePieceTokenizer, artifact: Path, tmp_path: Path) -> None:
     config = ModelConfig(vocab_size=400, layers=1, dim=16, heads=2, kv_heads=1, bos_id=tokenizer.bos_id)
     folder = save_run(tmp_path / "run", GPT(config), tokenizer, CONTEXT)
     flags = ("--prompt", "the model", "--max-new-tokens", 30, "--temperature", 0)

@@ -152,8 +152,7 @@ def test_a_loader_is_excused_only_if_it_does_nothing_else(imports: str, runs: st
 
 
 @pytest.mark.parametrize(
-    "data",
-    [bytes(4_000), raw(b"x = 1\n") + bytes(range(256)) * 16, zlib.compress(b"x = 1\n") + bytes(range(256)) * 16],
+    "data", [bytes(4_000), raw(b"x = 1\n") + bytes(range(256)) * 16, zlib.compress(b"x = 1\n") + bytes(range(256)) * 16]
 )
 def test_data_behind_a_small_program_is_no_program(data: bytes) -> None:
     """Raw LZMA takes a zero byte for its end: so any data that begins with one would unpack to nothing."""

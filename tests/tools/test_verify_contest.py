@@ -380,7 +380,7 @@ def test_another_program_is_not_run_and_one_of_another_tree_is_named(score: Scor
     )
 
 
-def test_what_is_not_ours_or_has_no_dataset_or_no_box_here_is_unverified(
+def test_what_cannot_be_scored_here_is_unverified(
     score: Score, folders: Folders, code: bytes, run: RunResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert score({"val_bpb": 1.2}, **{"model.golf": b"PK" * 100}) == {"score.begun": "unverified"}

@@ -86,9 +86,7 @@ def test_a_rerun_that_scores_worse_is_not_reproduced_and_no_fraud(single: Path) 
     assert (worse.rule, worse.level) == ("rerun.val_bpb", "unverified")
 
 
-def test_code_that_fails_is_unverified(
-    single: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_code_is_unverified(single: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tools.verify.rerun.open_doors", lambda: ["the network"])
     folder = copied(single, tmp_path)
     found = rerun(folder, data, "raise ValueError('no GPU here')\n")

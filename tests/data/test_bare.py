@@ -119,10 +119,6 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: [path.unlink() for path in folder.glob("fineweb_val_*.bin")],
         "no token in a fineweb_val_000000.bin, so nothing to score: python -m data.contest",
     ),
-    "half a shard": (
-        lambda folder: (folder / "fineweb_train_000000.bin").write_bytes(shard_with(5)[:-1]),
-        "the header counts 2 tokens, the file holds 1.5",
-    ),
     "nothing": (
         lambda folder: [path.unlink() for path in folder.iterdir()],
         r"not a dataset \(no manifest.json, no fineweb_val_\*.bin\); make it: python -m data.contest --variant sp1024$",

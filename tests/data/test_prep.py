@@ -77,6 +77,8 @@ def test_unreadable_documents_stop_the_run_or_are_skipped_and_counted(tmp_path: 
 
 BAD_INPUT = [  # flags in one word, what the message has in it
     ("''", "no file is there"),
+    ("*.md", "or .parquet in note.md"),
+    ("plain.txt", "--txt line or --txt file"),
     ("blank.jsonl", "no document with text in it"),
     ("one.jsonl", "a split needs two"),
     ("texts.jsonl --vocab 70000", "to 65536 (uint16 ids)"),
@@ -104,6 +106,8 @@ def test_bad_input_leaves_no_file(
         "texts.jsonl": jsonl.read_text(),
         "blank.jsonl": '{"text": ""}\n\n',
         "one.jsonl": '{"text": "all there is"}\n',
+        "note.md": "x",
+        "plain.txt": "x",
         "taken/mine.bin": "do not touch",
         "foreign/manifest.json": '{"name": "a web page"}',
     }
@@ -146,14 +150,3 @@ def test_texts_made_equal_are_one_document(tmp_path: Path, contest_tokenizer: Se
     answer = prep(source, "--tokenizer", "byte", "--val-fraction", 0.3, "--out", tmp_path / "bytes")
     assert (answer["vocab_size"], answer["repeated_docs"]) == (260, 0)
     assert answer["val_tokens"] == answer["val_bytes"] + answer["val_docs"]
-
-
-def test_copies_of_a_document_never_fall_on_both_sides_and_are_counted(tmp_path: Path) -> None:
-    texts = [make_text(seed) for seed in range(60)]
-    path = write_texts(tmp_path / "a.jsonl", [*texts, *texts[:25]])
-    hashed = prep(path, "--vocab", 350, "--val-fraction", 0.3, "--out", tmp_path / "h")
-    assert (hashed["repeated_docs"], hashed["dropped_docs"]) == (25, 0)
-    tail = prep(path, "--vocab", 350, "--split", "tail", "--val-fraction", 0.3, "--out", tmp_path / "t")
-    assert (tail["val_docs"], tail["dropped_docs"]) == (25, 25)
-    for answer in (hashed, tail):
-        printed("data.check", answer["path"])

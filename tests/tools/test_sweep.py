@@ -34,6 +34,7 @@ from functools import partial
 from base.cli import run
 from tools.sweep import __main__ as sweep
 sweep.work = partial(sweep.work, script=sys.argv[1])
+sweep.prepare_data = lambda *_: None
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 sys.exit(run(sweep.parser(), sweep.act, sweep.as_markdown, sys.argv[2:]))
 """
@@ -44,6 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(sweep, "work", partial(work, script=SCRIPT))
+    monkeypatch.setattr(sweep, "prepare_data", lambda *_: None)
     Path("none.yaml").write_text("")
     sheet()
     orders()

@@ -12,15 +12,14 @@ import pytest
 import sentencepiece
 from hypothesis import settings
 
-from base.cli import run, show_pairs
-from data import check
 from data.dataset import Dataset, open_dataset
 from data.tokenizer import SPACE, SentencePieceTokenizer
 from data.tokenizer_training import train_tokenizer
-from tests.records import quick, record, seeds, single
-from tests.runs import make_dataset, prep
+from tests.records import data, quick, record, scores_only, seeds, single
+from tests.runs import make_dataset, prep, write_texts
 
-__all__ = ["prep", "quick", "record", "seeds", "single"]  # fixtures, and what tests import from here
+# Fixtures, and what tests import from here.
+__all__ = ["data", "prep", "quick", "record", "scores_only", "seeds", "single"]
 
 # A shell's background job ignores Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -93,14 +92,7 @@ def sentencepiece_like(texts: list[str], **options: Any) -> SentencePieceTokeniz
 
 @pytest.fixture(scope="session")
 def jsonl(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("corpus") / "texts.jsonl"
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    return path
-
-
-def check_exit(*words: object) -> int:
-    """`python -m data.check …` in this process: its exit code."""
-    return run(check.parser(), check.act, show_pairs, [str(word) for word in words])
+    return write_texts(tmp_path_factory.mktemp("corpus") / "texts.jsonl", texts)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from tools.verify.__main__ import Verified
 from tools.verify.__main__ import act as verify
 from tools.verify.__main__ import parser as verify_parser
 from tools.verify.folder import Folder
+from tools.verify.verdict import Finding
 from train_gpt import train_pack_score
 
 __all__ = ["renew"]
@@ -74,6 +75,19 @@ def score_here(code: bytes, artifact: Path, data: Path, ranks: int) -> tuple[Flo
 def quick(seeds: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     make_quick(monkeypatch)
     return seeds
+
+
+@pytest.fixture
+def data(seeds: Path) -> Path:
+    """What the seeds trained and are scored on."""
+    return seeds / "data"
+
+
+@pytest.fixture
+def scores_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without probes and codec, which take ten times as long."""
+    monkeypatch.setattr("tools.verify.measure.check_probes", lambda *_: iter(()))
+    monkeypatch.setattr("tools.verify.measure.check_codec", lambda *_: Finding("codec.measured", "note", ""))
 
 
 def make_quick(patch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """Tiny datasets, training runs and commands for tests: in this process, or in one of their own."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,12 @@ SMALL = [
 def prep(*words: object) -> dict[str, Any]:
     """`python -m data.prep …` in this process: its answer."""
     return data_prep.act(data_prep.parser().parse_args([str(word) for word in words]))
+
+
+def write_texts(path: Path, texts: Iterable[str]) -> Path:
+    """As data.prep reads them, a document a line."""
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return path
 
 
 def make_dataset(jsonl: Path, out: Path, vocab: int = 400) -> None:
@@ -70,6 +78,27 @@ def command(name: str, *words: str) -> int:
     """`python -m name …` in this process: its exit code."""
     program = entry(name)
     return run(program.parser(), program.act, getattr(program, "show", str), words)
+
+
+def printed(name: str, *words: object, code: int = 0) -> tuple[str, str]:
+    """What it prints on stdout and stderr, if it ends with this exit code."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        found = command(name, *map(str, words))
+    assert found == code, (name, words, err.getvalue()[-2000:])
+    return out.getvalue(), err.getvalue()
+
+
+def answer(name: str, *words: object) -> Any:
+    """Its answer as a program reads it, alone on stdout."""
+    return json.loads(printed(name, *words, "--json")[0])
+
+
+def refusal(name: str, *words: object) -> str:
+    """The one line with which it refuses bad input, and says nothing else."""
+    out, err = printed(name, *words, code=2)
+    assert (out, err.count("\n")) == ("", 1), (out, err)
+    return err
 
 
 def small(*words: str) -> RunConfig:

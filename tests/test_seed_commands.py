@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import make_text
-from tests.runs import ROOT, command
+from tests.runs import ROOT, printed
 
 PAGE = (ROOT / "docs" / "seeds.md").read_text(encoding="utf-8")
 
@@ -70,14 +70,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_every_command_of_the_page_works_one_after_the_other(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_of_the_page_works_one_after_the_other(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     for line, small in COMMANDS.items():
         assert line in PAGE, line
         name, words = name_and_words(line)
-        assert command(name, *words, *small) == 0, f"{line}: {capsys.readouterr().err[-2000:]}"
+        printed(name, *words, *small)
     assert {"ckpt_last.pt", "pytorch_model.bin", "train.bin"} <= {path.name for path in (place / "old").iterdir()}
     assert (place / "RSCaLM-138M-LLaMA" / "config.json").is_file()
 

@@ -16,13 +16,10 @@ from engine.device import Device
         ("auto", "cpu", True, "fp32"),
         ("auto", "mps", True, "fp32"),
         ("fp32", "cuda", True, "fp32"),
-        ("bf16", "cuda", True, "bf16"),
         ("bf16", "cpu", True, "bf16"),
     ],
 )
-def test_what_is_wanted_and_the_device_give_the_format(
-    wanted: WantedPrecision, kind: str, has_bf16: bool, chosen: Precision
-) -> None:
+def test_want_and_device_give_the_format(wanted: WantedPrecision, kind: str, has_bf16: bool, chosen: Precision) -> None:
     assert choose_precision(wanted, kind, "a name", has_bf16) == chosen
 
 

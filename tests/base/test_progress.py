@@ -5,9 +5,7 @@ import pytest
 from base.progress import byte_progress, counted_progress
 
 
-def test_work_without_a_terminal_is_plain_lines_on_stderr(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_work_in_a_log_is_plain_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     clock = iter([0.0, 5.0, 20.0])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     with counted_progress("scoring", 4000, "targets") as show:

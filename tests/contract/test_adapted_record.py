@@ -11,21 +11,10 @@ import pytest
 from data.dataset import open_dataset
 from eval.probe import artifact_scorer
 from quant.unpack import open_artifact
-from tests.records import (
-    QUICK,
-    accusations,
-    check,
-    copied,
-    edit_json,
-    edit_result,
-    make_quick,
-    renew,
-    resign,
-    set_machine,
-)
+from tests import records
+from tests.records import accusations, check, copied, edit_json, edit_result, renew, resign
 from tests.runs import CPU, make_dataset, small
 from tools.record.__main__ import act, parser
-from tools.verify.verdict import Finding
 from train_gpt import train_pack_score
 
 SENTENCE = "The score adapts (mix, streams 1, trees 1): each target is scored first, then learned from."
@@ -42,20 +31,13 @@ def data(jsonl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapted(data: Path) -> Path:
     """A valid record of one seed, never written to."""
     root = data.parent
-    config = small(*QUICK, "seed=7", "eval.adapt.kind=mix", "eval.adapt.table_bits=14", "eval.precision=bf16")
+    config = small(*records.QUICK, "seed=7", "eval.adapt.kind=mix", "eval.adapt.table_bits=14", "eval.precision=bf16")
     with contextlib.chdir(root), pytest.MonkeyPatch.context() as patch:
-        make_quick(patch)
+        records.make_quick(patch)
         run = train_pack_score(config, "seed7", CPU).run
-        set_machine(Path(run), step_s=0.007)
+        records.set_machine(Path(run), step_s=0.007)
         words = ["--track", "track_non_record_16mb", "--name", "Adapting", "--date", "2026-12-01", "-o", "records"]
         return root / act(parser().parse_args([run, *words]))["path"]
-
-
-@pytest.fixture
-def scores_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without probes and codec, which take ten times as long."""
-    monkeypatch.setattr("tools.verify.measure.check_probes", lambda *_: iter(()))
-    monkeypatch.setattr("tools.verify.measure.check_codec", lambda *_: Finding("codec.measured", "note", ""))
 
 
 def claimed(folder: Path) -> Any:
@@ -81,9 +63,7 @@ def test_claim_page_and_report_name_the_adaptation(adapted: Path) -> None:
 
 
 @pytest.mark.usefixtures("scores_only")
-def test_it_is_scored_again_as_it_adapts_completely_or_from_the_beginning(
-    adapted: Path, data: Path, tmp_path: Path
-) -> None:
+def test_it_is_scored_again_as_it_adapts_complete_or_sampled(adapted: Path, data: Path, tmp_path: Path) -> None:
     forged = copied(adapted, tmp_path)
     nats = np.load(forged / "nats_seed7.npy")
     np.save(forged / "nats_seed7.npy", nats * 0.99)
@@ -98,16 +78,12 @@ def test_it_is_scored_again_as_it_adapts_completely_or_from_the_beginning(
 
 
 def test_another_adaptation_than_the_artifacts_is_named(adapted: Path, record: Path, tmp_path: Path) -> None:
-    more = {"kind": "mix", "streams": 1, "trees": 1}
+    mix = {"kind": "mix", "streams": 1, "trees": 1}
     claims = (
-        (
-            adapted,
-            {"kind": "lora", "streams": 1, "trees": 1},
-            "evaluation.adapt.kind is lora, but the evidence gives mix",
-        ),
-        (adapted, {"kind": "mix", "streams": 2, "trees": 1}, "evaluation.adapt.streams is 2, but the evidence gives 1"),
-        (adapted, None, "evaluation.adapt is None, but the evidence gives"),
-        (record, more, f"evaluation.adapt is {more}, but the evidence gives (absent)"),
+        (adapted, mix | {"kind": "lora"}, "adapt.kind is lora, but the evidence gives mix"),
+        (adapted, mix | {"streams": 2}, "adapt.streams is 2, but the evidence gives 1"),
+        (adapted, None, "adapt is None, but the evidence gives"),
+        (record, mix, f"adapt is {mix}, but the evidence gives (absent)"),
     )
     for number, (honest, adapt, message) in enumerate(claims):
         folder = copied(honest, tmp_path / str(number))

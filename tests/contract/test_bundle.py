@@ -18,7 +18,7 @@ from base.files import file_sha256
 from base.packing import PACKED, pack, packed_file, read_sources, strip_source
 from base.source import code_bytes, hash_of, sources
 from run_config import RunConfig
-from tests.runs import CPU, ROOT, command, make_dataset, metrics, small
+from tests.runs import CPU, ROOT, answer, make_dataset, metrics, small
 from tools.bundle import HEAD, TAIL, bundle, render, unbundle
 from train_gpt import train_pack_score
 
@@ -198,11 +198,9 @@ def test_the_estimate_of_modules_is_near_the_packed_size_and_never_below(folder:
         assert config != "cpu10" or size <= PACKED_BYTES
 
 
-def test_the_command_writes_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_the_file(tmp_path: Path) -> None:
     file = tmp_path / "one.py"
-    words = [str(ROOT / "configs" / "demo.yaml"), "seed=7", "-o", str(file), "--readable", "--json"]
-    assert command("tools.bundle", *words) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert (answer["path"], answer["bytes"], answer["packed"]) == (str(file), file.stat().st_size, False)
-    assert (answer["modules"], answer["sources_sha256"]) == (len(sources()), hash_of(sources()))
+    found = answer("tools.bundle", ROOT / "configs" / "demo.yaml", "seed=7", "-o", file, "--readable")
+    assert (found["path"], found["bytes"], found["packed"]) == (str(file), file.stat().st_size, False)
+    assert (found["modules"], found["sources_sha256"]) == (len(sources()), hash_of(sources()))
     assert "seed: 7" in file.read_text()

@@ -53,9 +53,7 @@ def test_a1_a_table_that_counts_a_space_twice_fails_the_proof(dataset: Dataset) 
         prove_side(dataclasses.replace(dataset, table=table), "val")
 
 
-def test_a2_half_a_character_counts_its_own_bytes_not_those_of_a_replacement_mark(
-    tokenizer: SentencePieceTokenizer,
-) -> None:
+def test_a2_half_a_character_counts_its_own_bytes_not_a_replacement_mark(tokenizer: SentencePieceTokenizer) -> None:
     text = "emoji 🫠🫡 and rare ꙮ letters"
     ids = tokenizer.encode(text)
     by_decoding = sum(len(tokenizer.decode([token]).encode()) for token in ids.tolist())
@@ -68,9 +66,7 @@ def test_a3_a_vocabulary_without_a_lone_space_piece_is_refused(texts: list[str])
         sentencepiece_like(["abcdefghij" * 50], vocab_size=280, add_dummy_prefix=False)
 
 
-def test_a4_a_tokenizer_that_changes_the_text_is_marked_and_both_totals_are_reported(
-    texts: list[str], jsonl: Path, tmp_path: Path
-) -> None:
+def test_a4_a_tokenizer_that_changes_text_is_marked_with_totals(texts: list[str], jsonl: Path, tmp_path: Path) -> None:
     folded = sentencepiece_like(texts, normalization_rule_name="nmt_nfkc_cf", add_dummy_prefix=False)
     (tmp_path / "cf.model").write_bytes(folded.model)
     out = tmp_path / "out"
@@ -82,9 +78,7 @@ def test_a4_a_tokenizer_that_changes_the_text_is_marked_and_both_totals_are_repo
     assert sum(len(text.encode()) for text in decoded) == answer["val_bytes"]
 
 
-def test_a5_a_retokenised_stream_that_is_not_the_source_text_fails_the_proof(
-    dataset: Dataset, rewrite_manifest: Rewrite
-) -> None:
+def test_a5_a_stream_that_is_not_the_source_text_fails_the_proof(dataset: Dataset, rewrite_manifest: Rewrite) -> None:
     shard = dataset.path / "val_000000.bin"
     ids = np.fromfile(shard, "<u2")
     letters = np.array([i for i in range(260, 400) if len(b := dataset.table.join([i])) == 1 and b.isalpha()])

@@ -5,18 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from eval.probes.basic import (
-    Finding,
-    check_bytes,
-    check_coverage,
-    check_flip,
-    check_normalisation,
-    check_repeat,
-    check_suffix,
-    check_truncation,
-    measure_baseline,
-    measure_boundary,
-)
+from eval.probes import basic
 from eval.probes.canary import check_coins
 from eval.probes.codec import check_codec
 from eval.probes.fresh import check_fresh
@@ -58,20 +47,20 @@ def world() -> World:
     return make_world()
 
 
-def probe(scorer: Scorer, world: World) -> dict[str, Finding]:
+def probe(scorer: Scorer, world: World) -> dict[str, basic.Finding]:
     rng = np.random.default_rng(1)
     mark = world.tokenizer.bos_id
     sample = world.val[:600]
-    baseline = measure_baseline(scorer, sample, 1e-3)
+    baseline = basic.measure_baseline(scorer, sample, 1e-3)
     findings = [
-        check_repeat(baseline),
-        check_coverage(scorer, baseline, rng, mark),
-        check_bytes(scorer, world.tokenizer, [ids[1:] for ids in world.val_documents[:3]], mark),
-        check_normalisation(scorer, baseline, rng, mark),
-        check_flip(scorer, baseline, rng, mark),
-        check_suffix(scorer, baseline, rng),
-        check_truncation(scorer, baseline, rng, mark),
-        measure_boundary(scorer, world.val_documents[0], world.val_documents[1], rng),
+        basic.check_repeat(baseline),
+        basic.check_coverage(scorer, baseline, rng, mark),
+        basic.check_bytes(scorer, world.tokenizer, [ids[1:] for ids in world.val_documents[:3]], mark),
+        basic.check_normalisation(scorer, baseline, rng, mark),
+        basic.check_flip(scorer, baseline, rng, mark),
+        basic.check_suffix(scorer, baseline, rng),
+        basic.check_truncation(scorer, baseline, rng, mark),
+        basic.measure_boundary(scorer, world.val_documents[0], world.val_documents[1], rng),
         check_coins(scorer, world.val, mark, rng, np.random.default_rng(2), 256),
         check_codec(scorer, sample[:48]),
         check_fresh(scorer, world.base, world.val_documents, world.fresh_documents, world.table),

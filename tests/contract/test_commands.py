@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import make_text
-from tests.runs import ROOT, SMALL, command
+from tests.runs import ROOT, SMALL, answer, printed, refusal, write_texts
 
 CONFIG = str(ROOT / "configs" / "demo.yaml")
 PREP = "docs.jsonl --vocab 400 --val-fraction 0.2 --out data --workers 1"
@@ -40,34 +40,29 @@ CHAIN = [  # module, words, the keys of its answer
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("chain")
-    (place / "docs.jsonl").write_text("".join(json.dumps({"text": make_text(seed)}) + "\n" for seed in range(80)))
+    write_texts(place / "docs.jsonl", map(make_text, range(80)))
     with contextlib.chdir(place):
         yield place
 
 
-def test_every_answer_has_its_fixed_keys_alone_on_stdout(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_answer_has_its_fixed_keys_alone_on_stdout(place: Path) -> None:
     for module, words, keys in CHAIN:
-        assert command(module, *words, "--json") == 0, f"{module}: {capsys.readouterr().err[-1000:]}"
-        answer = json.loads(capsys.readouterr().out)
-        missing = set(keys.split()) - answer.keys()
+        found = answer(module, *words)
+        missing = set(keys.split()) - found.keys()
         assert not missing, f"{module}: {missing}"
-        for key in {"run", "artifact", "path"} & answer.keys():
-            assert Path(answer[key]).is_absolute(), f"{module}: {key}"
+        for key in {"run", "artifact", "path"} & found.keys():
+            assert Path(found[key]).is_absolute(), f"{module}: {key}"
     assert (place / "docs.back").read_bytes() == (place / "docs.jsonl").read_bytes()
 
 
-def test_a_verdict_has_its_fixed_keys_and_an_exit_code_that_follows_it(
-    record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [str(record), "--fast", "--records", str(record.parents[1]), "--json"]
-    assert command("tools.verify", *words) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["verdict"] == "valid"
-    assert all({"rule", "level", "message", "evidence"} <= finding.keys() for finding in answer["findings"])
+def test_a_verdict_has_its_fixed_keys_and_an_exit_code_that_follows_it(record: Path, tmp_path: Path) -> None:
+    found = answer("tools.verify", record, "--fast", "--records", record.parents[1])
+    assert found["verdict"] == "valid"
+    assert all({"rule", "level", "message", "evidence"} <= finding.keys() for finding in found["findings"])
     empty = tmp_path / "record"
     empty.mkdir()
-    assert command("tools.verify", str(empty), "--fast", "--json") == 1
-    assert json.loads(capsys.readouterr().out)["verdict"] == "unverified"
+    out, _ = printed("tools.verify", empty, "--fast", "--json", code=1)
+    assert json.loads(out)["verdict"] == "unverified"
 
 
 WRONG = [  # module, words: each is bad input
@@ -93,13 +88,8 @@ WRONG = [  # module, words: each is bad input
 ]
 
 
-def test_bad_input_ends_every_command_with_2_and_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_ends_every_command_with_2_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for module, words in WRONG:
-        assert command(module, *words.split()) == 2, module
-        streams = capsys.readouterr()
-        assert streams.out == ""
-        assert len(streams.err.strip().splitlines()) == 1, f"{module}: {streams.err}"
+        refusal(module, *words.split())
     assert list(tmp_path.iterdir()) == []

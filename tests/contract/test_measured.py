@@ -23,33 +23,11 @@ from quant.unpack import from_bytes, open_artifact
 from tests.records import QUICK, SEEDS, accusations, check, copied, edit_json, edit_result, renew, seed_of
 from tests.runs import CPU, prep, small
 from tools.record.claim import open_record
+from tools.verify import measure
 from tools.verify.datasets import check_data, find_dataset, withhold_validation
 from tools.verify.folder import Folder
-from tools.verify.measure import (
-    LONGEST_CONTEXT,
-    OTHER_KIND,
-    SAME_KIND,
-    check_codec,
-    check_probes,
-    compare_blocks,
-    drawn_blocks,
-    require_scorable,
-    tolerance,
-)
 from tools.verify.verdict import Finding
 from train_gpt import train_pack_score
-
-
-@pytest.fixture
-def data(seeds: Path) -> Path:
-    return seeds / "data"
-
-
-@pytest.fixture
-def scores_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without probes and codec, which take ten times as long."""
-    monkeypatch.setattr("tools.verify.measure.check_probes", lambda *_: iter(()))
-    monkeypatch.setattr("tools.verify.measure.check_codec", lambda *_: Finding("codec.measured", "note", ""))
 
 
 def forge(folder: Path, **changed: Any) -> None:
@@ -95,10 +73,13 @@ def test_an_honest_record_passes_the_complete_score_on_one_rank_and_on_several(
 # -- lies that only a measurement finds -----------------------------------------------------------------------------
 
 
-def smaller_nats(folder: Path) -> None:
+def one_smaller_block(folder: Path) -> None:
     path = next(folder.glob("nats_seed*.npy"))
-    np.save(path, np.load(path) * 0.99)
-    forge(folder, val_bpb=lambda v: v * 0.99, val_nats_per_token=lambda v: v * 0.99)
+    nats = np.load(path)
+    share = 1 - 1 / nats.sum()
+    nats[1] -= 1.0
+    np.save(path, nats)
+    forge(folder, val_bpb=lambda v: v * share, val_nats_per_token=lambda v: v * share)
 
 
 def more_bytes(folder: Path) -> None:
@@ -111,7 +92,7 @@ def other_parameters(folder: Path) -> None:
     forge(folder, params=12_345)
 
 
-LIES = {smaller_nats: "score.val_bpb", more_bytes: "data.val_bytes", other_parameters: "artifact.params"}
+LIES = {more_bytes: "data.val_bytes", other_parameters: "artifact.params", one_smaller_block: "score.val_bpb"}
 
 
 @pytest.mark.usefixtures("scores_only")
@@ -121,27 +102,11 @@ def test_forged_evidence_with_all_that_follows_from_it_is_measured(single: Path,
         lie(folder)
         for words in ([], ["--sample"]):
             assert found_in(folder, data, *words) == {rule: "invalid"}
+    assert "targets 4,096 to 8,192: " in str(check(folder, "--data", str(data)).findings)
 
 
 @pytest.mark.usefixtures("scores_only")
-def test_one_forged_block_is_named_with_both_sums(single: Path, data: Path, tmp_path: Path) -> None:
-    folder = copied(single, tmp_path)
-    path = next(folder.glob("nats_seed*.npy"))
-    nats = np.load(path)
-    share = 1 - 1 / nats.sum()
-    nats[1] -= 1.0
-    np.save(path, nats)
-    forge(folder, val_bpb=lambda v: v * share, val_nats_per_token=lambda v: v * share)
-    answer = check(folder, "--data", str(data))
-    (message,) = (finding["message"] for finding in answer.findings if finding["level"] == "invalid")
-    assert "1 of " in message
-    assert f"targets 4,096 to 8,192: {nats[1]:.3f} shipped, {nats[1] + 1:.3f} measured" in message
-
-
-@pytest.mark.usefixtures("scores_only")
-def test_an_artifact_swapped_for_another_consistent_one_is_measured(
-    single: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_swapped_artifact_is_found(single: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = copied(single, tmp_path)
     (tmp_path / "data").symlink_to(data)
     monkeypatch.chdir(tmp_path)
@@ -154,9 +119,7 @@ def test_an_artifact_swapped_for_another_consistent_one_is_measured(
 
 
 @pytest.mark.slow
-def test_a_model_that_sees_the_next_token_fails_the_probes(
-    single: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_that_peeks_fails_the_probes(single: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest: Callable[..., torch.Tensor] = GPT.trunk
 
     def peeking(self: GPT, tokens: torch.Tensor, cache: Any = None, last: int | None = None) -> torch.Tensor:
@@ -164,15 +127,14 @@ def test_a_model_that_sees_the_next_token_fails_the_probes(
         return found + torch.roll(self.embedding(tokens, cache), -1, 1)[:, -found.shape[1] :]
 
     monkeypatch.setattr(GPT, "trunk", peeking)
-    failed = {found.rule: found for found in check_probes(7, (single / "model.golf").read_bytes(), open_dataset(data))}
+    artifact = (single / "model.golf").read_bytes()
+    failed = {found.rule: found for found in measure.check_probes(7, artifact, open_dataset(data))}
     assert failed["probe.flip"].level == "invalid"
     assert "with token" in failed["probe.flip"].message
 
 
 @pytest.mark.usefixtures("scores_only")
-def test_a_score_that_cannot_be_measured_accuses_only_of_losses_that_are_no_numbers(
-    single: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unmeasured_score_accuses_of_nan_alone(single: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     causes = {
         BadInput("too little text"): ("score.begun", "unverified"),
         MemoryError("no room"): ("score.begun", "unverified"),
@@ -184,18 +146,16 @@ def test_a_score_that_cannot_be_measured_accuses_only_of_losses_that_are_no_numb
         assert accusations(check(single, "--data", str(data))) == {rule: level}
 
 
-def test_the_codec_has_to_give_the_text_back_at_the_models_own_length(
-    single: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_codec_gives_the_text_back_at_the_models_own_length(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact, text = (single / "model.golf").read_bytes(), b"def return self. model byte score " * 20
-    assert check_codec(7, artifact, text, "off").rule == "codec.measured"
+    assert measure.check_codec(7, artifact, text, "off").rule == "codec.measured"
     coded, nats = compress(from_bytes(artifact), text)
     for value, expected in (
         ((coded, nats * 0.5), ("codec.length", "invalid")),
         ((coded[:-9], nats), ("codec.decodes", "unverified")),  # a decoder that fails accuses nobody
     ):
         monkeypatch.setattr("tools.verify.measure.compress", Mock(return_value=value))
-        found = check_codec(7, artifact, text, "mix")
+        found = measure.check_codec(7, artifact, text, "mix")
         assert (found.rule, found.level) == expected
 
 
@@ -205,48 +165,51 @@ def test_the_codec_has_to_give_the_text_back_at_the_models_own_length(
 def test_blocks_agree_within_rounding_and_a_sample_states_what_it_can_miss(single: Path) -> None:
     opened = open_record(Folder(single))
     seed = replace(opened.evidence.seeds[0], block_nats=np.full(40, 1e4))
-    blocks = np.arange(20)
-    assert compare_blocks(seed, blocks, np.full(20, 1e4 * (1 + 0.9 * SAME_KIND)), SAME_KIND).level == "note"
-    assert compare_blocks(seed, blocks, np.full(20, 1e4 * (1 + 1.1 * SAME_KIND)), SAME_KIND).level == "invalid"
-    assert compare_blocks(seed, blocks, np.full(19, 1e4), SAME_KIND).rule == "score.blocks"
-    assert "probability 0.12" in compare_blocks(seed, blocks, np.full(20, 1e4), SAME_KIND).message
-    assert tolerance(opened, CPU) == SAME_KIND
+    same = measure.SAME_KIND
+
+    def compared(*nats: float) -> Finding:
+        return measure.compare_blocks(seed, np.arange(20), np.array(nats), same)
+
+    assert compared(*[1e4 * (1 + 0.9 * same)] * 20).level == "note"
+    assert compared(*[1e4 * (1 + 1.1 * same)] * 20).level == "invalid"
+    assert compared(*[1e4] * 19).rule == "score.blocks"
+    assert "probability 0.12" in compared(*[1e4] * 20).message
+    assert measure.tolerance(opened, CPU) == same
     on_gpu = replace(seed, result=replace(seed.result, device="8 x cuda (NVIDIA H100)"))
-    assert tolerance(replace(opened, evidence=replace(opened.evidence, seeds=(on_gpu,))), CPU) == OTHER_KIND
+    there = replace(opened, evidence=replace(opened.evidence, seeds=(on_gpu,)))
     in_bf16 = replace(opened.claim, evaluation=replace(opened.claim.evaluation, precision="bf16"))
-    assert tolerance(replace(opened, claim=in_bf16), CPU) == OTHER_KIND
+    for other in (there, replace(opened, claim=in_bf16)):
+        assert measure.tolerance(other, CPU) == measure.OTHER_KIND
 
 
 def test_the_sample_is_drawn_by_the_finished_record(single: Path, tmp_path: Path) -> None:
     folder = copied(single, tmp_path)
     seed = replace(open_record(Folder(folder)).evidence.seeds[0], block_nats=np.ones(10_000))
-    drawn = drawn_blocks(open_record(Folder(folder)), seed)
+    drawn = measure.drawn_blocks(open_record(Folder(folder)), seed)
     assert len(set(drawn.tolist())) == 32
-    assert (drawn == drawn_blocks(open_record(Folder(folder)), seed)).all()
+    assert (drawn == measure.drawn_blocks(open_record(Folder(folder)), seed)).all()
     edit_json(folder / "evidence.json", lambda values: values["statement"].update(blurb="Another."))
     renew(folder)
-    assert (drawn != drawn_blocks(open_record(Folder(folder)), seed)).any()
+    assert (drawn != measure.drawn_blocks(open_record(Folder(folder)), seed)).any()
 
 
 def test_a_score_that_would_take_days_is_not_begun(single: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact, dataset = open_artifact(single / "model.golf"), open_dataset(data)
-    require_scorable(artifact, dataset, Protocol(32, 16))
+    measure.require_scorable(artifact, dataset, Protocol(32, 16))
     with pytest.raises(BadInput, match="would leave targets out"):
-        require_scorable(artifact, dataset, Protocol(32, 33))
+        measure.require_scorable(artifact, dataset, Protocol(32, 33))
     with pytest.raises(BadInput, match="a context of"):
-        require_scorable(artifact, dataset, Protocol(LONGEST_CONTEXT + 1, 16))
+        measure.require_scorable(artifact, dataset, Protocol(measure.LONGEST_CONTEXT + 1, 16))
     monkeypatch.setattr("tools.verify.measure.MOST_FLOPS", 1e3)
     with pytest.raises(BadInput, match="FLOP"):
-        require_scorable(artifact, dataset, Protocol(32, 16))
+        measure.require_scorable(artifact, dataset, Protocol(32, 16))
 
 
 # -- data -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("scores_only")
-def test_other_data_than_the_record_names_leave_it_unverified(
-    single: Path, jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_data_are_unverified(single: Path, jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prep(jsonl, "--vocab", 380, "--val-fraction", 0.2, "--out", tmp_path / "other", "--workers", 1)
     assert found_in(single, tmp_path / "other") == {"data.other": "unverified"}
     monkeypatch.chdir(tmp_path)

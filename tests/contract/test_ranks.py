@@ -48,7 +48,7 @@ def largest_difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -
     return max(float((a[name] - b[name]).abs().max()) for name in a)
 
 
-def test_one_step_on_two_ranks_is_one_ranks_step_on_the_doubled_batch_sharded_or_not(work: Path) -> None:
+def test_one_step_on_two_ranks_is_one_ranks_on_the_doubled_batch(work: Path) -> None:
     words = ("train.steps=1", "average.kind=off")
     command = train_command(*ODD, *words)
     overrides = [word for word in command if "=" in word]

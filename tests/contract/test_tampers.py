@@ -98,15 +98,6 @@ def swapped(one: str, other: str) -> Tamper:
     return swap
 
 
-def flipped(name: str, at: int) -> Tamper:
-    def flip(folder: Path) -> None:
-        content = bytearray((folder / name).read_bytes())
-        content[at] ^= 1
-        (folder / name).write_bytes(content)
-
-    return flip
-
-
 def written(name: str, content: bytes) -> Tamper:
     return lambda folder: (folder / name).write_bytes(content)
 
@@ -121,10 +112,6 @@ def removed(*names: str) -> Tamper:
 
 def linked(name: str, to: str) -> Tamper:
     return lambda folder: (folder / name).symlink_to(to)
-
-
-def copy_of(name: str, other: str) -> Tamper:
-    return lambda folder: shutil.copyfile(folder / name, folder / other)
 
 
 def other_artifact(folder: Path) -> str:
@@ -153,26 +140,15 @@ def shuffled(rows: list[dict[str, Any]]) -> None:
     rows[2], rows[3] = rows[3], rows[2]
 
 
-def dropped(seed: int) -> Callable[[dict[str, Any]], Any]:
-    def drop(values: dict[str, Any]) -> None:
-        values["seeds"].remove(seed)
-        del values["seed_results"][str(seed)]
-
-    return drop
-
-
 KEYS = [field.name for field in fields(Submission)]
 CLAIM: dict[str, tuple[Tamper, str]] = {
-    "a seed left out of the mean": (claim(dropped(C)), "claim.seeds"),
     "a seed of five thousand digits": (
         claim(lambda v: v["seed_results"].update({"9" * 5_000: v["seed_results"].pop(str(A))})), "claim.seed_results"),
     "a key too many": (claim(lambda v: v.update(val_bbp=1.0)), "claim.val_bbp"),
     "a key too few": (claim(lambda v: v.pop("params")), "claim.params"),
     "a number in words": (claim(lambda v: v.update(bytes_code="many")), "claim.bytes_code"),
-    "a whole number as a fraction": (claim(lambda v: v.update(params=float(v["params"]))), "claim.params"),
     "NaN in the claim": (claim(lambda v: v.update(val_loss_std=float("nan"))), "schema.submission"),
     "a claim that is none": (written("submission.json", b"[]"), "schema.submission"),
-    "README's headline edited": (text("README.md", "# Tiny seeds: ", "# Tiny seeds: 0."), "page.readme"),
     "a line added to the README": (added("README.md", b"Peer-reviewed.\n"), "page.readme"),
 }  # fmt: skip
 EVIDENCE: dict[str, tuple[Tamper, str]] = {
@@ -182,17 +158,11 @@ EVIDENCE: dict[str, tuple[Tamper, str]] = {
     "a block's nats edited": (nats(A, lambda v: v * 0.999), "number.seed"),
     "a block too many": (nats(A, lambda v: np.append(v, 0.0)), "number.nats"),
     "more bytes than were scored": (every_result(val_bytes=lambda v: v + 1000), "number.seed"),
-    "more bytes in one seed": (result(A, val_bytes=lambda v: v + 1), "seed.config"),
     "fewer targets": (every_result(val_tokens=lambda v: v // 2), "number.seed"),
     "another stride than the artifact's": (every_result(stride=8), "evidence.rule"),
-    "another context than the artifact's": (every_result(context=64), "evidence.rule"),
     "another adaptation than the artifact's": (every_result(adapt="mix"), "evidence.rule"),
     "another stride in one seed": (result(C, stride=8), "seed.config"),
-    "another adaptation in one seed": (result(C, adapt="mix"), "seed.config"),
-    "another precision in one seed": (result(C, precision="bf16"), "seed.config"),
-    "other parameters in one seed": (result(A, params=lambda v: v + 1), "seed.config"),
     "another machine": (result(B, device="8 x cuda (NVIDIA H100)"), "claim.hardware"),
-    "a machine in words": (result(B, device="8 x NVIDIA H100"), "claim.hardware"),
     "more cores than the track has": (result(B, device="1 x cpu (64 threads)"), "claim.hardware"),
     "a date that is none": (statement(date="0000-00-00"), "schema.date"),
     "another version of the tracks": (statement(track_version=99), "schema.track_version"),
@@ -200,27 +170,20 @@ EVIDENCE: dict[str, tuple[Tamper, str]] = {
     "another validation hash": (result(B, val_sha256="e" * 64), "data.val"),
     "another tokenizer's hash": (result(B, tokenizer_sha256="e" * 64), "data.tokenizer"),
     "another dataset described": (data(sha256="e" * 64), "data.sha256"),
-    "another tokenizer described": (data(tokenizer_sha256="e" * 64), "data.tokenizer"),
     "shared documents": (data(shared_documents=3), "claim.compliance"),
     "scored with a network": (evidence(lambda v: v["scoring"].update(network_cut=False)), "claim.compliance"),
     "results swapped": (swapped(f"result_seed{A}.json", f"result_seed{B}.json"), "seed.number"),
     "metrics swapped": (swapped(f"metrics_seed{A}.jsonl", f"metrics_seed{B}.jsonl"), "number.metrics"),
     "artifacts swapped": (lambda f: swapped("model.golf", other_artifact(f))(f), "hash.artifact"),
-    "one result for two seeds": (copy_of(f"result_seed{A}.json", f"result_seed{B}.json"), "seed.number"),
-    "one artifact for two seeds": (lambda f: copy_of("model.golf", other_artifact(f))(f), "hash.artifact"),
-    "one metrics file for two seeds": (
-        copy_of(f"metrics_seed{A}.jsonl", f"metrics_seed{B}.jsonl"), "number.metrics"),
     "another hash of the artifact": (result(A, artifact_sha256="e" * 64), "hash.artifact"),
     "another size of the artifact": (result(A, artifact_bytes=1, total_bytes=1), "size.model"),
     "code and total at odds": (result(A, total_bytes=lambda v: v - 1), "size.total"),
     "other sources": (every_result(sources_sha256="e" * 64), "hash.sources"),
-    "other sources in one seed": (result(A, sources_sha256="e" * 64), "seed.config"),
     "fewer steps than its metrics": (result(A, steps=5), "number.metrics"),
     "fewer seconds than its metrics": (result(A, train_seconds=lambda v: v / 2), "number.metrics"),
     "steps out of order": (metrics(A, shuffled), "log.metrics"),
     "a step slower than the clock": (metrics(A, lambda rows: rows[2].update(step_s=9.0)), "log.metrics"),
     "a clock that runs backwards": (metrics(A, lambda rows: rows[2].update(elapsed_s=0.0)), "log.metrics"),
-    "metrics cut short": (metrics(A, lambda rows: rows.pop()), "number.metrics"),
     "trained longer": (slower(A), "budget.train"),
     "a row that would excuse a long run": (
         both(slower(A), metrics(A, lambda rows: rows.append({"step_s": 2000.0}))), "budget.train"),
@@ -232,31 +195,23 @@ EVIDENCE: dict[str, tuple[Tamper, str]] = {
 }  # fmt: skip
 FILES: dict[str, tuple[Tamper, str]] = {
     "a statement too many": (statement(award="best"), "evidence.read"),
-    "a track that is none": (statement(track="track_moon"), "evidence.read"),
     "NaN in metrics": (text(f"metrics_seed{A}.jsonl", '"loss": ', '"loss": NaN, "was": '), "evidence.read"),
     "a line of metrics cut": (text(f"metrics_seed{A}.jsonl", '{"step": 4', '\n{"step": 4'), "evidence.read"),
     "a result without its seconds": (
         lambda folder: edit_json(folder / f"result_seed{A}.json", lambda v: v.pop("train_seconds")), "evidence.read"),
     "no target scored": (every_result(val_tokens=0), "evidence.read"),
-    "no byte scored": (every_result(val_bytes=0), "evidence.read"),
     "nats below zero": (nats(A, lambda v: -v), "evidence.read"),
     "nats that are objects": (lambda f: np.save(f / f"nats_seed{A}.npy", np.array([{}], object)), "evidence.read"),
-    "nats of a forged length": (
-        lambda f: (f / f"nats_seed{A}.npy").write_bytes((f / f"nats_seed{A}.npy").read_bytes()[:-8]), "evidence.read"),
     "scoring seconds left out": (evidence(lambda v: v["scoring"]["seconds"].pop(str(A))), "evidence.read"),
     "artifact grown": (added("model.golf", b"\0"), "evidence.read"),
-    "a byte of the artifact flipped": (flipped("model.golf", 500), "evidence.read"),
     "an artifact for each seed and one more": (second_artifact, "files.unexpected"),
     "a file named like a seed's": (written("model_seed007.golf", bytes(100)), "files.unexpected"),
     "code in a second file": (written("helper.py", b"x = 1\n"), "files.code"),
-    "native code": (written("fast.so", b"\x7fELF"), "files.code"),
     "weights in another file": (written("weights.bin", bytes(999_000)), "size.strict"),
     "a picture of two megabytes": (added("figures/bytes.png", bytes(2 << 20)), "files.figure"),
     "another tokenizer": (added("tokenizer.model", b"\0"), "data.tokenizer"),
-    "another program": (written("train_gpt.py", b"import torch\nprint(torch)\n"), "hash.sources"),
     "a requirement left out": (written("requirements.txt", b"numpy==2.4.6\n"), "code.requirements"),
     "a call of the network": (added("train_gpt.py", b"import urllib.request\n"), "code.network"),
-    "code that is none": (added("train_gpt.py", b"def\n"), "code.syntax"),
     "the artifact missing": (removed("model.golf"), "files.required"),
     "the evidence missing": (removed("evidence.json"), "files.required"),
     "the README missing": (removed("README.md"), "files.wanted"),
@@ -264,18 +219,12 @@ FILES: dict[str, tuple[Tamper, str]] = {
     "a seed's nats missing": (removed(f"nats_seed{A}.npy"), "files.required"),
     "a seed's result missing": (removed(f"result_seed{A}.json"), "files.unexpected"),
     "a link": (linked("notes.txt", "/etc/passwd"), "files.plain"),
-    "a link to a folder": (linked("more", "/etc"), "files.plain"),
 }  # fmt: skip
 PLAIN: dict[str, tuple[Tamper, str]] = {
     "the claim edited": (claim(lambda v: v.update(blurb="Another.")), "hash.manifest"),
-    "the code edited": (added("train_gpt.py", b"# more\n"), "hash.manifest"),
-    "a log edited": (added(f"train_seed{A}.log", b"final val_loss:3.0 val_bpb:1.4\n"), "hash.manifest"),
     "a file that the manifest lacks": (written("notes.md", b"hello"), "hash.unlisted"),
     "a way out in the manifest": (manifest(lambda v: v["files"].update({"../../x": {}})), "files.outside"),
-    "an absolute name in the manifest": (manifest(lambda v: v["files"].update({"/etc/passwd": {}})), "files.outside"),
     "a file that only the manifest has": (manifest(lambda v: v["files"].update(x={})), "hash.manifest"),
-    "another hash in the manifest": (
-        manifest(lambda v: v["files"]["model.golf"].update(sha256="0" * 64)), "hash.manifest"),
     "a manifest that is none": (written("manifest.json", b"[]"), "schema.manifest"),
     "no manifest": (removed("manifest.json"), "files.required"),
 }  # fmt: skip
@@ -334,9 +283,7 @@ def test_a_forgery_is_named(record: Path, tmp_path: Path, tamper: Tamper, rule: 
 
 
 @pytest.mark.parametrize(("tamper", "rule"), EVIDENCE.values(), ids=EVIDENCE)
-def test_forged_evidence_is_named_though_the_claim_follows_from_it(
-    record: Path, tmp_path: Path, tamper: Tamper, rule: str
-) -> None:
+def test_forged_evidence_is_named_if_the_claim_follows(record: Path, tmp_path: Path, tamper: Tamper, rule: str) -> None:
     folder = copied(record, tmp_path)
     tamper(folder)
     try:

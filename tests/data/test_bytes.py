@@ -3,7 +3,7 @@
 import numpy as np
 
 from data.bytes import ByteTable
-from data.tokenizer import SPACE, ByteTokenizer, SentencePieceTokenizer
+from data.tokenizer import ByteTokenizer, SentencePieceTokenizer
 from data.tokenizer_training import train_tokenizer
 from tests.conftest import contest_rule
 
@@ -33,13 +33,3 @@ def test_a_space_inside_a_piece_is_one_byte_and_the_contest_takes_it_for_three()
     assert max(len(indented._sp.id_to_piece(i)) for i in ids.tolist()) == 8  # eight spaces are one piece
     assert table.exact_bytes(ids).sum() == len(text.encode()) == 12
     assert table.contest_bytes(stream[:-1], stream[1:]).sum() == contest_rule(indented, stream.tolist()) == 12 + 7 * 2
-
-
-def test_the_contest_convention_is_the_contests_rule(
-    tokenizer: SentencePieceTokenizer, contest_tokenizer: SentencePieceTokenizer, texts: list[str]
-) -> None:
-    for any_tokenizer in (tokenizer, contest_tokenizer):
-        table = ByteTable(any_tokenizer)
-        for text in [*texts, "  two spaces", f"a lone {SPACE} mark"]:
-            stream = np.concatenate([[any_tokenizer.bos_id], any_tokenizer.encode(text)])
-            assert table.contest_bytes(stream[:-1], stream[1:]).sum() == contest_rule(any_tokenizer, stream.tolist())

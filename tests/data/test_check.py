@@ -14,14 +14,13 @@ from base.files import file_sha256
 from data.dataset import Dataset, open_dataset
 from data.overlap import find_overlap
 from data.shards import HEADER_BYTES, header
-from tests.conftest import check_exit, sentencepiece_like
+from tests.conftest import sentencepiece_like
+from tests.runs import printed
 
 Rewrite = Callable[[Path, Callable[[dict[str, Any]], None]], None]
 
 
-def test_a_dataset_is_opened_only_when_every_file_is_the_manifests(
-    dataset: Dataset, rewrite_manifest: Rewrite, texts: list[str]
-) -> None:
+def test_a_dataset_has_the_manifests_files_alone(dataset: Dataset, rewrite_manifest: Rewrite, texts: list[str]) -> None:
     shard, model = dataset.path / "val_000000.bin", dataset.path / "tokenizer.model"
     content = shard.read_bytes()
     for damaged, expected in ((content[:-2], "sha256"), (content[:-1] + b"\x09", "sha256"), (None, "is missing")):
@@ -67,20 +66,15 @@ def test_a_manifest_is_read_strictly_and_hashed_by_its_formula(dataset: Dataset)
         open_dataset(dataset.path)
 
 
-def test_the_check_finds_a_manifest_that_claims_other_totals_or_a_document_on_both_sides(
-    dataset: Dataset, rewrite_manifest: Rewrite, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_check_finds_a_manifest_that_claims_other_totals(dataset: Dataset, rewrite_manifest: Rewrite) -> None:
     rewrite_manifest(dataset.path, lambda m: m.update(shared_documents=1))
-    assert check_exit(dataset.path) == 1
-    assert "no document is on both sides; the manifest claims 1" in capsys.readouterr().err
+    _, err = printed("data.check", dataset.path, code=1)
+    assert "no document is on both sides; the manifest claims 1" in err
     rewrite_manifest(dataset.path, lambda m: m["val"].update(bytes=m["val"]["bytes"] + 1))
-    assert check_exit(dataset.path, "--val") == 1
-    assert "val holds" in capsys.readouterr().err
+    assert "val holds" in printed("data.check", dataset.path, "--val", code=1)[1]
 
 
-def test_the_check_finds_documents_that_are_padded_or_encoded_otherwise(
-    dataset: Dataset, rewrite_manifest: Rewrite, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_check_finds_documents_padded_or_encoded_otherwise(dataset: Dataset, rewrite_manifest: Rewrite) -> None:
     shard = dataset.path / "val_000000.bin"
     ids = np.fromfile(shard, "<u2")[HEADER_BYTES // 2 :]
     at = next(i for i in range(5, len(ids)) if dataset.table.exact[ids[i]] > 1)
@@ -98,8 +92,7 @@ def test_the_check_finds_documents_that_are_padded_or_encoded_otherwise(
             manifest["val"].update(tokens=entry["tokens"])
 
         rewrite_manifest(dataset.path, forge)
-        assert check_exit(dataset.path, "--val") == 1
-        assert expected in capsys.readouterr().err
+        assert expected in printed("data.check", dataset.path, "--val", code=1)[1]
 
 
 def test_a_document_on_both_sides_is_found() -> None:

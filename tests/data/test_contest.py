@@ -71,9 +71,7 @@ def test_what_cannot_be_had_is_one_clear_line(tmp_path: Path, hub: Hub) -> None:
     assert not list((tmp_path / "data").glob("datasets/*/manifest.json"))
 
 
-def test_validation_documents_in_the_training_shards_are_refused_or_accepted_knowingly(
-    tmp_path: Path, hub: Hub, contest_tokenizer: SentencePieceTokenizer
-) -> None:
+def test_shared_documents_need_a_flag(tmp_path: Path, hub: Hub, contest_tokenizer: SentencePieceTokenizer) -> None:
     leaked = shards_of(contest_tokenizer, [make_text(99), make_text(7)], 1)[0]  # text 7 is a validation document
     hub.files["datasets/datasets/fineweb10B_sp1024/fineweb_train_000000.bin"] = leaked
     with serve(hub) as endpoint:

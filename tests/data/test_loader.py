@@ -44,9 +44,7 @@ def test_sequential_order_is_the_contest_baselines() -> None:
     tokens=st.integers(40, 300), seq_len=st.integers(1, 16), batch=st.integers(1, 5), ranks=st.integers(1, 4),
     seed=st.integers(0, 9),
 )  # fmt: skip
-def test_an_epoch_of_windows_is_seen_exactly_once_over_all_ranks(
-    tokens: int, seq_len: int, batch: int, ranks: int, seed: int
-) -> None:
+def test_an_epoch_is_seen_once_over_all_ranks(tokens: int, seq_len: int, batch: int, ranks: int, seed: int) -> None:
     stream = counting(tokens, 3)
     windows = (tokens - seq_len) // seq_len
     loaders = [Loader(stream, "shuffled", seq_len, batch, seed, rank, ranks) for rank in range(ranks)]

@@ -1,33 +1,22 @@
 """data.prep end to end: the answer, the files on disk, and every kind of bad input."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from base.cli import run, show_pairs
 from base.errors import BadInput
-from data import prep as prep_module
 from data.build import Recipe, build_dataset
 from data.corpus import Corpus, open_corpus
 from data.dataset import Dataset, open_dataset
 from data.readers import Document
 from data.tokenizer import SentencePieceTokenizer
-from tests.conftest import check_exit, make_text, prep, sentencepiece_like
+from tests.conftest import make_text, prep, sentencepiece_like
+from tests.runs import printed, write_texts
 
 Rewrite = Callable[[Path, Callable[[dict[str, Any]], None]], None]
-
-
-def prep_exit(*words: object) -> int:
-    return run(prep_module.parser(), prep_module.act, show_pairs, [str(word) for word in words])
-
-
-def write_documents(path: Path, texts: list[str]) -> Path:
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    return path
 
 
 def assert_proved(answer: dict[str, Any]) -> None:
@@ -39,7 +28,7 @@ def assert_proved(answer: dict[str, Any]) -> None:
 
 
 def test_one_thread_or_three_write_the_same_bytes(tmp_path: Path) -> None:
-    source = write_documents(tmp_path / "many.jsonl", [make_text(seed, 3000) for seed in range(200)])
+    source = write_texts(tmp_path / "many.jsonl", [make_text(seed, 3000) for seed in range(200)])
     answers = [prep(source, "--vocab", 400, "--out", tmp_path / str(n), "--workers", n) for n in (1, 3)]
     assert_proved(answers[0])
     assert answers[0]["data_sha256"] == answers[1]["data_sha256"]
@@ -47,9 +36,7 @@ def test_one_thread_or_three_write_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "3" / file).read_bytes()
 
 
-def test_another_request_or_a_damaged_file_rebuilds_the_dataset(
-    dataset: Dataset, jsonl: Path, rewrite_manifest: Rewrite
-) -> None:
+def test_another_request_or_damage_rebuilds_it(dataset: Dataset, jsonl: Path, rewrite_manifest: Rewrite) -> None:
     words = [jsonl, "--vocab", 400, "--out", dataset.path, "--workers", 1, "--val-fraction"]
     rewrite_manifest(dataset.path, lambda manifest: manifest.update(layout="golf"))  # as older manifests have it
     assert prep(*words, 0.2)["up_to_date"]
@@ -64,9 +51,7 @@ def test_another_request_or_a_damaged_file_rebuilds_the_dataset(
     assert open_dataset(dataset.path).manifest == dataset.manifest
 
 
-def test_rebuilding_replaces_its_own_files_and_leaves_a_folder_with_any_other_alone(
-    dataset: Dataset, jsonl: Path
-) -> None:
+def test_rebuilding_replaces_its_own_files_and_touches_no_other(dataset: Dataset, jsonl: Path) -> None:
     words = (jsonl, "--vocab", 390, "--out", dataset.path, "--workers", 1)
     (dataset.path / "train_000007.bin").write_text("mine")
     with pytest.raises(BadInput, match=r"holds train_000007\.bin, which is no file of a dataset there"):
@@ -78,14 +63,11 @@ def test_rebuilding_replaces_its_own_files_and_leaves_a_folder_with_any_other_al
     assert {path.name for path in dataset.path.iterdir()} == {"manifest.json", *manifest.files()}
 
 
-def test_unreadable_documents_stop_the_run_or_are_skipped_and_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], texts: list[str]
-) -> None:
-    path = write_documents(tmp_path / "a.jsonl", texts)
+def test_unreadable_documents_stop_the_run_or_are_skipped_and_counted(tmp_path: Path, texts: list[str]) -> None:
+    path = write_texts(tmp_path / "a.jsonl", texts)
     path.write_bytes(path.read_bytes() + b'{"text": "\xff\xfe"}\n' + b"oops\n")
     words = (path, "--vocab", 400, "--val-fraction", 0.2, "--out", tmp_path / "out", "--workers", 1)
-    assert prep_exit(*words) == 2
-    error = capsys.readouterr().err
+    _, error = printed("data.prep", *words, code=2)
     assert f"a.jsonl:{len(texts) + 1}: not readable as jsonl: 'utf-8' codec can't decode byte 0xff" in error
     assert "--skip-bad" in error
     answer = prep(*words, "--skip-bad")
@@ -95,12 +77,13 @@ def test_unreadable_documents_stop_the_run_or_are_skipped_and_counted(
 
 BAD_INPUT = [  # flags in one word, what the message has in it
     ("''", "no file is there"),
+    ("*.md", "or .parquet in note.md"),
+    ("plain.txt", "--txt line or --txt file"),
     ("blank.jsonl", "no document with text in it"),
     ("one.jsonl", "a split needs two"),
     ("texts.jsonl --vocab 70000", "to 65536 (uint16 ids)"),
     ("texts.jsonl --vocab 60000", "too large for this text; use --vocab"),
     ("texts.jsonl --vocab 261", "too small: bytes, specials and characters take"),
-    ("texts.jsonl --vocab 0", "use 261"),
     ("texts.jsonl --val-fraction 1.5", "not between 0 and 1"),
     ("texts.jsonl --tokenizer nowhere.model", "no such tokenizer file"),
     ("texts.jsonl --tokenizer texts.jsonl", "neither a SentencePiece model nor"),
@@ -109,14 +92,13 @@ BAD_INPUT = [  # flags in one word, what the message has in it
     ("texts.jsonl --workers 0", "--workers 0: must be at least 1"),
     ("texts.jsonl --tokenizer-mb 0", "nothing to learn"),
     ("texts.jsonl --out texts.jsonl", "is a file; --out names a folder"),
-    ("texts.jsonl --out taken", "holds mine.bin, which is no file of a dataset there"),
     ("texts.jsonl --out foreign", "not a manifest of format"),
     ("one.jsonl --out taken/new", "a split needs two"),
 ]
 
 
-def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(
-    tmp_path: Path, jsonl: Path, texts: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_bad_input_leaves_no_file(
+    tmp_path: Path, jsonl: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("prefix.model").write_bytes(sentencepiece_like(texts, normalization_rule_name="nmt_nfkc").model)
@@ -124,6 +106,8 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(
         "texts.jsonl": jsonl.read_text(),
         "blank.jsonl": '{"text": ""}\n\n',
         "one.jsonl": '{"text": "all there is"}\n',
+        "note.md": "x",
+        "plain.txt": "x",
         "taken/mine.bin": "do not touch",
         "foreign/manifest.json": '{"name": "a web page"}',
     }
@@ -134,11 +118,8 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(
     for line, expected in BAD_INPUT:
         words = ["" if word == "''" else word for word in line.split(" ")]
         out = [] if "--out" in words else ["--out", "out"]
-        assert prep_exit(*words, *out, "--json") == 2, line
-        captured = capsys.readouterr()
-        assert expected in captured.err, line
-        assert captured.err.splitlines()[-1].startswith("data.prep: "), line
-        assert captured.out == "", line
+        stdout, err = printed("data.prep", *words, *out, "--json", code=2)
+        assert (stdout, expected in err.splitlines()[-1]) == ("", True), line
         assert sorted(path.as_posix() for path in tmp_path.rglob("*")) == before, line
 
 
@@ -158,27 +139,14 @@ def test_a_source_that_changes_while_it_is_read_stops_the_run(jsonl: Path, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_texts_that_the_tokenizer_makes_equal_are_one_document(
-    tmp_path: Path, contest_tokenizer: SentencePieceTokenizer
-) -> None:
+def test_texts_made_equal_are_one_document(tmp_path: Path, contest_tokenizer: SentencePieceTokenizer) -> None:
     texts = [make_text(seed, 20) for seed in range(60)]
     spaced = [text.replace(" ", "  ") for text in texts]  # nmt_nfkc folds runs of spaces
-    source = write_documents(tmp_path / "a.jsonl", [*texts, *spaced, " ", "  ", "   "])
+    source = write_texts(tmp_path / "a.jsonl", [*texts, *spaced, " ", "  ", "   "])
     (tmp_path / "c.model").write_bytes(contest_tokenizer.model)
     answer = prep(source, "--tokenizer", tmp_path / "c.model", "--val-fraction", 0.3, "--out", tmp_path / "out")
     assert answer["repeated_docs"] == 62
-    assert check_exit(answer["path"]) == 0
+    printed("data.check", answer["path"])
     answer = prep(source, "--tokenizer", "byte", "--val-fraction", 0.3, "--out", tmp_path / "bytes")
     assert (answer["vocab_size"], answer["repeated_docs"]) == (260, 0)
     assert answer["val_tokens"] == answer["val_bytes"] + answer["val_docs"]
-
-
-def test_copies_of_a_document_never_fall_on_both_sides_and_are_counted(tmp_path: Path) -> None:
-    texts = [make_text(seed) for seed in range(60)]
-    path = write_documents(tmp_path / "a.jsonl", [*texts, *texts[:25]])
-    hashed = prep(path, "--vocab", 350, "--val-fraction", 0.3, "--out", tmp_path / "h")
-    assert (hashed["repeated_docs"], hashed["dropped_docs"]) == (25, 0)
-    tail = prep(path, "--vocab", 350, "--split", "tail", "--val-fraction", 0.3, "--out", tmp_path / "t")
-    assert (tail["val_docs"], tail["dropped_docs"]) == (25, 25)
-    for answer in (hashed, tail):
-        assert check_exit(answer["path"]) == 0

@@ -129,20 +129,6 @@ def test_a_folder_or_glob_is_read_by_name_and_other_files_are_ignored(tmp_path: 
         read(inside)
 
 
-def test_a_source_that_cannot_be_one_names_the_reason(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "note.md").write_text("x")
-    (tmp_path / "plain.txt").write_text("x")
-    for name, expected in (
-        ("missing.jsonl", "no file is there"),
-        ("empty", "no file is there"),
-        ("*.md", r"no \.txt, \.jsonl .*or \.parquet in note\.md"),
-        ("plain.txt", "--txt line or --txt file"),
-    ):
-        with pytest.raises(BadInput, match=expected):
-            open_corpus(str(tmp_path / name))
-
-
 def test_the_fingerprint_follows_content_and_names_not_place_or_time(tmp_path: Path) -> None:
     def fingerprint(place: str, name: str, text: str) -> str:
         (tmp_path / place).mkdir()

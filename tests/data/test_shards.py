@@ -43,13 +43,11 @@ def test_a_damaged_shard_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "train_000000.bin"
     for content, expected in (
         (b"", "shorter than a shard's 1024-byte header"),
-        (header(2)[:1000], "shorter than"),
         (b"\0" * 1024, f"magic 0, version 0; a shard has {SHARD_MAGIC} and 1"),
         (struct.pack(">i", SHARD_MAGIC) + header(0)[4:], "a shard has"),
         (header(0)[:4] + struct.pack("<i", 2) + header(0)[8:], "version 2"),
         (header(2) + b"\0\0", "header counts 2 tokens, the file holds 1"),
         (header(2) + b"\0" * 5, "the file holds 2.5"),
-        (header(2) + b"\0" * 6, "the file holds 3"),
         (header(-1), "header counts -1 tokens"),
     ):
         path.write_bytes(content)

@@ -56,9 +56,7 @@ def test_every_code_point_comes_back(tokenizer: SentencePieceTokenizer) -> None:
         assert table.join(ids) == text.encode()
 
 
-def test_training_twice_gives_the_same_bytes_and_the_contests_special_ids(
-    texts: list[str], tokenizer: SentencePieceTokenizer
-) -> None:
+def test_training_repeats_itself_with_the_contests_ids(texts: list[str], tokenizer: SentencePieceTokenizer) -> None:
     assert train_tokenizer(texts, 400).model == tokenizer.model
     assert (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id) == (0, 1, 2, 3)
     assert len(tokenizer.encode("2048")) - len(tokenizer.encode("204")) == 1  # digits are single pieces
@@ -93,9 +91,7 @@ def test_a_file_that_is_no_tokenizer_is_refused_and_the_byte_tokenizer_is_the_co
     assert load_tokenizer(ByteTokenizer().model).encode("A\n").tolist() == [69, 14]
 
 
-def test_a_tokenizer_that_changes_its_text_is_recognised(
-    contest_tokenizer: SentencePieceTokenizer, texts: list[str]
-) -> None:
+def test_a_tokenizer_that_changes_text_is_known(contest_tokenizer: SentencePieceTokenizer, texts: list[str]) -> None:
     prefixed = sentencepiece_like(texts, normalization_rule_name="identity", remove_extra_whitespaces=False)
     assert not prefixed.lossless
     assert not contest_tokenizer.lossless

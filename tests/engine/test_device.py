@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from base.errors import BadInput
-from engine.device import Readback, refuse_missing_operations
+from engine.device import refuse_missing_operations
 
 
 def test_an_operation_that_apples_gpu_lacks_is_bad_input_there_and_a_bug_elsewhere() -> None:
@@ -14,8 +14,3 @@ def test_an_operation_that_apples_gpu_lacks_is_bad_input_there_and_a_bug_elsewhe
         raise NotImplementedError(message)
     with pytest.raises(NotImplementedError), refuse_missing_operations(torch.device("cpu")):
         raise NotImplementedError(message)
-
-
-def test_numbers_come_back_as_they_were_when_they_left() -> None:
-    numbers = torch.tensor([1.5, 2.5])
-    assert Readback(numbers).read().tolist() == [1.5, 2.5]

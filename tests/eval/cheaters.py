@@ -19,7 +19,6 @@ from eval.config import AdaptConfig, LoRAConfig
 from eval.probes.fresh import Bigram
 from eval.protocol import Protocol
 from eval.scorer import Floats, Scored, Scorer, Tokens
-from eval.windows import plan_windows
 from model.config import ModelConfig
 from model.gpt import GPT
 
@@ -239,10 +238,7 @@ class LeavesOutTheFirstWindow(BigramScorer):
 
     def score(self, tokens: Tokens, show: Sequence[int] = ()) -> Scored:
         scored = super().score(tokens, show)
-        plan = plan_windows(len(tokens) - 1, CONTEXT, STRIDE)
-        from_ = np.maximum(plan.score_from, plan.end - STRIDE)
-        targets = np.concatenate([np.arange(a, b) for a, b in zip(from_, plan.end, strict=True)])
-        return scored._replace(targets=targets, nats=scored.nats[targets])
+        return scored._replace(targets=scored.targets[CONTEXT - STRIDE :], nats=scored.nats[CONTEXT - STRIDE :])
 
 
 class TrainedOnValidation(BigramScorer):

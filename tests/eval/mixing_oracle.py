@@ -10,26 +10,12 @@ import math
 import numpy as np
 
 from data.tokenizer import Tokenizer
-from eval.mixing import memory
+from eval.mixing import memory, text
 from eval.mixing import node as nodes
-from eval.mixing.text import (
-    COLUMNS,
-    HASH_A,
-    LONGEST,
-    MULTIPLIER,
-    ORDERS,
-    PLACES,
-    SEEN,
-    SEEN_FROM,
-    SEES,
-    SHORTEST,
-    Spellings,
-    spell,
-)
 from eval.mixing.tree import plant_trees
 
 MASK = (1 << 64) - 1
-MULTIPLY = int(MULTIPLIER)
+MULTIPLY = int(text.MULTIPLIER)
 STATE = int(memory.BELIEF_BITS)  # where a slot's state begins
 
 
@@ -43,7 +29,7 @@ def belief(slot: int) -> float:
 
 
 class OracleText:
-    def __init__(self, spellings: Spellings) -> None:
+    def __init__(self, spellings: text.Spellings) -> None:
         self.spellings = spellings
         self.history: list[int] = []
         self.documents = 0
@@ -90,19 +76,19 @@ class OracleText:
         else:
             self.repeat_length = 0
         self.history.append(token)
-        if len(self.history) < SHORTEST:
+        if len(self.history) < text.SHORTEST:
             return
         key = 0
-        for last in self.history[-SHORTEST:]:
+        for last in self.history[-text.SHORTEST :]:
             key = (key + last + 1) * MULTIPLY & MASK
             key ^= key >> 29
-        before = self.places.get(key % PLACES, 0)
-        self.places[key % PLACES] = len(self.history)
+        before = self.places.get(key % text.PLACES, 0)
+        self.places[key % text.PLACES] = len(self.history)
         if not self.repeat_length and before:
             same = 0
-            while same < min(LONGEST, before) and self.history[before - 1 - same] == self.history[-1 - same]:
+            while same < min(text.LONGEST, before) and self.history[before - 1 - same] == self.history[-1 - same]:
                 same += 1
-            if same >= SHORTEST:
+            if same >= text.SHORTEST:
                 self.repeat_from, self.repeat_length = before, same
 
     @property
@@ -114,18 +100,18 @@ class OracleText:
         values = [token + 1 for token in self.history[:-7:-1]]
         values += [0] * (6 - len(values))
         values += [
-            self.words[0] + self.pending * int(HASH_A),
+            self.words[0] + self.pending * int(text.HASH_A),
             self.byte,
             *self.words[1:],
             self.firsts[1],
             self.firsts[0],
         ]
-        values += [min(self.in_line, 3), above[column] + 1 if column < min(len(above), COLUMNS) else 0, column]
+        values += [min(self.in_line, 3), above[column] + 1 if column < min(len(above), text.COLUMNS) else 0, column]
         values += [self.klass, self.shapes, self.documents, guess]
         hashes = []
-        for context in range(len(SEES)):
+        for context in range(len(text.SEES)):
             key = context
-            for feature in SEEN[SEEN_FROM[context] : SEEN_FROM[context + 1]].tolist():
+            for feature in text.SEEN[text.SEEN_FROM[context] : text.SEEN_FROM[context + 1]].tolist():
                 key = mix_bits((key + (values[feature] + 1) * (2 * feature + 1)) & MASK)
             hashes.append(mix_bits(key))
         return hashes
@@ -134,14 +120,14 @@ class OracleText:
 class Oracle:
     def __init__(self, tokenizer: Tokenizer, table_bits: int, tree: int) -> None:
         self.tree = plant_trees(tokenizer, tree + 1)[tree]
-        self.text = OracleText(spell(tokenizer))
+        self.text = OracleText(text.spell(tokenizer))
         self.table = [[0] * memory.LINE_SLOTS for _ in range(1 << table_bits)]
-        levels, contexts = self.tree.levels, len(SEES)
+        levels, contexts = self.tree.levels, len(text.SEES)
         start = 1 / (1 + np.exp(-memory.ODDS[:, None] - np.linspace(-nodes.REACH, nodes.REACH, nodes.KNOTS)))
         self.map = np.broadcast_to(start, (levels, contexts, *start.shape)).astype(np.float32)
         self.seen = np.ones(self.map.shape, np.float32)
         self.weights: dict[tuple[str, int, int], np.ndarray] = {}
-        self.repeat = [[min(length / SHORTEST / 4, 0.97), 0.0] for length in range(nodes.LENGTHS)]
+        self.repeat = [[min(length / text.SHORTEST / 4, 0.97), 0.0] for length in range(nodes.LENGTHS)]
         self.learned = 0
 
     def cost(self, row: np.ndarray, token: int) -> float:
@@ -203,7 +189,7 @@ class Oracle:
             believed.append((belief(slot) - 0.5) * memory.TRUST[state])
             sure.append(memory.SURE[state])
         inputs = np.array([model, 0.3, odds, *mapped, *believed, *sure])
-        familiar = 2 * sum(slot > 0 for slot in slots[:ORDERS]) + is_repeat
+        familiar = 2 * sum(slot > 0 for slot in slots[: text.ORDERS]) + is_repeat
         top = ("top", level, node) if level < nodes.TOP_LEVELS else ("deep", level, 0)
         rows = [("all", level, 0), ("familiar", level, familiar), ("class", level, self.text.klass), top]
         for name in rows:
@@ -246,7 +232,7 @@ class Oracle:
 
     def lines(self, context: int, level: int, node: int) -> tuple[int, list[int]]:
         """The check of a key, and the two lines that can serve it."""
-        key = mix_bits((context + ((1 << level) + node) * int(HASH_A)) & MASK)
+        key = mix_bits((context + ((1 << level) + node) * int(text.HASH_A)) & MASK)
         at = key % len(self.table)
         return key >> 32 | 1, [at, at ^ 1]
 

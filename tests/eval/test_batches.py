@@ -37,9 +37,7 @@ def together(model: GPT, plan: Windows, *how: Any, **more: Any) -> list[np.ndarr
 
 
 @pytest.mark.parametrize(("context", "stride"), [(64, 64), (64, 16), (50, 7), (1000, 1000), (8, 1)])
-def test_losses_and_distributions_are_the_plain_ones_in_the_order_of_the_text(
-    model: GPT, context: int, stride: int
-) -> None:
+def test_losses_and_distributions_are_the_plain_ones_in_order(model: GPT, context: int, stride: int) -> None:
     expected = plainly(model, TOKENS, context, stride)
     cost = -expected[np.arange(TARGETS), TOKENS[1:]]
     plan = plan_windows(TARGETS, context, stride)
@@ -97,9 +95,7 @@ def test_in_bf16_products_are_rounded_and_losses_are_not() -> None:
         assert sum(cost) == pytest.approx(total.sum(), rel=1e-4)
 
 
-def test_the_device_decides_how_many_windows_make_a_batch_unless_a_number_is_given(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_device_decides_how_many_windows_make_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     for threads, kind, given, width, last, vocabulary, rows in (
         (2, "cpu", 0, 512, 64, 1024, 2),
         (64, "cpu", 0, 512, 64, 1024, 32),

@@ -13,16 +13,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from base.cli import run
 from data.dataset import Dataset
 from eval import bpb
 from eval.score import score_artifact
 from quant.unpack import open_artifact
 from tests.conftest import prep
 from tests.eval.tiny import packed
-from tests.runs import CPU
+from tests.runs import CPU, ROOT, printed, refusal
 
-ROOT = Path(__file__).parents[2]
 CONTEXT, STRIDE = 24, 8
 
 
@@ -33,13 +31,6 @@ def artifact(dataset: Dataset, tmp_path: Path) -> Path:
 
 def score(*words: object) -> dict[str, Any]:
     return bpb.act(bpb.parser().parse_args([str(word) for word in words]))
-
-
-def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    assert run(bpb.parser(), bpb.act, str, [str(word) for word in words]) == 2
-    message = capsys.readouterr().err.strip()
-    assert "\n" not in message
-    return message
 
 
 @torch.no_grad()
@@ -78,12 +69,11 @@ def test_the_score_is_the_definition_written_out(dataset: Dataset, artifact: Pat
         np.testing.assert_array_equal(dump["position_in_window"][first], dump["position_in_document"][first])
 
 
-def test_the_complete_validation_side_is_scored_once_and_written_beside_the_artifact(
-    dataset: Dataset, artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_complete_score_is_kept_beside_it(dataset: Dataset, artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(artifact.parents[2])
-    answer = score("--plot", artifact.with_suffix(".png"))  # the newest run's, its own data and protocol
-    assert "taking the newest" in capsys.readouterr().err
+    out, err = printed("eval.bpb", "--plot", artifact.with_suffix(".png"), "--json")  # with its own data and protocol
+    answer = json.loads(out)
+    assert "taking the newest" in err
     assert json.loads((artifact.parent / "score.json").read_text()) == answer
     assert answer["coverage"] == 1.0
     assert not answer["partial"]
@@ -114,18 +104,16 @@ def test_ranks_answer_as_one_process_does(dataset: Dataset, artifact: Path, tmp_
     np.testing.assert_allclose(one["nats"], two["nats"], rtol=1e-4)
 
 
-def test_bad_input_is_refused_in_one_line(
-    dataset: Dataset, artifact: Path, jsonl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_refused_in_one_line(dataset: Dataset, artifact: Path, jsonl: Path, tmp_path: Path) -> None:
     for wrong in (0, CONTEXT + 1):
-        assert f"use 1 to {CONTEXT}" in refusal(capsys, artifact, "--stride", wrong)
-        assert f"a context of 1 to {CONTEXT}" in refusal(capsys, artifact, "--context", wrong)
-    assert "choose one" in refusal(capsys, artifact, "--adapt", "mix", "--docs")
-    assert "--limit 0" in refusal(capsys, artifact, "--limit", 0)
+        assert f"use 1 to {CONTEXT}" in refusal("eval.bpb", artifact, "--stride", wrong)
+        assert f"a context of 1 to {CONTEXT}" in refusal("eval.bpb", artifact, "--context", wrong)
+    assert "choose one" in refusal("eval.bpb", artifact, "--adapt", "mix", "--docs")
+    assert "--limit 0" in refusal("eval.bpb", artifact, "--limit", 0)
     prep(jsonl, "--vocab", 390, "--val-fraction", 0.2, "--out", tmp_path / "other", "--workers", 1)
-    assert "is not the artifact's" in refusal(capsys, artifact, "--data", tmp_path / "other")
+    assert "is not the artifact's" in refusal("eval.bpb", artifact, "--data", tmp_path / "other")
     for flag in ("-o", "--dump", "--plot"):
-        assert "its folder does not exist" in refusal(capsys, artifact, flag, tmp_path / "none" / "f")
+        assert "its folder does not exist" in refusal("eval.bpb", artifact, flag, tmp_path / "none" / "f")
     assert not (artifact.parent / "score.json").exists()
 
 
@@ -148,9 +136,7 @@ def test_the_answer_has_what_adapting_gains_and_costs(artifact: Path, how: str) 
 
 
 @pytest.mark.parametrize("how", ["off", "lora", "mix"])
-def test_an_artifact_is_scored_in_the_precision_that_it_names_unless_a_flag_says_otherwise(
-    dataset: Dataset, tmp_path: Path, how: str
-) -> None:
+def test_an_artifact_is_scored_in_the_precision_that_it_names(dataset: Dataset, tmp_path: Path, how: str) -> None:
     path = packed(dataset, tmp_path / "model.golf", "eval.precision=bf16", f"eval.adapt.kind={how}")
     own, other = score(path, "--limit", 300), score(path, "--limit", 300, "--precision", "fp32")
     assert (own["precision"], other["precision"]) == ("bf16", "fp32")
@@ -158,9 +144,7 @@ def test_an_artifact_is_scored_in_the_precision_that_it_names_unless_a_flag_says
     assert own["bpb"] == pytest.approx(other["bpb"], rel=2e-3)
 
 
-def test_an_artifact_is_scored_as_its_run_adapted_unless_a_flag_says_otherwise(
-    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_artifact_is_scored_as_its_run_adapted(dataset: Dataset, tmp_path: Path) -> None:
     path = packed(dataset, tmp_path / "model.golf", "eval.adapt.kind=mix", "eval.adapt.table_bits=14")
     own, plain = score(path, "--limit", 300), score(path, "--limit", 300, "--adapt", "off")
     assert (own["adapt"], own["streams"], plain["adapt"]) == ("mix", 1, "off")
@@ -169,6 +153,6 @@ def test_an_artifact_is_scored_as_its_run_adapted_unless_a_flag_says_otherwise(
     halves = score(path, "--limit", 300, "--streams", 2)
     assert (halves["adapt"], halves["streams"]) == ("mix", 2)
     assert own["bpb"] < halves["bpb"]
-    assert "streams: 0: input should be greater" in refusal(capsys, path, "--streams", 0)
-    assert "add --adapt mix" in refusal(capsys, path, "--adapt", "off", "--streams", 2)
-    assert "add --adapt mix" in refusal(capsys, path, "--adapt", "lora", "--table-bits", 12)
+    assert "streams: 0: input should be greater" in refusal("eval.bpb", path, "--streams", 0)
+    assert "add --adapt mix" in refusal("eval.bpb", path, "--adapt", "off", "--streams", 2)
+    assert "add --adapt mix" in refusal("eval.bpb", path, "--adapt", "lora", "--table-bits", 12)

@@ -13,7 +13,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from base.cli import run, show_pairs
 from base.errors import BadInput
 from data.bytes import ByteTable
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer
@@ -28,8 +27,7 @@ from eval.protocol import Protocol
 from quant.unpack import Artifact, from_bytes
 from tests.conftest import make_text
 from tests.eval.tiny import CONTEXT, tiny_artifact, written
-
-ROOT = Path(__file__).parents[2]
+from tests.runs import ROOT, refusal
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +71,7 @@ def test_a_file_that_teaches_comes_back_and_is_as_long_as_the_mixed_score(artifa
     assert scored.nats.sum() < compress(made, text, 4)[1]
 
 
-def test_other_arithmetic_is_refused_and_the_difference_named(
-    artifacts: list[Artifact], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_arithmetic_is_refused_by_name(artifacts: list[Artifact], monkeypatch: pytest.MonkeyPatch) -> None:
     text = make_text(4, 50).encode()
     out, _ = compress(artifacts[0], text)
     other = from_bytes(tiny_artifact(ByteTokenizer()))
@@ -117,9 +113,7 @@ def test_forged_numbers_are_refused_without_much_memory(artifacts: list[Artifact
 
 
 @pytest.mark.slow
-def test_a_file_comes_back_in_a_process_that_has_only_the_artifact(
-    tmp_path: Path, tokenizer: SentencePieceTokenizer
-) -> None:
+def test_a_file_comes_back_in_another_process(tmp_path: Path, tokenizer: SentencePieceTokenizer) -> None:
     artifact = written(tmp_path, tokenizer)
     text, small, again = (tmp_path / name for name in ("text", "small", "again"))
     text.write_text(make_text(5))
@@ -129,33 +123,22 @@ def test_a_file_comes_back_in_a_process_that_has_only_the_artifact(
     assert again.read_bytes() == text.read_bytes()
 
 
-def refusal(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """The one line of a command that refuses."""
-    assert run(codec.parser(), codec.act, show_pairs, list(map(str, words))) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.count("\n") == 1, printed.err
-    return printed.err
-
-
-def test_bad_input_is_refused_in_one_line_and_nothing_is_written(
-    tmp_path: Path, tokenizer: SentencePieceTokenizer, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_refused_and_nothing_is_written(tmp_path: Path, tokenizer: SentencePieceTokenizer) -> None:
     artifact, text, out = written(tmp_path, tokenizer), tmp_path / "text", tmp_path / "out"
     text.write_bytes(b"some text")
     for stride in (0, 17):
-        assert "use 1 to 16" in refusal(capsys, "compress", artifact, text, out, "--stride", stride)
-    assert "context of 1 to 16" in refusal(capsys, "compress", artifact, text, out, "--context", 17)
-    assert "[ARTIFACT] IN OUT" in refusal(capsys, "compress", text)
-    assert "not a compressed file" in refusal(capsys, "decompress", artifact, text, out)
-    assert "No such file" in refusal(capsys, "compress", artifact, tmp_path / "none", out)
+        assert "use 1 to 16" in refusal("eval.codec", "compress", artifact, text, out, "--stride", stride)
+    assert "context of 1 to 16" in refusal("eval.codec", "compress", artifact, text, out, "--context", 17)
+    assert "[ARTIFACT] IN OUT" in refusal("eval.codec", "compress", text)
+    assert "not a compressed file" in refusal("eval.codec", "decompress", artifact, text, out)
+    assert "No such file" in refusal("eval.codec", "compress", artifact, tmp_path / "none", out)
     small = tmp_path / "small"
     small.write_bytes(compress(from_bytes(artifact.read_bytes()), b"some text")[0])
-    assert "contains its own rule" in refusal(capsys, "decompress", artifact, small, out, "--stride", 4)
+    assert "contains its own rule" in refusal("eval.codec", "decompress", artifact, small, out, "--stride", 4)
     small.write_bytes(small.read_bytes()[:-1])
-    assert "damaged or cut short" in refusal(capsys, "decompress", artifact, small, out)
+    assert "damaged or cut short" in refusal("eval.codec", "decompress", artifact, small, out)
     made = from_bytes(tiny_artifact(tokenizer, seed=1))
     small.write_bytes(compress(made, b"some text")[0])
-    wrong = refusal(capsys, "decompress", artifact, small, out)
+    wrong = refusal("eval.codec", "decompress", artifact, small, out)
     assert f"compressed with the artifact {made.sha256[:16]}" in wrong
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.golf", "small", "text"]

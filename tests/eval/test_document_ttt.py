@@ -60,7 +60,7 @@ def plain(model: GPT, tokens: np.ndarray = TOKENS) -> np.ndarray:
     return nats
 
 
-def test_a_first_chunk_costs_what_it_does_without_and_what_repeats_gets_cheaper(model: GPT) -> None:
+def test_a_first_chunk_costs_the_same_and_what_repeats_less(model: GPT) -> None:
     taught, untaught = adapted(model), plain(model)
     for begin in find_begins(TOKENS, BOS):
         np.testing.assert_allclose(taught[begin : begin + 8], untaught[begin : begin + 8], rtol=1e-12)
@@ -81,14 +81,6 @@ def test_what_a_document_costs_depends_on_no_other_one_and_on_no_batch(model: GP
         alone = adapted(model, np.append(each, BOS))
         np.testing.assert_allclose(together[begin : begin + len(each)], alone, rtol=1e-9)
         begin += len(each)
-
-
-def test_what_comes_later_moves_no_loss(model: GPT) -> None:
-    complete = adapted(model)
-    for cut in (2, 40, 97, 117, 150):
-        for after in (TOKENS[:cut:-1], TOKENS[:0], np.array([BOS]), np.array([BOS, *TOKENS[cut:]])):
-            found = adapted(model, np.concatenate([TOKENS[:cut], after]))
-            np.testing.assert_allclose(found[: cut - 1], complete[: cut - 1], rtol=1e-9)
 
 
 def test_a_lesson_is_adams_first_step_on_the_chunks_mean_loss() -> None:

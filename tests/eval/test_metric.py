@@ -9,30 +9,14 @@ from hypothesis import strategies as st
 
 from base.errors import CheckFailed
 from data.bytes import ByteTable, bits_per_byte
-from data.tokenizer import ByteTokenizer, SentencePieceTokenizer
+from data.tokenizer import ByteTokenizer
 from eval.metric import BLOCK_TOKENS, MOST_RANKS, Tally
-
-
-def stream(tokenizer: SentencePieceTokenizer, text: str) -> np.ndarray:
-    return np.concatenate([[tokenizer.bos_id], tokenizer.encode(text)])
 
 
 def add_up(ours: Tally, other: Tally) -> None:
     """What engine.device.add_up does with the counters of all ranks."""
     for counter, theirs in zip(ours.counters(), other.counters(), strict=True):
         np.add(counter, theirs, out=counter)
-
-
-def test_a_uniform_model_costs_log2_of_the_vocabulary_per_token(tokenizer: SentencePieceTokenizer) -> None:
-    text = "a naïve café, 2048 bytes " * 40
-    tokens = stream(tokenizer, text)
-    tally = Tally(ByteTable(tokenizer), tokens)
-    tally.add(np.arange(len(tokens) - 1), np.full(len(tokens) - 1, math.log(tokenizer.vocab_size)))
-    score = tally.score()
-    assert score.bytes == len(text.encode())
-    assert score.bpb == pytest.approx(math.log2(400) * (len(tokens) - 1) / len(text.encode()), rel=1e-12)
-    assert score.coverage == 1.0
-    assert not score.partial
 
 
 @given(st.integers(1, 12), st.permutations(range(12)), st.sampled_from([1, 5, 12, 100]))

@@ -10,15 +10,7 @@ from base.errors import CheckFailed
 from data.bytes import ByteTable
 from data.tokenizer_training import train_tokenizer
 from eval.adapt import ModelScorer
-from eval.probes.basic import (
-    check_bytes,
-    check_coverage,
-    check_normalisation,
-    check_repeat,
-    check_suffix,
-    check_truncation,
-    measure_baseline,
-)
+from eval.probes import basic
 from eval.probes.codec import check_codec
 from eval.probes.fresh import Bigram, check_fresh
 from eval.protocol import Protocol
@@ -44,22 +36,22 @@ class Noisy(BigramScorer):
 def test_rounding_is_measured_and_allowed(world: World) -> None:
     noisy = Noisy(world, 0.01)
     rng = np.random.default_rng(0)
-    baseline = measure_baseline(noisy, world.val[:400], 1e-6)
+    baseline = basic.measure_baseline(noisy, world.val[:400], 1e-6)
     assert 0.005 < baseline.noise_nats < 0.02
     assert baseline.floor_nats == 2 * baseline.noise_nats
     for found in (
-        check_repeat(baseline),
-        check_suffix(noisy, baseline, rng),
-        check_truncation(noisy, baseline, rng, 1),
-        check_normalisation(noisy, baseline, rng, 1),
+        basic.check_repeat(baseline),
+        basic.check_suffix(noisy, baseline, rng),
+        basic.check_truncation(noisy, baseline, rng, 1),
+        basic.check_normalisation(noisy, baseline, rng, 1),
     ):
         assert found.passed, found.detail
 
 
 def test_randomness_beyond_rounding_is_not_allowed(world: World) -> None:
     noisy = Noisy(world, 0.5)
-    baseline = measure_baseline(noisy, world.val[:400], 1e-3)
-    assert not check_repeat(baseline).passed
+    baseline = basic.measure_baseline(noisy, world.val[:400], 1e-3)
+    assert not basic.check_repeat(baseline).passed
     assert baseline.floor_nats == pytest.approx(0.1)  # and it does not excuse other probes either
     found = check_codec(noisy, world.val[:60])
     assert not found.passed
@@ -72,8 +64,8 @@ def test_a_target_that_does_not_exist_is_named(world: World) -> None:
             scored = super().score(tokens, show)
             return scored._replace(targets=np.append(scored.targets, len(tokens)), nats=np.append(scored.nats, 1.0))
 
-    baseline = measure_baseline(world.base, world.val[:100], 1e-3)
-    found = check_coverage(Beyond(world), baseline, np.random.default_rng(0), 1)
+    baseline = basic.measure_baseline(world.base, world.val[:100], 1e-3)
+    found = basic.check_coverage(Beyond(world), baseline, np.random.default_rng(0), 1)
     assert not found.passed
     assert found.detail == "in a text of 2 tokens, target 2 is scored 1 times and does not exist"
 
@@ -84,7 +76,7 @@ def test_the_contests_count_passes_only_where_it_is_the_smaller_one(world: World
             size = int(self.world.table.contest_bytes(tokens[:-1], tokens[1:]).sum())
             return super().score(tokens, show)._replace(size_bytes=size)
 
-    found = check_bytes(
+    found = basic.check_bytes(
         Contest(world), world.tokenizer, [ids[1:] for ids in world.val_documents], world.tokenizer.bos_id
     )
     assert found.passed, found.detail  # the space that begins a text is not counted, which makes no score better
@@ -92,7 +84,7 @@ def test_the_contests_count_passes_only_where_it_is_the_smaller_one(world: World
     other = world._replace(
         tokenizer=indented, table=ByteTable(indented), base=Bigram(np.arange(290), ByteTable(indented))
     )
-    found = check_bytes(Contest(other), indented, [], indented.bos_id)
+    found = basic.check_bytes(Contest(other), indented, [], indented.bos_id)
     assert not found.passed
     assert "the first wrong count is with token" in found.detail
 

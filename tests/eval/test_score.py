@@ -67,9 +67,7 @@ def ranks(monkeypatch: pytest.MonkeyPatch, count: int, work: Callable[[Device], 
     [PROTOCOL, Protocol(48, 16, docs=True), Protocol(48, 16, adapt=AdaptConfig(kind="lora"))],
     ids=["windows", "documents", "lora"],
 )
-def test_ranks_share_windows_or_documents_and_lose_none(
-    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, protocol: Protocol
-) -> None:
+def test_ranks_share_windows(model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, protocol: Protocol) -> None:
     nats = [np.empty(len(dataset.val) - 1) for _ in range(4)]
     alone = score(model, dataset, protocol, CPU, nats=nats[3])
 
@@ -85,9 +83,7 @@ def test_ranks_share_windows_or_documents_and_lose_none(
         np.testing.assert_allclose(own, nats[3], rtol=1e-9)
 
 
-def test_blocks_measured_again_are_those_of_the_complete_score(
-    model: GPT, dataset: Dataset, small_blocks: Callable[[int], None]
-) -> None:
+def test_blocks_measured_again_are_the_same(model: GPT, dataset: Dataset, small_blocks: Callable[[int], None]) -> None:
     for protocol, block in ((PROTOCOL, 100), (Protocol(48, 48), 7), (Protocol(64, 48, docs=True), 33)):
         small_blocks(block)
         complete = score(model, dataset, protocol, CPU).block_nats
@@ -119,9 +115,7 @@ def test_few_blocks_cost_few_windows_and_ranks_share_them(
         np.testing.assert_allclose(found, complete[[3, 1]], rtol=1e-9)  # type: ignore[arg-type]
 
 
-def test_what_mixing_cannot_do_is_refused_before_it_scores(
-    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_mixing_cannot_do_is_refused(model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eval.score.ADAPTATIONS", {})
     protocol = replace(PROTOCOL, adapt=AdaptConfig(kind="mix"))
     with pytest.raises(BadInput, match="kind mix on 2 ranks: a text has one past"):
@@ -132,9 +126,7 @@ def test_what_mixing_cannot_do_is_refused_before_it_scores(
         score_blocks(model, dataset, protocol, CPU, [0])
 
 
-def test_more_streams_or_memory_than_there_are_are_refused_with_what_fits(
-    model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_streams_or_bits_are_refused(model: GPT, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eval.score.ADAPTATIONS", {})
     monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 10_000, "SC_PAGE_SIZE": 4096}.__getitem__)  # 40,960,000 bytes
     for adapt, message in (

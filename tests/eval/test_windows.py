@@ -24,13 +24,6 @@ def test_every_target_is_scored_exactly_once(targets: int, context: int, data: s
     assert (seen == 1).all()
 
 
-def test_a_small_plan_written_out_by_hand() -> None:
-    plan = plan_windows(targets=10, context=6, stride=3)
-    assert plan.start.tolist() == [0, 3, 6]
-    assert plan.end.tolist() == [6, 9, 10]
-    assert plan.score_from.tolist() == [0, 6, 9]
-
-
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(1, 20), st.data())
 def test_documents_are_planned_as_if_each_were_alone(lengths: list[int], context: int, data: st.DataObject) -> None:
     stride = data.draw(st.integers(1, context))

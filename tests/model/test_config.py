@@ -24,10 +24,7 @@ REFUSED = [
     ),
     (["bigram_buckets=1"], "use 0 (off) or at least 2"),
     (["parallel_from=0", "norm_order=post"], "parallel_from needs norm_order pre"),
-    (["layers=0"], "greater than or equal to 1"),
     (["mlp=relu3"], "nearest: relu2"),
-    (["softcap=-1"], "greater than or equal to 0"),
-    (["dropout=1"], "less than 1"),
 ]
 
 

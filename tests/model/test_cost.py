@@ -6,7 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.config import ModelConfig
-from model.cost import causal_flops_per_token, flops_per_token, parameters, scoring_flops
+from model.cost import parameters, scoring_flops
 from model.gpt import GPT, parameter_kind
 from tests.model.test_gpt import GOLF, any_config
 
@@ -26,16 +26,6 @@ def test_every_kind_is_counted_exactly_for_any_config() -> None:
         assert parameters(config) == counted(config), config
     golf = ModelConfig(**GOLF)
     assert sum(parameters(golf).values()) == sum(counted(golf).values()) == 24_730_705
-
-
-def test_a_causal_count_leaves_half_of_attention_out_and_a_lookup_is_no_product() -> None:
-    config = ModelConfig(**GOLF)
-    attention = flops_per_token(config, 2048) - flops_per_token(config, 1024)
-    assert causal_flops_per_token(config, 2048) == flops_per_token(config, 2048) - attention
-    assert attention == 12 * 10 * 512 * 1024
-    without = ModelConfig(**GOLF | {"bigram_buckets": 0})
-    added = flops_per_token(config, 1024) - flops_per_token(without, 1024)
-    assert added == 6 * (config.bigram_dim * config.dim + 1)  # its projection, and the scale
 
 
 def test_a_scored_window_costs_what_pytorch_counts_and_the_pairs_that_attention_sees() -> None:

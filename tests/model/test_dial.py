@@ -30,14 +30,6 @@ def test_a_depth_scales_as_the_audit_of_nanochat_says() -> None:
         assert config.train.steps * batch == pytest.approx(tokens, rel=2e-3)
 
 
-def test_the_seeds_shapes_are_those_of_their_depth() -> None:
-    for depth, dim, heads in ((38, 2432, 19), (50, 3200, 25), (52, 3328, 26)):
-        shape = {"layers": depth, "dim": dim, "heads": heads, "kv_heads": heads}
-        assert dial(depth, {"vocab_size": 65_536})["model"] == shape
-        preset = load(RunConfig, CONFIGS / "seeds" / f"d{depth}.yaml").model
-        assert {name: getattr(preset, name) for name in shape} == shape
-
-
 def test_depth_12_is_where_nanochat_is_tuned() -> None:
     optim = dial(12, {})["optim"]
     assert (optim["matrix_lr"], optim["embed_lr"], optim["head_lr"], optim["matrix_decay"]) == (0.02, 0.3, 0.008, 0.28)

@@ -24,9 +24,7 @@ def slow_matches(tokens: list[int], at: int, count: int) -> list[tuple[int, int]
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 40), st.integers(1, 3))
-def test_the_longest_then_latest_runs_with_different_followers_are_found(
-    tokens: list[int], last: int, count: int
-) -> None:
+def test_the_longest_then_latest_runs_are_found(tokens: list[int], last: int, count: int) -> None:
     last = min(last, len(tokens))
     found = longest_matches(torch.tensor([tokens]), last, MOST, count)
     for column, at in enumerate(range(len(tokens) - last, len(tokens))):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from model.config import ModelConfig
 from model.gpt import GPT
-from model.memory import Trainer, max_rows, peak_bytes, training_parts
+from model.memory import Trainer, peak_bytes, training_parts
 from tests.model.test_gpt import GOLF
 
 LLAMA: dict[str, Any] = {"vocab_size": 256, "layers": 3, "dim": 64, "heads": 4, "kv_heads": 4, "norm": "rms_weight"}
@@ -105,11 +105,3 @@ def test_seed_000s_350m_model_has_the_audited_sizes() -> None:
     assert gigabytes(parts, "weights") == pytest.approx(1.59, rel=0.005)  # 2 x 797 MB: the fp32 masters it omits
     assert gigabytes(parts, "optimizer") == pytest.approx(3.19, rel=0.005)
     assert gigabytes(parts, "logits") == 3 * 2**30 / 1e9  # of 1 GiB each
-
-
-def test_max_rows_fits_and_one_more_does_not() -> None:
-    config = ModelConfig(**GOLF)
-    for trainer in (Trainer(), Trainer(checkpointing=True), Trainer(shard="fsdp", devices=4, loss_chunk=4096)):
-        most = max_rows(config, trainer, 2048, 24e9)
-        assert peak_bytes(training_parts(config, trainer, most, 2048)) <= 24e9
-        assert peak_bytes(training_parts(config, trainer, most + 1, 2048)) > 24e9

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from base.config import load
 from base.errors import BadInput
@@ -18,12 +16,6 @@ from optim.schedule import momentum, multiplier
 from run_config import RunConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-
-
-@given(st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 0.9), st.sampled_from(["linear", "cosine"]))
-def test_the_rate_stays_between_zero_and_its_peak(p: float, up: float, down: float, floor: float, shape: str) -> None:
-    config = OptimConfig(warmup=up, warmdown=down, floor=floor, shape=shape)  # type: ignore[arg-type]
-    assert 0.0 <= multiplier(config, p) <= 1.0
 
 
 def test_the_contests_schedule_is_flat_then_linear_to_zero() -> None:
@@ -72,15 +64,6 @@ def test_swa_is_the_mean_and_ema_fades_in_fp32_whatever_the_weights_are() -> Non
         kept = min(0.5, (1 + number) / (10 + number))  # the start is forgotten first
         expected = kept * expected + (1 - kept) * weight.float()
     assert torch.allclose(averaged(ema), expected)
-
-
-def test_an_average_continues_from_its_saved_state() -> None:
-    one, two = Average(0.9), Average(0.9)
-    one.update([torch.ones(2)])
-    two.load_state_dict(one.state_dict())
-    for average in (one, two):
-        average.update([torch.zeros(2)])
-    assert torch.equal(averaged(one), averaged(two))
 
 
 def parameters() -> list[tuple[torch.Tensor, str]]:

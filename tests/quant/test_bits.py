@@ -3,16 +3,9 @@
 import pytest
 
 from base.errors import BadInput
-from quant.bits import DEFAULT_BITS, parse_bits
+from quant.bits import parse_bits
 
 TENSORS = {"embedding.table.weight": "embed", "blocks.0.mlp.up.weight": "mlp", "blocks.1.mlp.up.weight": "mlp"}
-
-
-def test_kinds_and_globs_and_the_default() -> None:
-    plan = parse_bits("mlp=4, blocks.1.*=3,blocks.1.mlp.*=8")
-    plan.require(TENSORS)
-    assert [plan.bits(name, kind) for name, kind in TENSORS.items()] == [6, 4, 8]
-    assert parse_bits("").kinds == DEFAULT_BITS
 
 
 def test_a_bad_word_is_refused_with_what_is_legal() -> None:

@@ -1,13 +1,9 @@
 """From a trained model to its artifact: what each method costs, and that a reader gets what the packer measured."""
 
-import contextlib
 import copy
-import io
-import json
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,7 +12,6 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from base.cli import run as run_command
 from base.config import load
 from base.errors import BadInput, CheckFailed
 from base.run_folder import read_result
@@ -25,7 +20,7 @@ from data.dataset import Dataset
 from engine.device import Device
 from model.config import ModelConfig
 from model.gpt import GPT
-from quant import inspect, pack
+from quant import pack
 from quant.config import QuantConfig
 from quant.fidelity import Fidelity, as_packed, measure_fidelity
 from quant.format import write_artifact
@@ -34,8 +29,7 @@ from quant.packer import Packer, calibration_batches
 from quant.quantize import quantize
 from quant.unpack import open_artifact
 from tests.conftest import prep
-from tests.runs import CPU
-from tools import compare
+from tests.runs import CPU, answer, printed, write_texts
 from train_gpt import RunConfig, train_pack_score
 
 WORDS = [
@@ -49,8 +43,8 @@ WORDS = [
 def run(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
     """A small model, trained for seconds: random weights compress unlike trained ones."""
     folder = tmp_path_factory.mktemp("run")
-    (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    prep(folder / "text.jsonl", "--vocab", 400, "--val-fraction", 0.3, "--out", folder / "data", "--workers", 1)
+    text = write_texts(folder / "text.jsonl", texts)
+    prep(text, "--vocab", 400, "--val-fraction", 0.3, "--out", folder / "data", "--workers", 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         config = load(RunConfig, None, [*WORDS, f"data.path={folder / 'data'}"])
@@ -76,19 +70,6 @@ def measured(
     return len(data), measure_fidelity(model, as_packed(model, data), dataset, 64, 8192)
 
 
-def output(module: ModuleType, code: int, *words: object) -> str:
-    """What a command prints in this process, errors included, once it has ended with this exit code."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        assert run_command(module.parser(), module.act, module.show, [str(word) for word in words]) == code
-    return printed.getvalue()
-
-
-def answered(module: ModuleType, *words: object) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(output(module, 0, *words, "--json").splitlines()[-1])
-    return answer
-
-
 def quant(**values: Any) -> QuantConfig:
     return QuantConfig(calibration_tokens=8192, **values)
 
@@ -96,22 +77,22 @@ def quant(**values: Any) -> QuantConfig:
 def test_a_reader_of_the_artifact_gets_the_figures_that_pack_printed(run: Path, tmp_path: Path, opened: Any) -> None:
     out = tmp_path / "a.golf"
     words = (run, "--data", run.parents[1] / "data", "-o", out, "--check-tokens", 4096)
-    answer = answered(pack, *words, "--code", __file__)
+    found = answer("quant.pack", *words, "--code", __file__)
     model, config, dataset = opened
     artifact = open_artifact(out)
-    assert asdict(measure_fidelity(model, artifact.model, dataset, 64, 4096)) == answer["fidelity"]
+    assert asdict(measure_fidelity(model, artifact.model, dataset, 64, 4096)) == found["fidelity"]
     assert artifact.header.config == config
     assert out.read_bytes() == (run / "model.golf").read_bytes()  # as the run itself packed it
-    assert answer["code_bytes"] == Path(__file__).stat().st_size
-    assert answer["artifact_bytes"] + answer["code_bytes"] == answer["total_bytes"]
-    inspected = answered(inspect, out, "--plot")
-    assert inspected["streams"] == answer["streams"]
-    assert {f"integers.{row['kind']}": row["bytes"] for row in answer["kinds"]}.items() <= answer["streams"].items()
-    assert output(inspect, 0, out).count("\n| ") == len(inspected["tensors"])
+    assert found["code_bytes"] == Path(__file__).stat().st_size
+    assert found["artifact_bytes"] + found["code_bytes"] == found["total_bytes"]
+    inspected = answer("quant.inspect", out, "--plot")
+    assert inspected["streams"] == found["streams"]
+    assert {f"integers.{row['kind']}": row["bytes"] for row in found["kinds"]}.items() <= found["streams"].items()
+    assert printed("quant.inspect", out)[0].count("\n| ") == len(inspected["tensors"])
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
-def test_rate_diverges_less_than_absmax_at_three_quarters_of_its_bytes_which_take_few_packs(
+def test_rate_beats_absmax_at_three_quarters_of_it(
     opened: Any, packer: Packer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size, plain = measured(opened, packer, quant(method="absmax"))
@@ -183,18 +164,16 @@ def test_a_cap_that_is_only_checked_fails_with_the_artifact_kept(run: Path, tmp_
     state["config"]["quant"] |= {"cap_bytes": own + 50_000, "solve": False}
     torch.save(state, tmp_path / "model.pt")
     words = (tmp_path / "model.pt", "--data", run.parents[1] / "data", "--check-tokens", 64, "--code", __file__)
-    printed = output(pack, 1, *words, "--json")
+    out, err = printed("quant.pack", *words, "--json", code=1)
     size = (tmp_path / "model.golf").stat().st_size
     assert (tmp_path / "model.golf").read_bytes() != (run / "model.golf").read_bytes()  # its config is another
-    assert f"{size:,} bytes and {own:,} counted beside it are {size - 50_000:,} over the cap of" in printed
-    assert f'"total_bytes": {size + own},' in printed
-    assert output(pack, 0, *words, "--fit", own + 50_000)
+    assert f"{size:,} bytes and {own:,} counted beside it are {size - 50_000:,} over the cap of" in err
+    assert f'"total_bytes": {size + own},' in out
+    printed("quant.pack", *words, "--fit", own + 50_000)
     assert (tmp_path / "model.golf").stat().st_size <= 50_000
 
 
-def test_a_run_over_a_cap_that_is_only_checked_ends_with_its_artifact_and_a_failure(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_over_its_cap_fails_with_its_artifact(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["train.steps=1", "train.compile=off", "quant.solve=false", f"quant.cap_bytes={code_bytes(None) + 50_000}"]
     config = load(RunConfig, None, [*WORDS, *words, f"data.path={run.parents[1] / 'data'}"])
@@ -286,11 +265,11 @@ def test_globs_and_floats_and_odd_widths_are_kept_and_bad_weights_named_by_tenso
 @pytest.mark.slow
 def test_the_comparison_packs_as_pack_does(run: Path, tmp_path: Path, packer: Packer) -> None:
     words = (run, "--data", run.parents[1] / "data", "--check-tokens", 2048, "--calibration-tokens", 8192)
-    rows = answered(compare, *words, "--ways", "^absmax, mlp|^rate, 0.4", "--plot", tmp_path / "a.png")["rows"]
+    rows = answer("tools.compare", *words, "--ways", "^absmax, mlp|^rate, 0.4", "--plot", tmp_path / "a.png")["rows"]
     assert [row["way"] for row in rows] == ["absmax, mlp=5 attn=6, zstd", "rate, 0.4"]
     assert rows[1]["artifact_bytes"] == len(packer.pack(quant(method="rate", codec="best")).data)
     assert (tmp_path / "a.png").stat().st_size > 10_000
-    assert "matches none of: absmax" in output(compare, 2, *words, "--ways", "zip")
+    assert "matches none of: absmax" in printed("tools.compare", *words, "--ways", "zip", code=2)[1]
 
 
 def test_flags_override_the_run_and_a_packing_named_by_hand_replaces_it() -> None:

@@ -18,7 +18,7 @@ from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
 from engine.checkpoint import save_checkpoint
 from model.config import ModelConfig
 from model.gpt import GPT
-from tests.runs import command
+from tests.runs import printed, refusal
 from tools import export_llama, generate
 from tools.export_llama import Export, act, compare_logits, load_with_transformers, parser, write_llama
 from tools.llama import kept_by_llama, llama_weights, require_supported
@@ -143,11 +143,8 @@ def test_each_feature_that_llama_lacks_is_refused() -> None:
             require_supported(config, kept_by_llama(config, "model.pt"), "model.pt", "a LLaMA")
 
 
-def test_wrong_logits_wrong_ids_and_a_missing_oracle_leave_no_folder(
-    tokenizer: SentencePieceTokenizer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_a_failed_export_leaves_no_folder(
+    tokenizer: SentencePieceTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = [str(save_run(tmp_path / "run", make_model(LLAMA), tokenizer)), "--out", str(tmp_path / "out"), "--json"]
     other = make_model(LLAMA, 1)
@@ -159,14 +156,12 @@ def test_wrong_logits_wrong_ids_and_a_missing_oracle_leave_no_folder(
     for name, fault, code, message in faults:
         with monkeypatch.context() as patch:
             patch.setattr(export_llama, name, fault)
-            assert command("tools.export_llama", *words) == code
-        captured = capsys.readouterr()
-        assert message in captured.err
+            out, err = printed("tools.export_llama", *words, code=code)
+        assert message in err
         if code == 1:
-            assert set(json.loads(captured.out)) >= {"path", "max_logit_difference", "argmax_agreement"}
+            assert set(json.loads(out)) >= {"path", "max_logit_difference", "argmax_agreement"}
         assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    assert command("tools.export_llama", *words[:2], words[0]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "exists already" in refusal("tools.export_llama", *words[:2], words[0])
 
 
 # -- tokenizers -----------------------------------------------------------------------------------------------------
@@ -174,9 +169,7 @@ def test_wrong_logits_wrong_ids_and_a_missing_oracle_leave_no_folder(
 
 @settings(max_examples=150)
 @given(text=st.one_of(st.text(max_size=40), st.text(alphabet="aeno \n\t=0▁<s>é日🙂", max_size=60)))
-def test_hugging_face_tokenizers_give_our_ids_on_any_text(
-    text: str, hf_tokenizers: list[tuple[Tokenizer, Any]]
-) -> None:
+def test_hugging_face_gives_our_ids_on_any_text(text: str, hf_tokenizers: list[tuple[Tokenizer, Any]]) -> None:
     for ours, theirs in hf_tokenizers:
         ids = theirs(text, add_special_tokens=False)["input_ids"]
         assert ids == ours.encode(text).tolist()
@@ -200,9 +193,7 @@ def hf_tokenizers(
     return pairs
 
 
-def test_a_normalizing_tokenizer_is_exported_as_its_own_file(
-    contest_tokenizer: SentencePieceTokenizer, tmp_path: Path
-) -> None:
+def test_a_normalizing_tokenizer_stays_its_own_file(contest_tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:
     config = replace(LLAMA, vocab_size=contest_tokenizer.vocab_size)
     out = tmp_path / "out"
     answer = export(save_run(tmp_path / "run", make_model(config), contest_tokenizer), out)

@@ -16,7 +16,7 @@ from model.config import ModelConfig
 from model.gpt import GPT
 from tests.eval.tiny import CONTEXT, written
 from tests.model.test_gpt import BOS, any_config, scrambled
-from tests.runs import command
+from tests.runs import printed, refusal
 from tests.tools.test_export_llama import save_run
 from tools.generate import Generated, act, generate_tokens, parser, window_start
 from tools.load_model import open_model
@@ -72,9 +72,7 @@ def generate(*words: object) -> Generated:
     return act(parser().parse_args([str(word) for word in words]))
 
 
-def test_an_artifact_a_run_and_its_checkpoint_open_alike(
-    tokenizer: SentencePieceTokenizer, artifact: Path, tmp_path: Path
-) -> None:
+def test_artifact_and_checkpoint_open_alike(tokenizer: SentencePieceTokenizer, artifact: Path, tmp_path: Path) -> None:
     config = ModelConfig(vocab_size=400, layers=1, dim=16, heads=2, kv_heads=1, bos_id=tokenizer.bos_id)
     folder = save_run(tmp_path / "run", GPT(config), tokenizer, CONTEXT)
     flags = ("--prompt", "the model", "--max-new-tokens", 30, "--temperature", 0)
@@ -99,20 +97,15 @@ def test_a_text_is_its_tokens_decoded_and_the_seed_decides(artifact: Path, token
         assert texts[-3] == texts[-2] != texts[-1]
 
 
-def test_a_stream_is_the_answer(
-    artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_stream_is_the_answer(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = io.StringIO()
     monkeypatch.setattr(sys, "__stdout__", pipe)
     words = [str(artifact), "--prompt", "日本 ", "--max-new-tokens", "60", "--temperature", "3", "--top-p", "1"]
-    assert command("tools.generate", *words, "--stream") == 0
-    assert capsys.readouterr().out == ""
-    assert command("tools.generate", *words) == 0
-    assert pipe.getvalue() == capsys.readouterr().out
-    assert command("tools.generate", *words, "--stream", "--json") == 0
-    captured = capsys.readouterr()
-    answer = json.loads(captured.out)
-    assert captured.err == answer["prompt"] + answer["text"] + "\n" == pipe.getvalue()
+    assert printed("tools.generate", *words, "--stream")[0] == ""
+    assert pipe.getvalue() == printed("tools.generate", *words)[0]
+    out, err = printed("tools.generate", *words, "--stream", "--json")
+    answer = json.loads(out)
+    assert err == answer["prompt"] + answer["text"] + "\n" == pipe.getvalue()
 
 
 def test_a_text_ends_at_the_mark_of_the_next_document(tokenizer: SentencePieceTokenizer, tmp_path: Path) -> None:
@@ -151,7 +144,6 @@ def test_yarn_stretches_the_context_from_the_trained_length(artifact: Path) -> N
 A = ["model.golf", "--prompt", "a"]
 BAD_INPUT: list[tuple[list[str], str]] = [
     (["absent.golf", "--prompt", "a"], "no such file"),
-    (["empty", "--prompt", "a"], "no such file"),
     (["words.txt", "--prompt", "a"], "neither an artifact"),
     (["half.pt", "--prompt", "a"], "not a checkpoint"),
     (["other.pt", "--prompt", "a"], "holds no config"),
@@ -162,30 +154,19 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["model.golf", "--prompt", "a\udc80"], "UTF-8"),
     (["model.golf", "--prompt", "x" * 500], "context 16"),
     ([*A, "--temperature", "-1"], "temperature"),
-    ([*A, "--max-new-tokens", "0"], "max_new_tokens"),
-    ([*A, "--yarn", "0.5"], "yarn_factor"),
     ([*A, "--yarn-original", "7"], "--yarn FACTOR"),
 ]
 
 
-def test_bad_input_is_named(
-    artifact: Path,
-    tokenizer: SentencePieceTokenizer,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_bad_input_is_named(artifact: Path, tokenizer: SentencePieceTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(artifact.parent)
     model = GPT(ModelConfig(vocab_size=400, layers=1, dim=8, heads=1, kv_heads=1))
     torch.nn.init.constant_(model.blocks[0].attn.q.weight, torch.nan)
     save_run(Path(), model, tokenizer)
     Path("model.pt").rename("nan.pt")
-    Path("empty").mkdir()
     torch.save({"config": 3}, "other.pt")
-    files = {
-        "words.txt": b"some words", "half.pt": b"PK\x03\x04 and no more", "bytes.json": ByteTokenizer().model,
-    }  # fmt: skip
-    for name, data in files.items():
-        Path(name).write_bytes(data)
+    Path("words.txt").write_bytes(b"some words")
+    Path("half.pt").write_bytes(b"PK\x03\x04 and no more")
+    Path("bytes.json").write_bytes(ByteTokenizer().model)
     for words, message in BAD_INPUT:
-        assert command("tools.generate", *words) == 2, words
-        assert message in capsys.readouterr().err, words
+        assert message in refusal("tools.generate", *words)

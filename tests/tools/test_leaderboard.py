@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from base.files import write_json
 from eval import stats
 from tests.records import TRACK, check, copied, edit_json, resign
-from tests.runs import command
 from tools.leaderboard import act, draw_chart, find_front, markdown, parser
 from tools.record.ranking import rank_all
 from tools.record.rows import Row, read_submission
@@ -196,26 +195,3 @@ def test_text_of_a_record_is_never_markup(record: Path, tmp_path: Path) -> None:
     assert "$body<script>alert('x')</script>\" ' & |" in html.unescape(page)
     assert not re.search(r"<(?!!-- -->)|(?<!\\)]\((?!\./track_|index\.html)|@\w|://|www\.|\u202e|^# \*n", readme, re.M)
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in readme.splitlines() if line.startswith("|")} == {12, 3}
-
-
-def test_the_same_records_give_the_same_small_page(record: Path, tmp_path: Path) -> None:
-    for name in ("one", "two", "three"):
-        light_copy(record, tmp_path / TRACK / name, name=f"Model {name}")
-    _, readme, page = made(tmp_path)
-    for path in tmp_path.rglob("*"):
-        os.utime(path, (1, 1))
-    assert made(tmp_path)[1:] == (readme, page)
-    assert len(page) < 50_000
-    for name in ("one", "two", "three"):
-        assert f"[Model {name}](./{TRACK}/{name}/)" in readme
-        assert f'<a href="./{TRACK}/{name}/">Model {name}</a>' in page
-
-
-def test_the_command_answers(record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "There is no ranked record yet." in made(tmp_path)[1]
-    light_copy(record, tmp_path / TRACK / "one")
-    assert command("tools.leaderboard", str(tmp_path), "--json") == 0
-    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (answer["ranked"], answer["unread"]) == ([f"{TRACK}/one"], [])
-    assert command("tools.leaderboard", str(tmp_path)) == 0
-    assert "ranked 1, unread 0" in capsys.readouterr().out

@@ -165,7 +165,6 @@ REFUSED: list[tuple[Edit, str]] = [
     (removed("result.json"), r"not finished \(no result.json\)"),
     (removed("metrics.jsonl"), "metrics.jsonl: is missing; a record needs it"),
     (removed("config.yaml"), r"not a run \(no config.yaml\)"),
-    (lambda runs: (runs / "seed42" / "result.json").write_text("["), "not JSON that can be read"),
     (lambda runs: (runs / "seed42" / "result.json").write_text("{}"), "lacks run, params"),
 ]
 
@@ -217,16 +216,6 @@ def test_a_folder_that_holds_something_is_left_alone(quick: Path, tmp_path: Path
     assert file_sha256(target / "manifest.json") == before
 
 
-def test_what_is_cut_short_leaves_no_folder(quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("tools.record.figures.plot_bytes", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        make_record(quick, tmp_path)
-    assert list((tmp_path / TRACK).iterdir()) == []
-
-
 def test_bad_flags_are_refused(quick: Path, tmp_path: Path) -> None:
     for flag, value, message in (
         ("--track", "track_x", "no track is called track_x"),
@@ -271,20 +260,8 @@ def test_the_published_schema_is_the_one_of_the_code() -> None:
     assert json.loads((ROOT / "records" / "schema.json").read_text()) == schema
 
 
-def test_tracks_keep_their_rules() -> None:
-    tracks = load_tracks()
-    assert tracks.named("track_10min_16mb").cap_bytes == 16_000_000
-    with pytest.raises(BadInput, match="no track is called x; there are track_10min_16mb"):
-        tracks.named("x")
-
-
 def test_the_worst_finding_decides() -> None:
-    table: list[tuple[list[Level], str]] = [
-        ([], "valid"),
-        (["note"], "valid"),
-        (["note", "flag"], "flagged"),
-        (["flag", "unverified"], "unverified"),
-        (["unverified", "invalid", "flag"], "invalid"),
-    ]
-    for levels, expected in table:
-        assert verdict([Finding("a.b", level, "found") for level in levels]) == expected
+    levels: list[Level] = ["invalid", "unverified", "flag", "note"]
+    findings = [Finding("a.b", level, "found") for level in levels]
+    found = [verdict(findings[at:]) for at in range(5)]
+    assert found == ["invalid", "unverified", "flagged", "valid", "valid"]

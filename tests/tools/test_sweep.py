@@ -16,7 +16,7 @@ import yaml
 
 from base.config import load
 from run_config import RunConfig
-from tests.runs import CPU, ROOT, command, make_dataset
+from tests.runs import CPU, ROOT, make_dataset, printed
 from tools.sweep import __main__ as sweep
 from tools.sweep.worker import early_loss, work
 from train_gpt import train_pack_score
@@ -34,6 +34,7 @@ from functools import partial
 from base.cli import run
 from tools.sweep import __main__ as sweep
 sweep.work = partial(sweep.work, script=sys.argv[1])
+sweep.prepare_data = lambda *_: None
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 sys.exit(run(sweep.parser(), sweep.act, sweep.as_markdown, sys.argv[2:]))
 """
@@ -44,6 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(sweep, "work", partial(work, script=SCRIPT))
+    monkeypatch.setattr(sweep, "prepare_data", lambda *_: None)
     Path("none.yaml").write_text("")
     sheet()
     orders()
@@ -68,73 +70,55 @@ def begun() -> Counter[str]:
     return Counter(key for key, *_ in ledger("begin"))
 
 
-def call(*words: str) -> int:
-    return command("tools.sweep", "try.yaml", *words)
+def call(*words: str, code: int = 0) -> tuple[str, str]:
+    return printed("tools.sweep", "try.yaml", *words, code=code)
 
 
-def test_a_crash_is_tried_again_by_the_next_call_and_a_divergence_is_not(capsys: pytest.CaptureFixture[str]) -> None:
-    sheet(seeds=[1])
-    orders(exits={"b": (70, "a bug"), "c": (1, "step 3: loss nan has diverged; lower the rates")})
-    assert call("--report") == 0
+def test_a_crash_is_tried_again_by_the_next_call_and_an_end_that_is_no_score_is_not() -> None:
+    sheet(seeds=[1], variants={"a": {}, "b": {"train.steps": 5}, "c": {"train.steps": 6}, "d": {"train.steps": 7}})
+    ended = {"c": (1, "step 3: loss nan has diverged; lower the rates"), "d": (1, "was stopped by train.stop_if: 9")}
+    orders(exits={**ended, "b": (70, "a bug")})
+    call("--report")
     assert not begun()
-    capsys.readouterr()
-    assert call("--json") == 1
-    out, err = capsys.readouterr()
+    out, err = call("--json", code=1)
     answer = json.loads(out)
-    assert [trial["state"] for trial in answer["trials"]] == ["complete", "crashed", "diverged"]
+    assert [trial["state"] for trial in answer["trials"]] == ["complete", "crashed", "diverged", "stopped"]
+    assert [row["stopped"] for row in answer["table"]] == [0, 0, 0, 1]
     first = {name: answer["trials"][0][name] for name in ("variant", "seed", "params", "bpb", "seconds")}
     assert first == {"variant": "a", "seed": 1, "params": 10_240, "bpb": 2.01, "seconds": 0.5}
     assert "exit code 70: train_gpt.py: b-s1: a bug" in err
     assert "crashed: b-s1; see runs/sweeps/try/logs" in err.splitlines()[-1]
     orders(exits={"b": (1, "another check")})
-    assert call() == 1
+    call(code=1)
     orders()
-    assert call() == 0
-    assert begun() == Counter({"a-s1": 1, "b-s1": 3, "c-s1": 1})
+    call()
+    assert begun() == Counter({"a-s1": 1, "b-s1": 3, "c-s1": 1, "d-s1": 1})
     assert {path.name for path in Path("runs/sweeps/try").iterdir()} >= {"table.md", "answer.json", "plot.png"}
 
 
-def test_a_sweep_is_extended_by_variants_and_seeds_and_a_changed_variant_is_trained_again(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_sweep_is_extended_by_variants_and_seeds_and_a_changed_variant_is_trained_again() -> None:
     sheet(seeds=[1], variants={"a": {}, "b": {"train.steps": 5}})
-    assert call() == 0
+    call()
     sheet(variants={"a": {}, "b": {"train.steps": 50}})
-    assert call() == 0
+    call()
     assert begun() == Counter({"a-s1": 1, "a-s2": 1, "b-s1": 2, "b-s2": 1})
     sheet(seeds=[1, 3], variants={"a": {}})
     orders(data="two")
-    assert call() == 2
-    assert "data: trials used different data; copy one dataset to every machine" in capsys.readouterr().err
+    assert "data: trials used different data; copy one dataset to every machine" in call(code=2)[1]
 
 
-def test_a_run_that_the_kill_rule_stops_is_no_score_and_not_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
-    sheet(seeds=[1])
-    orders(exits={"b": (1, "the run was stopped by train.stop_if: a smoothed loss of 9")})
-    for _ in range(2):
-        assert call("--json") == 0
-        answer = json.loads(capsys.readouterr().out)
-        assert [(trial["state"], trial["bpb"]) for trial in answer["trials"]][:2] == [
-            ("complete", 2.01),
-            ("stopped", None),
-        ]
-        assert [row["stopped"] for row in answer["table"]] == [0, 1, 0]
-    assert begun()["b-s1"] == 1
-
-
-def test_what_decides_a_study_of_pairs_is_fixed_by_its_first_trial(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_decides_a_study_of_pairs_is_fixed_by_its_first_trial() -> None:
     sheet(pairs={"effect": 0.5})
-    assert call("--report") == 0
+    call("--report")
     sheet(pairs={"effect": 0.002})  # nothing has run
-    assert call() == 0
+    call()
     assert [key for key, *_ in ledger("end")] == ["a-s1", "b-s1", "c-s1", "c-s2", "b-s2", "a-s2"]
-    assert call("--json") == 0
-    capsys.readouterr()
+    call("--json")
     for changed in ({"pairs": {"effect": 0.001}}, {"pairs": {"effect": 0.002}, "seeds": [1, 2, 3]}, {}):
         sheet(**changed)
         for words in ([], ["--report"]):
-            assert call(*words) == 2
-            assert "began with pairs {'first': 'a', 'seeds': [1, 2], 'effect': 0.002," in capsys.readouterr().err
+            _, err = call(*words, code=2)
+            assert "began with pairs {'first': 'a', 'seeds': [1, 2], 'effect': 0.002," in err
     assert len(ledger("begin")) == 6
 
 
@@ -146,15 +130,12 @@ def test_a_trial_notes_its_early_loss() -> None:
 
 
 @pytest.mark.slow
-def test_a_real_trial_scores_what_the_training_command_scores(
-    jsonl: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_real_trial_scores_what_the_training_command_scores(jsonl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "work", work)
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
     make_dataset(jsonl, Path("data"))
     sheet(seeds=[3], variants={"a": {}, "b": {"optim.matrix_lr": 1e6, "optim.embed_lr": 1e6}})
-    assert call("--json") == 0
-    trial, diverged = json.loads(capsys.readouterr().out)["trials"]
+    trial, diverged = json.loads(call("--json")[0])["trials"]
     words = [*(f"{key}={value}" for key, value in SMALL.items()), "seed=3"]
     train_pack_score(load(RunConfig, None, words), "alone", CPU)
     result = json.loads(Path("runs/alone/result.json").read_text())
@@ -199,7 +180,7 @@ def test_a_killed_workers_trial_runs_again_and_no_other_trial_does() -> None:
 
 
 @pytest.mark.slow
-def test_a_stopped_worker_gives_its_trial_back_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stopped_worker_gives_its_trial_back_at_once() -> None:
     for stop in (signal.SIGTERM, signal.SIGINT):
         sheet(seeds=[1], variants={"a": {"train.steps": 10 + stop}})
         Path("ledger.txt").unlink(missing_ok=True)
@@ -210,8 +191,6 @@ def test_a_stopped_worker_gives_its_trial_back_at_once(capsys: pytest.CaptureFix
         _, err = worker.communicate(timeout=30)
         assert worker.returncode == 130, err
         orders()
-        capsys.readouterr()
-        assert call("--report", "--json") == 0
-        assert [trial["state"] for trial in json.loads(capsys.readouterr().out)["trials"]][-1] == "waiting"
-        assert call() == 0
+        assert json.loads(call("--report", "--json")[0])["trials"][-1]["state"] == "waiting"
+        call()
         assert begun() == Counter([key, key])

@@ -93,9 +93,7 @@ def invert(difference: float | None) -> dict[str, float] | None:
 
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "docs" / "ablations").glob("*/")), ids=lambda folder: folder.name)
-def test_the_committed_ablations_verdicts_follow_from_their_trials(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_committed_verdicts_follow_from_their_trials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     sweep = read_sweep(Path("configs/sweeps") / f"{folder.name}.yaml")
     answer = json.loads((folder / "answer.json").read_text())

@@ -9,7 +9,7 @@ import pytest
 from base.errors import BadInput
 from base.files import is_inside
 from tests.records import TRACK, check, copied, edit_json
-from tests.runs import command
+from tests.runs import printed
 from tools.verify import folder as reader
 from tools.verify.folder import Folder
 
@@ -103,14 +103,10 @@ def test_a_listing_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 # -- the command ----------------------------------------------------------------------------------------------------
 
 
-def test_a_strangers_words_do_not_move_the_cursor(
-    record: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_strangers_words_do_not_move_the_cursor(record: Path, tmp_path: Path) -> None:
     folder = copied(record, tmp_path)
     edit_json(folder / "submission.json", lambda claim: claim.update(track="\x1b[2J\x1b]0;valid\x07"))
-    assert command("tools.verify", str(folder), "--fast") == 1
-    printed = capsys.readouterr()
-    assert "\x1b" not in printed.out + printed.err
+    assert "\x1b" not in "".join(printed("tools.verify", folder, "--fast", code=1))
 
 
 def test_the_newest_verdict_is_kept(record: Path, tmp_path: Path) -> None:

@@ -41,11 +41,6 @@ else:
 """
 
 
-@pytest.fixture
-def data(seeds: Path) -> Path:
-    return seeds / "data"
-
-
 def measure(artifact: bytes, data: Path) -> float:
     return score(from_bytes(artifact).model, open_dataset(data), Protocol(32, 16), CPU).bpb
 
@@ -63,9 +58,7 @@ def code_of(bpb: float, artifact: Path, data: Path) -> str:
     return CODE.format(known=repr((bpb, artifact.read_bytes().hex(), file_sha256(data / "val_000000.bin"))))
 
 
-def test_the_real_single_file_scores_and_trains_the_same_again(
-    single: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_real_file_scores_and_trains_alike(single: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tools.verify.rerun.scoring_ranks", lambda adapt: 2)
     answer = check(single, "--data", str(data), "--sample", "--rerun")
     assert answer.verdict == ("flagged" if open_doors() else "valid"), answer.findings
@@ -93,9 +86,7 @@ def test_a_rerun_that_scores_worse_is_not_reproduced_and_no_fraud(single: Path) 
     assert (worse.rule, worse.level) == ("rerun.val_bpb", "unverified")
 
 
-def test_code_that_fails_answers_nothing_or_leaves_a_link_is_unverified(
-    single: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_code_is_unverified(single: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tools.verify.rerun.open_doors", lambda: ["the network"])
     folder = copied(single, tmp_path)
     found = rerun(folder, data, "raise ValueError('no GPU here')\n")

@@ -11,7 +11,7 @@ import torch
 
 from quant.dequant import Grid
 from quant.hessian import Cost
-from quant.trellis import search, to_integers
+from quant.trellis_search import search, to_integers
 
 CLIPS = np.linspace(1.0, 0.5, 26)  # of the row's maximum, that the search tries
 FEEDBACK_BLOCK = 32  # columns between two updates of all that follow

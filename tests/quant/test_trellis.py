@@ -1,4 +1,4 @@
-"""quant.trellis: the search finds the best of all paths, and the reader sees what the search meant."""
+"""quant.trellis and its search, which finds the best of all paths: a reader gets the values that it chose."""
 
 import itertools
 
@@ -8,16 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant import trellis
+from quant import trellis_search
 from quant.coder import entropy_bits
 from quant.dequant import Floats, Grid, Integers
 from quant.rounding import nearest
-from quant.trellis import SEGMENT, halves, to_integers
+from quant.trellis import SEGMENT, halves
+from quant.trellis_search import to_integers
 
 
 def search(wanted: Floats, largest: int) -> Integers:
     """(rows, columns) half steps -> integers."""
-    return to_integers(trellis.search(torch.from_numpy(wanted).T, largest)).T.numpy()
+    return to_integers(trellis_search.search(torch.from_numpy(wanted).T, largest)).T.numpy()
 
 
 @settings(max_examples=60)
@@ -36,8 +37,8 @@ def test_the_search_of_a_gpu_finds_what_the_compiled_one_does(largest: int) -> N
     for spread in (0.3, 2, 20, 200):
         runs = torch.randn(50, SEGMENT, generator=torch.Generator().manual_seed(0)) * spread
         runs[7] = 0
-        found = trellis.search(runs, largest)
-        assert torch.equal(trellis.search_by_products(runs, largest), found)
+        found = trellis_search.search(runs, largest)
+        assert torch.equal(trellis_search.search_by_products(runs, largest), found)
         assert np.array_equal(halves(to_integers(found).T.numpy()), found.T.numpy())
 
 

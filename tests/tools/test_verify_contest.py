@@ -374,7 +374,7 @@ def test_another_program_is_not_run_and_one_of_another_tree_is_named(score: Scor
     assert inside is not None
     meta = {"name": "x", "config.yaml": "", "sources_sha256": ""}
     forged = render({**meta, **inside.modules, "train_gpt.py": "print({'bpb': 1.0})\n"})
-    assert score({"val_bpb": run.val_bpb}, **{"train_gpt.py": forged}) == MEASURED | {"score.code": "flag"}
+    assert score({"val_bpb": run.val_bpb}, **{"train_gpt.py": forged}) == MEASURED | {"score.code": "unverified"}
     assert (
         score({"val_bpb": run.val_bpb}, **{"train_gpt.py": bundle(RunConfig(), "packed", readable=False)}) == MEASURED
     )

@@ -20,8 +20,6 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import torch
-
 from base.errors import BadInput
 from base.files import read_json_object
 from base.run_folder import ARTIFACT
@@ -60,6 +58,8 @@ def open_doors() -> list[str]:
 
 def scoring_ranks(adapt: str) -> int:
     """How many processes score here: one per GPU, or one where a text has one past (eval.adapt.kind mix)."""
+    import torch  # here, since --fast does without
+
     return 1 if adapt == "mix" else max(1, torch.cuda.device_count())
 
 

@@ -44,7 +44,7 @@ def find_tokenizer(folder: Path) -> Path:
 
 def list_shards(folder: Path, split: SplitName) -> list[Path]:
     """One side's shards by number, from 0 without a gap; byte sidecars and other neighbours are not shards."""
-    paths = sorted(folder.glob(f"fineweb_{split}_{NUMBER}.bin"))
+    paths = sorted(path for path in folder.glob(f"fineweb_{split}_{NUMBER}.bin") if path.is_file())
     for number, path in enumerate(paths):
         expected = f"fineweb_{split}_{number:06d}.bin"
         if path.name != expected:

@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 from base.cli import OneLineParser, command, run
 from base.config import Layer, build
-from base.errors import CheckFailed
+from base.errors import BadInput, CheckFailed
 from base.files import atomic_file, require_folder_of
 from base.run_folder import ARTIFACT, MODEL, named_or_newest
 from base.source import code_bytes
@@ -66,6 +66,8 @@ def act(args: argparse.Namespace) -> PackReport:
     path = named_or_newest(args.run, MODEL)
     out = Path(args.output) if args.output else path.with_name(ARTIFACT)
     require_folder_of(str(out))
+    if args.check_tokens < 1:
+        raise BadInput(f"--check-tokens {args.check_tokens}: use at least 1")
     model, config, dataset = open_run(path, args.data)
     quant = configured(args, config.get("quant", {}))
     code = code_bytes(args.code)

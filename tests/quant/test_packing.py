@@ -272,6 +272,12 @@ def test_the_comparison_packs_as_pack_does(run: Path, tmp_path: Path, packer: Pa
     assert "matches none of: absmax" in printed("tools.compare", *words, "--ways", "zip", code=2)[1]
 
 
+def test_a_comparison_with_the_float_model_takes_text(run: Path, tmp_path: Path) -> None:
+    words = (run, "--data", run.parents[1] / "data", "-o", tmp_path / "a.golf", "--check-tokens", 0)
+    assert "--check-tokens 0: use at least 1" in printed("quant.pack", *words, code=2)[1]
+    assert not (tmp_path / "a.golf").exists()
+
+
 def test_flags_override_the_run_and_a_packing_named_by_hand_replaces_it() -> None:
     of_run = {"method": "rate", "codec": "ans", "cap_bytes": 1000, "dial": 0.3, "trellis": False}
     for words, expected in {

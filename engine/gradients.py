@@ -35,19 +35,20 @@ class Gradients:
     weights: Sequence[torch.Tensor]
     device: Device
     is_last: bool = True  # whether the backward pass to come completes the gradients
+    _buckets: list[Bucket] = field(default_factory=list, init=False)
     _bucket_of: dict[torch.Tensor, Bucket] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if self.device.ranks == 1:
             return
-        bucket = Bucket([])
         size_bytes = 0
         for weight in reversed(self.weights):  # about the order in which a backward pass reaches them
             if isinstance(weight, DTensor):
                 continue
-            if size_bytes > BUCKET_BYTES or (bucket.weights and weight.dtype != bucket.weights[0].dtype):
-                bucket = Bucket([])
+            if not self._buckets or size_bytes > BUCKET_BYTES or weight.dtype != self._buckets[-1].weights[0].dtype:
+                self._buckets.append(Bucket([]))
                 size_bytes = 0
+            bucket = self._buckets[-1]
             bucket.weights.append(weight)
             size_bytes += weight.numel() * weight.element_size()
             self._bucket_of[weight] = bucket
@@ -62,11 +63,10 @@ class Gradients:
     @torch.no_grad()
     def average(self) -> None:
         """Replace every rank's gradients by their mean."""
-        buckets = list({id(bucket): bucket for bucket in self._bucket_of.values()}.values())
-        for bucket in buckets:
+        for bucket in self._buckets:
             if bucket.work is None:  # a weight that this step did not use, on any rank, has no gradient
                 _send(bucket)
-        for bucket in buckets:
+        for bucket in self._buckets:
             _receive(bucket, self.device.ranks)
 
 

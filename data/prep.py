@@ -8,7 +8,7 @@
     python -m data.prep lines.txt --txt line --split tail --val-fraction 0.01 --out data/datasets/lines
 
 SOURCE is stdlib; a file, folder or 'glob' of .txt, .jsonl (also as .gz, .xz, .zst) or .parquet; or
-hf:OWNER/NAME[@REV][:GLOB].
+hf:OWNER/NAME[@REV][:GLOB]; or a URL of a file, folder or glob that fsspec reads, as s3://BUCKET/FOLDER.
 Running it again on unchanged input checks the dataset and reports that it is up to date.
 """
 
@@ -21,12 +21,14 @@ from typing import Any
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.errors import BadInput, CheckFailed
-from data.build import Recipe, build_dataset, request_of
+from data.assemble import request_of
+from data.build import build_dataset
 from data.caseops import TRANSFORMS
 from data.check import count_tokens
 from data.corpus import open_corpus
 from data.dataset import open_dataset
 from data.encoding import cores
+from data.job import Recipe
 from data.manifest import MANIFEST, Manifest
 from data.tokenizer import ByteTokenizer, Tokenizer, read_tokenizer
 
@@ -40,7 +42,8 @@ def act(args: argparse.Namespace) -> Answer:
     flags = {each.name: getattr(args, each.name) for each in fields(Recipe)}
     recipe = Recipe(**{name: value for name, value in flags.items() if value is not None})
     corpus = open_corpus(args.source, args.field, args.txt)
-    existing = _existing(out, request_of(corpus, recipe, given))
+    request = request_of(recipe, corpus.fingerprint, given.model if given else None)
+    existing = _existing(out, request)
     manifest = existing or build_dataset(corpus, recipe, out, given, args.workers)
     return {
         "path": str(out.resolve()),
@@ -78,7 +81,8 @@ def _existing(out: Path, request: dict[str, Any]) -> Manifest | None:
     except (BadInput, CheckFailed) as stale:
         print(f"not up to date: {stale}", file=sys.stderr)
         return None
-    made_from = {"transform": Recipe.transform, **dataset.manifest.request}  # older manifests do not name it
+    older = {"transform": Recipe.transform, "near_duplicates": None}  # older manifests do not name these
+    made_from = older | dataset.manifest.request
     return dataset.manifest if made_from == request else None
 
 
@@ -93,9 +97,15 @@ def parser() -> OneLineParser:
     flags.add_argument("--txt", choices=("line", "file"), help="what a document is in .txt")
     flags.add_argument("--split", choices=("hash", "tail"), default=Recipe.split, help="default %(default)s")
     flags.add_argument("--val-fraction", type=float, default=Recipe.val_fraction, help="default %(default)s")
+    flags.add_argument(
+        "--near-duplicates",
+        type=float,
+        metavar="SIMILARITY",
+        help="drop training documents about this similar to one of validation, like 0.8 (needs datatrove)",
+    )
     flags.add_argument("--skip-bad", action="store_true", help="skip documents that cannot be read, and count them")
     flags.add_argument("--tokenizer-mb", type=int, default=Recipe.tokenizer_mb, help="of text to train on (default 64)")
-    flags.add_argument("--workers", type=int, default=cores(), help="threads that encode (default: cores)")
+    flags.add_argument("--workers", type=int, default=cores(), help="processes that encode (default: cores)")
     return flags
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from base.errors import BadInput
 from base.files import atomic_folder
-from data.job import SIDES, Array, Job, Recipe
+from data.job import SIDES, Array, Job, Recipe, partial_path
 from data.manifest import (
     MANIFEST,
     TOKENIZER,
@@ -77,11 +77,11 @@ def write(job: Job, part: int) -> None:
     plans = [(side, number, runs) for side in SIDES for number, runs in enumerate(job.load_json(f"{side}.shards"))]
     for side, number, runs in plans[part :: job.parts]:
         path = job.dataset / shard_name(side, number)
-        with path.with_suffix(".part").open("wb") as shard:
+        with partial_path(path).open("wb") as shard:
             shard.write(header(sum(count for *_, count in runs)))
             for source, start, count in runs:
                 np.memmap(job.path(f"{side}.tokens", source), "<u2", "r")[start : start + count].tofile(shard)
-        path.with_suffix(".part").replace(path)
+        partial_path(path).replace(path)
         job.save_json(path.name, asdict(describe_shard(path, side)))
 
 

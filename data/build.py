@@ -16,11 +16,12 @@ dataset is the same. The text is read three times, so that memory stays flat. Do
 sees them: two texts that it normalises to the same text are one document and fall on one side.
 """
 
+import importlib
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,9 +32,8 @@ from data.assemble import arrange, own_files, publish, write
 from data.caseops import TRANSFORMS
 from data.corpus import Corpus
 from data.encoding import Encoded, cores, encode_all
-from data.job import SIDES, Job, Recipe
+from data.job import SIDES, Job, Recipe, partial_path
 from data.manifest import TOKENIZER, Manifest, SplitName
-from data.near import NearDuplicates
 from data.readers import Bad, Document
 from data.split import (
     DROPPED,
@@ -45,6 +45,7 @@ from data.split import (
     label_by_hash,
     label_tail,
     require_sides,
+    share_band,
 )
 from data.tokenizer import Tokenizer, load_tokenizer
 from data.tokenizer_training import train_tokenizer
@@ -72,7 +73,7 @@ def build_dataset(
 def scan(job: Job, part: int) -> None:
     corpus = job.part(part)
     given = load_tokenizer(job.model) if job.model else None
-    near = NearDuplicates(job.recipe.near_duplicates) if job.recipe.near_duplicates else None
+    near = open_signatures(job.recipe)
     joined = bytearray()
     sizes = array("q")
     bands = []
@@ -95,8 +96,18 @@ def scan(job: Job, part: int) -> None:
     job.save("digests", as_digests(joined), part)
     job.save("sizes", np.array(sizes, np.int64), part)
     if near:
-        job.save("bands", np.array(bands).reshape(len(sizes), -1), part)
+        job.save("bands", np.array(bands, np.uint64).reshape(len(sizes), near.count), part)
     job.save_json("scan", {"skipped": skipped, "identities": [file.identity() for file in corpus.files]}, part)
+
+
+def open_signatures(recipe: Recipe) -> Any:
+    """data.near's, where the recipe wants them: the optional requirements have what it needs."""
+    if recipe.near_duplicates is None:
+        return None
+    try:
+        return importlib.import_module("data.near").Signatures(recipe.near_duplicates)
+    except ImportError as error:
+        raise BadInput(f"--near-duplicates: {error}; pip install -r requirements-cluster.txt") from None
 
 
 def choose(job: Job, _: int) -> None:
@@ -138,7 +149,7 @@ def label_parts(job: Job, firsts: list[int], count: int) -> None:
         bands = [job.load("bands", part) for part in range(job.parts)]
         of_val = np.concatenate([own[label == VAL] for own, label in zip(bands, labels, strict=True)])
         for own, label in zip(bands, labels, strict=True):
-            label[(label == TRAIN) & NearDuplicates.find(own, of_val)] = DROPPED
+            label[(label == TRAIN) & share_band(own, of_val)] = DROPPED
     for part, label in enumerate(labels):
         job.save("labels", label, part)
 
@@ -191,7 +202,7 @@ class EncodedSide:
         self.digests = bytearray()  # of their tokens
         self.totals = {"documents": 0, "tokens": 0, "bytes": 0, "contest_bytes": 0, "raw_bytes": 0}
         self._path = job.path(f"{side}.tokens", part)
-        self._stream = self._path.with_suffix(".part").open("wb")
+        self._stream = partial_path(self._path).open("wb")
 
     def add(self, encoded: Encoded) -> None:
         self._stream.write(encoded.ids.astype("<u2", copy=False).data)
@@ -203,7 +214,7 @@ class EncodedSide:
 
     def save(self) -> None:
         self._stream.close()
-        self._path.with_suffix(".part").replace(self._path)
+        partial_path(self._path).replace(self._path)
         self.job.save(f"{self.side}.lengths", np.array(self.lengths, np.uint32), self.part)
         self.job.save(f"{self.side}.digests", as_digests(self.digests), self.part)
         self.job.save_json(f"{self.side}.totals", self.totals, self.part)

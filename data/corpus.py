@@ -93,7 +93,8 @@ def open_corpus(spec: str, field: str = "text", txt: TxtUnit | None = None) -> C
     files = []
     for name, kind in named.items():
         where = listed[name]
-        files.append(Source(name, fetch(where) if isinstance(where, HubFile) else where, kind))
+        place = fetch(where) if isinstance(where, HubFile) else where
+        files.append(Source(name, place.absolute() if isinstance(place, Path) else place, kind))
     return Corpus(spec, tuple(files), len(listed) - len(files), field)
 
 

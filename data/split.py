@@ -46,6 +46,13 @@ def label_tail(digests: Digests, train_end: int, val_keys: Keys) -> Labels:
     return labels
 
 
+def share_band(bands: Keys, others: Keys) -> npt.NDArray[np.bool_]:
+    """Which rows have, in some column, a value that the others have there."""
+    shared = [np.isin(ours, theirs) for ours, theirs in zip(bands.T, others.T, strict=True)]
+    found: npt.NDArray[np.bool_] = np.any(shared, axis=0)
+    return found
+
+
 def require_sides(counts: npt.NDArray[np.int64], fraction: float) -> None:
     """Refuse a split, as documents by label, with an empty side."""
     for side, name in ((VAL, "validation"), (TRAIN, "training")):

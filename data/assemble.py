@@ -4,8 +4,6 @@ A document's place depends on the number of tokens before it alone, so that the 
 """
 
 import hashlib
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from base.errors import BadInput
-from base.files import atomic_folder
-from data.job import SIDES, Array, Job, Recipe, partial_path
+from base.files import atomic_folder, link_or_copy
+from data.job import SIDES, Array, Job, Recipe
 from data.manifest import (
     MANIFEST,
     TOKENIZER,
@@ -27,9 +25,11 @@ from data.manifest import (
     read_manifest,
     write_manifest,
 )
-from data.shards import SHARD_TOKENS, describe_shard, header
+from data.shards import UINT16, write_shard
 from data.split import DROPPED, count_repeats
 from data.tokenizer import load_tokenizer
+
+SHARD_TOKENS = 100_000_000
 
 
 class Run(NamedTuple):
@@ -58,7 +58,7 @@ def plan_shards(parts: Iterator[Array], limit_tokens: int) -> Iterator[list[Run]
         document = start = 0
         while document < len(ends):
             fitting = int(np.searchsorted(ends, start + limit_tokens - held, side="right"))
-            if fitting == document:
+            if fitting <= document:
                 if runs:
                     yield runs
                     runs, held = [], 0
@@ -77,12 +77,9 @@ def write(job: Job, part: int) -> None:
     plans = [(side, number, runs) for side in SIDES for number, runs in enumerate(job.load_json(f"{side}.shards"))]
     for side, number, runs in plans[part :: job.parts]:
         path = job.dataset / shard_name(side, number)
-        with partial_path(path).open("wb") as shard:
-            shard.write(header(sum(count for *_, count in runs)))
-            for source, start, count in runs:
-                np.memmap(job.path(f"{side}.tokens", source), "<u2", "r")[start : start + count].tofile(shard)
-        partial_path(path).replace(path)
-        job.save_json(path.name, asdict(describe_shard(path, side)))
+        files = ((np.memmap(job.path(f"{side}.tokens", run.part), UINT16, "r"), run) for run in map(Run._make, runs))
+        tokens = [file[run.start : run.start + run.tokens] for file, run in files]
+        job.save_json(path.name, asdict(write_shard(path, side, tokens)))
 
 
 def shard_name(side: SplitName, number: int) -> str:
@@ -147,13 +144,6 @@ def total(job: Job, side: SplitName, documents_sha256: str) -> SplitEntry:
     counts = [job.load_json(f"{side}.totals", part) for part in range(job.parts)]
     sums = {key: sum(each[key] for each in counts) for key in counts[0]}
     return SplitEntry(**sums, documents_sha256=documents_sha256)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
 
 
 def request_of(recipe: Recipe, fingerprint: str, model: bytes | None) -> dict[str, Any]:

@@ -26,13 +26,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from base.errors import BadInput
-from base.files import atomic_file
+from base.files import atomic_file, partial_path
 from base.progress import byte_progress
 from data.assemble import arrange, own_files, publish, write
 from data.caseops import TRANSFORMS
 from data.corpus import Corpus
 from data.encoding import Encoded, cores, encode_all
-from data.job import SIDES, Job, Recipe, partial_path
+from data.job import SIDES, Job, Recipe
 from data.manifest import TOKENIZER, Manifest, SplitName
 from data.readers import Bad, Document
 from data.split import (

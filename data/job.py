@@ -111,8 +111,3 @@ class Job:
         if not path.exists():
             raise BadInput(f"{path}: missing, though its step is done; delete {self.folder.parent} and begin again")
         return path
-
-
-def partial_path(path: Path) -> Path:
-    """Where a large file is until it is complete."""
-    return path.with_name(f"{path.name}.part")

@@ -20,6 +20,7 @@ from run_config import RunConfig
 from tests.runs import ROOT, printed
 from tools.plan.__main__ import act, parser, show
 from tools.plan.corpus import SEED_SHARDS
+from tools.plan.dry_run import present_gpu
 from tools.plan.estimate import Plan
 from tools.plan.fit import find_gpu, known_gpus
 
@@ -238,6 +239,17 @@ def test_a_dry_run_has_the_planners_verdict_on_the_named_device() -> None:
     assert err.splitlines()[-1] == last
     assert "micro_tokens: 0" in err  # the resolved config
     assert "--gpu h101: not in gpus.yaml" in printed("train_gpt", config, "--dry-run", "--gpu", "h101", code=2)[1]
+
+
+def test_the_gpu_that_is_here_is_the_one_planned_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"NVIDIA H100 80GB HBM3": "h100", "NVIDIA GeForce RTX 4090": "rtx4090", "NVIDIA A100-SXM4-80GB": "a100"}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for name, expected in names.items():
+        monkeypatch.setattr("torch.cuda.get_device_name", lambda name=name: name)
+        assert present_gpu() == expected
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Tesla T4")
+    with pytest.raises(BadInput, match="Tesla T4, which is here, is not in gpus.yaml; name a device that is: --gpu"):
+        present_gpu()
 
 
 # -- the command that starts it ---------------------------------------------------------------------------------------

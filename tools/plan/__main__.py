@@ -1,7 +1,7 @@
 """Plan a run before it starts: parameters, FLOPs, memory by part, batch, time, cost, data. Needs no GPU and no data.
 
     python -m tools.plan configs/seeds/d52.yaml --gpu h100 --gpus 8
-    python -m tools.plan configs/seeds/d38.yaml --gpu 1.5TB/8 --gpus 8 --shard fsdp --check    (exit 1: no room)
+    python -m tools.plan configs/seeds/d52.yaml --gpu h100 --gpus 8 --shard ddp --check     (exit 1: no room)
     python -m tools.plan configs/depth.yaml model.depth=24 --gpu h200 train.micro_tokens=32768
     python -m tools.plan configs/seeds/d52.yaml --gpus 16 --nodes 2 --launch slurm > d52.sbatch     (docs/nodes.md)
 

@@ -162,8 +162,9 @@ class GPT(nn.Module):
         if self.rope is not None:
             self.rope.reserve(positions, self.embedding.table.weight)
 
-    def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
-        return self.logits(self.trunk(tokens, cache), tokens)
+    def forward(self, tokens: torch.Tensor, cache: Cache | None = None, last: int | None = None) -> torch.Tensor:
+        """(B, T) -> (B, T, V); with `last`, (B, last, V) of the last positions."""
+        return self.logits(self.trunk(tokens, cache, last), tokens[:, -last:] if last else tokens)
 
     def trunk(self, tokens: torch.Tensor, cache: Cache | None = None, last: int | None = None) -> torch.Tensor:
         """(B, T) -> (B, T, D): everything before the last norm and the head; with `last`, (B, last, D).

@@ -135,6 +135,7 @@ def _run(model: GPT, tokens: Tokens, plan: Windows, feed: Feed, plain: Step) -> 
     """Each batch and what the step gives for its rows, on the host; the model in evaluation mode."""
     device = next(model.parameters()).device
     batches = _plan_batches(model, plan, feed.batch_tokens)
+    most = _most_forwards(model, batches)
     step = _compiled_step(plain, model, batches, feed)
     order = np.concatenate([np.empty(0, np.int64), *(batch.windows for batch in batches)])
     first = int(plan.start.min(initial=len(tokens)))
@@ -160,7 +161,7 @@ def _run(model: GPT, tokens: Tokens, plan: Windows, feed: Feed, plain: Step) -> 
             waiting = sent
         if waiting is not None:
             yield waiting[0], waiting[1].read()
-        for _ in range(len(batches), _most_forwards(model, batches)):
+        for _ in range(len(batches), most):
             run(torch.zeros(1, 2, dtype=torch.long, device=device), 1)  # for the other ranks' sake: it is not counted
     finally:
         model.train(was_training)

@@ -72,7 +72,8 @@ def evaluate(args: argparse.Namespace, device: Device) -> Answer:
         kept = Kept(target.with_suffix(".partial"), of, device)
 
     started = time.perf_counter()
-    found = score(model, dataset, protocol, device, args.limit, "scoring", nats, kept)
+    begun = None if kept is None else kept.begun
+    found = score(model, dataset, protocol, device, args.limit, "scoring", nats, begun)
     seconds = time.perf_counter() - started if kept is None else kept.seconds
     answer = describe_score(found, protocol, artifact, dataset, seconds)
     if is_adapted:

@@ -1,7 +1,7 @@
 """The finished part of a long score in a file beside its answer, so that the same command after a kill scores the rest.
 
     kept = Kept(path, "artifact 1f3a… of text 90bc… by Protocol(…)", device)       all ranks together
-    score(model, dataset, protocol, device, kept=kept)                             reads it, and writes it on the way
+    score(model, dataset, protocol, device, begun=kept.begun)                      writes it on the way
     kept.remove()                                                                  once the answer is written
 
 The file is replaced atomically; any number of ranks may go on with it. What is of another artifact, text or protocol
@@ -15,7 +15,8 @@ from typing import Any
 
 from base.files import read_json_object, write_json
 from engine.device import Device, gather
-from eval.metric import Floats
+from eval.batches import Floats
+from eval.score import Begun
 
 
 class Kept:
@@ -30,18 +31,17 @@ class Kept:
                 print(f"{path} is of another artifact, text or protocol: beginning anew", file=sys.stderr)
                 found = {}
         found = gather(found, device)[0]
-        self.targets: int = found.get("targets", 0)  # that are scored, from the first on
-        self.block_nats: list[float] = found.get("block_nats", [])
+        self.begun = Begun(found.get("targets", 0), found.get("block_nats", []), self._write)
         self._begun_s: float = time.perf_counter() - found.get("seconds", 0.0)
-        if self.targets and device.main:
-            print(f"{path}: going on after {self.targets:,} targets", file=sys.stderr)
+        if found and device.main:
+            print(f"{path}: going on after {self.begun.targets:,} targets", file=sys.stderr)
 
     @property
     def seconds(self) -> float:
         """Of scoring, those before a kill included."""
         return time.perf_counter() - self._begun_s
 
-    def write(self, targets: int, block_nats: Floats) -> None:
+    def _write(self, targets: int, block_nats: Floats) -> None:
         if self._main:
             sums = block_nats.tolist()
             write_json(self._path, {"of": self._of, "targets": targets, "seconds": self.seconds, "block_nats": sums})

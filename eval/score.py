@@ -5,11 +5,11 @@
     sums = score_first_blocks(model, dataset, protocol, device, 4)            found.block_nats[:4], where it adapts
 
 Training, `train_gpt.py --score`, eval.bpb, records and their verifier all score here. The model is already on the
-device. Ranks meet in sums alone; a score that is `kept` is added up round by round, so that a kill loses one round.
+device. Ranks meet in sums alone; a score that is kept (eval.kept) is added up round by round, and a kill loses one.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
@@ -27,7 +27,6 @@ from engine.device import Device, add_up, require_same
 from eval.adapt import ADAPTATIONS
 from eval.batches import Feed, Floats, Losses, Tokens, window_losses
 from eval.document_ttt import lora_losses
-from eval.kept import Kept
 from eval.metric import BLOCK_TOKENS, MOST_RANKS, Score, Tally
 from eval.protocol import Protocol, artifact_protocol, matching_dataset
 from eval.windows import Windows, find_begins, plan_documents
@@ -36,6 +35,14 @@ from quant.unpack import Artifact, open_artifact
 
 ROUNDS = 20  # of a score that is kept
 ROUND_TARGETS = 1 << 16  # of a round, at least
+
+
+class Begun(NamedTuple):
+    """A score that goes on, and is kept on the way: eval.kept."""
+
+    targets: int  # that are scored already, from the first on
+    block_nats: Sequence[float]  # theirs
+    keep: Callable[[int, Floats], None]
 
 
 class Round(NamedTuple):
@@ -52,12 +59,13 @@ def score(
     limit: int | None = None,
     label: str = "",
     nats: Floats | None = None,
-    kept: Kept | None = None,
+    begun: Begun | None = None,
 ) -> Score:
     """Bits per byte of the validation side; ranks call it together and get the same answer.
 
     limit: score the first so many targets only, marked partial. label: of a progress bar; none without. nats: an array
-    with an entry per target, filled in with its loss, NaN if it has none. kept: go on from there (a plain score alone).
+    with an entry per target, filled in with its loss, NaN if it has none. begun: go on from there; a score that adapts
+    cannot.
     """
     if limit is not None and limit < 1:
         raise BadInput(f"--limit {limit}: there is nothing to score; use at least 1")
@@ -68,7 +76,7 @@ def score(
     own = slice(device.rank, None, device.ranks)  # of windows, or of documents
     plan = plan_score(tokens, targets, dataset, protocol)
     if protocol.adapt.kind == "off":
-        parts = [plan] if kept is None else _cut(plan, targets)
+        parts = [plan] if begun is None else _cut(plan, targets)
         feed = protocol.feed._replace(rounds=len(parts))
         rounds = [_round(model, tokens, part, part.select(own), feed) for part in parts]
     else:
@@ -77,7 +85,7 @@ def score(
         else:
             losses = ADAPTATIONS[protocol.adapt.kind](model, dataset.tokenizer, tokens[: targets + 1], protocol, {})
         rounds = [Round(slice(0, targets), plan.select(own).targets, losses)]
-    tally = _count(rounds, dataset, tokens, device, label, nats, kept)
+    tally = _count(rounds, dataset, tokens, device, label, nats, begun)
     found = tally.score(partial=targets < len(tokens) - 1)
     if found.tokens != targets:
         raise CheckFailed(f"{found.tokens} targets were scored, of the {targets} that were to be")
@@ -182,15 +190,15 @@ def _count(
     device: Device,
     label: str = "",
     nats: Floats | None = None,
-    kept: Kept | None = None,
+    begun: Begun | None = None,
 ) -> Tally:
     """The tally of all ranks' losses, the same on each."""
     if device.ranks > MOST_RANKS:
         raise BadInput(f"{device.ranks} ranks cannot share a score; use up to {MOST_RANKS}")
     tally = Tally(dataset.table, tokens)
-    if kept is not None:
-        tally.restore(kept.targets, kept.block_nats)
-        rounds = [each for each in rounds if each.targets.start >= kept.targets]
+    if begun is not None:
+        tally.restore(begun.targets, begun.block_nats)
+        rounds = [each for each in rounds if each.targets.start >= begun.targets]
     done = 0
     if nats is not None:
         nats[:] = 0.0
@@ -209,8 +217,8 @@ def _count(
             seen, block_nats, sizes = tally.counters(each.targets)
             for counter in (seen, block_nats, sizes):
                 add_up(torch.from_numpy(counter), device)
-            if kept is not None:
-                kept.write(each.targets.stop, block_nats)
+            if begun is not None:
+                begun.keep(each.targets.stop, block_nats)
     if nats is not None:
         add_up(torch.from_numpy(nats), device)
         nats[~tally.is_scored] = np.nan

@@ -125,7 +125,7 @@ class GPT(nn.Module):
     # in no state dict: quant.unpack.attach_table makes it from the tokenizer.
     forbidden: torch.Tensor | None
 
-    def __init__(self, config: ModelConfig, made: Callable[[nn.Module], None] = lambda block: None) -> None:
+    def __init__(self, config: ModelConfig, made: Callable[[nn.Module], object] = lambda block: None) -> None:
         """`made` gets each block as soon as it is initialised, to shard it before the next one takes memory."""
         super().__init__()
         self.config = config

@@ -166,14 +166,14 @@ from eval import bpb, score
 from eval.kept import Kept
 
 most = int(sys.argv.pop(1))
-write = Kept.write
+write = Kept._write
 
 def write_and_die(self, targets, block_nats):
     write(self, targets, block_nats)
     if targets > most:
         os.kill(os.getpid(), signal.SIGKILL)
 
-Kept.write = write_and_die
+Kept._write = write_and_die
 score.ROUND_TARGETS = 100
 run_rank(lambda: run(bpb.parser(), bpb.act, bpb.show))
 """

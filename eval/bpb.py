@@ -44,11 +44,12 @@ from quant.unpack import open_artifact
 
 
 def act(args: argparse.Namespace) -> Answer:
-    require_folder_of(args.output, args.dump, args.plot)  # before an hour's scoring, not after
-    for output, ending in ((args.dump, ".npz"), (args.plot, ".png")):
-        if output is not None and Path(output).suffix != ending:
-            raise BadInput(f"{output}: name a file that ends in {ending}")
     with joined() as device:
+        if device.main:  # whose node keeps what is written
+            require_folder_of(args.output, args.dump, args.plot)  # before an hour's scoring, not after
+        for output, ending in ((args.dump, ".npz"), (args.plot, ".png")):
+            if output is not None and Path(output).suffix != ending:
+                raise BadInput(f"{output}: name a file that ends in {ending}")
         return evaluate(args, device)
 
 

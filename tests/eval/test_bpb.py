@@ -110,6 +110,25 @@ def test_ranks_answer_as_one_process_does(dataset: Dataset, artifact: Path, tmp_
     np.testing.assert_allclose(one["nats"], two["nats"], rtol=1e-4)
 
 
+OWN_ARTIFACT = """
+import os, sys
+from base.cli import run
+from engine.device import run_rank
+from eval import bpb
+
+del sys.argv[2 if os.environ["RANK"] == "0" else 1]
+run_rank(lambda: run(bpb.parser(), bpb.act, bpb.show))
+"""
+
+
+@pytest.mark.slow
+def test_nodes_with_different_artifacts_are_refused(dataset: Dataset, artifact: Path, tmp_path: Path) -> None:
+    other = packed(dataset, tmp_path / "other.golf", "eval.stride=4")
+    (tmp_path / "own.py").write_text(OWN_ARTIFACT)
+    stderr = on_two_ranks(tmp_path / "own.py", artifact, other).stderr
+    assert f"different files to score: 'artifact {open_artifact(artifact).sha256}" in stderr
+
+
 def spy(monkeypatch: pytest.MonkeyPatch, most: int) -> tuple[list[Score], list[int]]:
     """Short rounds: the scores that come of it, and how many targets each batch scored; Ctrl-C after so many."""
     scores: list[Score] = []

@@ -29,7 +29,7 @@ from base.run_folder import ARTIFACT, MODEL, RunResult, TrainResult, named_or_ne
 from base.source import bundled, code_bytes, sources_sha256
 from data.dataset import open_dataset
 from data.ensure import ensure_dataset
-from engine.checkpoint import load_weights, report_divergence, save_checkpoint
+from engine.checkpoint import report_divergence, save_checkpoint
 from engine.clock import stop_flag
 from engine.device import Device, agree, barrier, gather, joined, memory_hint, packing_device, require_same, run_rank
 from engine.log import RunLog, describe_environment, head_lines, live_line, packed_lines, scored_line, trained_line
@@ -168,12 +168,12 @@ def timed_score(
 
 def pack(training: Training, weights: dict[str, torch.Tensor], code: int) -> bytes:
     """The artifact, on the main rank; the float model that it is made from is freed before the next one is needed."""
-    model = attach_table(GPT(training.config.model), training.dataset.tokenizer)
+    place = packing_device(training.device)
+    model = GPT(training.config.model, made=lambda block: block.to(place))  # the host does not hold one for each rank
+    model = attach_table(model, training.dataset.tokenizer).to(place)
     if training.device.main:
-        load_weights(model, weights, MODEL)
-    packer = Packer(
-        model.to(packing_device(training.device)), to_dict(training.config), training.dataset, training.device
-    )
+        model.load_state_dict(weights)
+    packer = Packer(model, to_dict(training.config), training.dataset, training.device)
     return packer.pack(training.config.quant, code).data
 
 

@@ -28,7 +28,7 @@ from engine.clock import Clock
 from engine.config import SMOOTH_STEPS, micro_rows
 from engine.device import Device, Readback, gather
 from engine.gradients import Gradients
-from engine.shard import distribute, distribute_optimizer, gather_state, gathered_weights, make_placer
+from engine.shard import distribute, distribute_optimizer, gather_state, make_placer
 from eval.config import PLAIN, AdaptConfig
 from eval.metric import Score
 from eval.protocol import Protocol
@@ -204,8 +204,7 @@ class Training:
         protocol = Protocol(self.context, stride, False, adapt, precision, batch_tokens, is_compiled)
         order = scored.order
         scored.order = self.config.model.order()
-        with gathered_weights(scored):
-            found = score(scored, self.dataset, protocol, self.device)
+        found = score(scored, self.dataset, protocol, self.device)
         scored.order = order
         return found
 

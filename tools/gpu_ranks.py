@@ -23,7 +23,7 @@ from torch import nn
 from engine.checkpoint import load_weights
 from engine.device import Device, gather, run_rank
 from engine.gradients import Gradients
-from engine.shard import gathered_weights, make_placer
+from engine.shard import make_placer
 from model.config import ModelConfig
 from model.gpt import GPT
 from optim.distributed import apply_replicated
@@ -69,10 +69,9 @@ def compare(device: Device) -> dict[str, float]:
     results["orthogonal matrices"] = off(apply_replicated(matrices, orthogonal), orthogonal(matrices))
     split = make_model(make_placer("fsdp", device))
     load_weights(split, plain.state_dict(), "the plain model")
-    with gathered_weights(split):
-        tokens = torch.arange(64, device=device.torch)[None]
-        with device.autocast(), torch.no_grad():
-            results["logits of a split model"] = off([split(tokens)], [plain(tokens)])
+    tokens = torch.arange(64, device=device.torch)[None]
+    with device.autocast(), torch.no_grad():
+        results["logits of a split model"] = off([split(tokens)], [plain(tokens)])
     gradients = [gradient.full_tensor() for gradient in gradients_of(split, device)]  # type: ignore[attr-defined]
     results["gradients of a split model"] = off(gradients, expected)
     return results

@@ -28,8 +28,13 @@ Ids = npt.NDArray[np.uint16]
 SPACE = "▁"
 MAX_VOCAB = 1 << 16  # ids are stored as uint16
 CHUNK_CHARS = 1 << 20
-WORD, ANYTHING = re.compile(" *[^ ]+| +"), re.compile("(?s:.+)")
-KNOWN_CHARS = 1 << 23  # of words whose ids are kept: about 150 MB
+LETTERS = "A-Za-z\u00c0-\u024f"
+WORDS = (  # what may be encoded by itself, the finest first, where no piece of the vocabulary is cut
+    re.compile(f" *[{LETTERS}]+| *[^ {LETTERS}]+| +"),
+    re.compile(" *[^ ]+| +"),
+    re.compile("(?s:.+)"),
+)
+KNOWN_CHARS = 1 << 22  # of words whose ids are kept: about 100 MB
 BYTE_VOCAB, BYTE_OFFSET = 260, 4
 FIRST_OPERATOR = 4  # after pad, bos, eos and unk, where SentencePiece's trainer puts symbols of the user
 
@@ -108,8 +113,8 @@ class SentencePieceTokenizer:
         first = [self._sp.piece_to_id(operator) - FIRST_OPERATOR for operator in caseops.operators]
         self.transform = caseops if first == [*range(len(first))] else NO_TRANSFORM
         self._lone_space: list[int] = [self._sp.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
-        is_cut = any(SPACE in self._sp.id_to_piece(token).lstrip(SPACE) for token in range(self.vocab_size))
-        self._word = ANYTHING if is_cut else WORD  # what can be encoded by itself
+        spellings = [piece.spelling.decode(errors="replace") for piece in self.pieces() if piece.spelling]
+        self._word = next(word for word in WORDS if all(map(word.fullmatch, spellings)))
         self._known = dict[str, bytes]()  # words and their ids
         self._known_chars = 0
         self.lossless = all(map(self._sp.is_byte, self._lone_space))  # `encode` then keeps a lone space mark
@@ -201,7 +206,7 @@ def chunks(text: str, limit: int = CHUNK_CHARS) -> Iterator[str]:
 
     SentencePiece's memory grows with what it is given at once, so a book in one document needs cutting. In a vocabulary
     trained word by word no piece has a space after another character, so no token can span such a cut, and the ids are
-    the same as without it. So are those of its words (WORD).
+    the same as without it. Likewise for words.
     """
     start = 0
     while len(text) - start > limit:

@@ -18,7 +18,7 @@ from base.precision import Precision
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"  # the resolved config
-CHECKPOINT = "checkpoint.pt"  # of an unfinished run
+CHECKPOINT = "checkpoint"  # -STEP: folders of an unfinished run (engine/saver.py)
 MODEL = "model.pt"  # the averaged float weights
 ARTIFACT = "model.golf"
 RESULT = "result.json"

@@ -1,7 +1,6 @@
-"""Checkpoints: one file, replaced atomically, read without executing anything in it.
+"""model.pt: a run's complete weights and its resolved config in one file, read without executing anything in it.
 
-It holds what a run needs to resume bit for bit: weights, optimizers, averages, clock, data position, random state, and
-the resolved config.
+What an interrupted run resumes from is in folders (engine/saver.py).
 """
 
 import os
@@ -11,24 +10,19 @@ from typing import Any
 import torch
 
 from base.errors import BadInput, CheckFailed
-from base.run_folder import CHECKPOINT, MODEL
+from base.run_folder import MODEL
 from engine.config import DIVERGED
 from engine.shard import distribute
 
 
-def save_checkpoint(folder: Path, state: dict[str, Any], name: str = CHECKPOINT) -> None:
-    """Streamed to a file beside it, then renamed: a kill at any moment leaves the old checkpoint or the new one."""
-    unfinished = folder / f".{name}"
+def save_model(folder: Path, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    """Streamed to a file beside it, then renamed: it is there when it is complete."""
+    unfinished = folder / f".{MODEL}"
     with unfinished.open("wb") as stream:
-        torch.save(state, stream)
+        torch.save({"config": config, "weights": weights}, stream)
         stream.flush()
         os.fsync(stream.fileno())
-    unfinished.replace(folder / name)
-
-
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    path = folder / CHECKPOINT
-    return read_state(path) if path.exists() else None
+    unfinished.replace(folder / MODEL)
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -43,7 +37,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def read_run(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The resolved config and the weights in a run's model.pt or checkpoint."""
+    """The resolved config and the weights in a run's model.pt."""
     return run_from(read_state(path), path)
 
 
@@ -56,9 +50,8 @@ def run_from(state: dict[str, Any], path: Path) -> tuple[dict[str, Any], dict[st
     return config, state["weights"]
 
 
-def report_divergence(step: int, loss: float, grad_norm: float, folder: Path | None) -> CheckFailed:
-    saved = folder is not None and (folder / CHECKPOINT).exists()
-    kept = f"the last good checkpoint is {folder}/{CHECKPOINT}" if saved else "nothing was saved yet"
+def report_divergence(step: int, loss: float, grad_norm: float, saved: Path | None) -> CheckFailed:
+    kept = f"the last good checkpoint is {saved}" if saved else "nothing was saved yet"
     what = f"step {step}: loss {loss:.4g}, gradient norm {grad_norm:.4g}: the run {DIVERGED}"
     return CheckFailed(f"{what}; {kept}; lower the learning rates")
 
@@ -73,11 +66,9 @@ def get_random_state(device: torch.device) -> dict[str, torch.Tensor]:
     return states
 
 
-def restore_random_state(states: list[dict[str, torch.Tensor]], rank: int, device: torch.device) -> None:
-    """`states`: one per saved rank; ranks added since then keep their own seed."""
-    if rank >= len(states):
-        return
-    for kind, state in states[rank].items():
+def restore_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Empty for a rank that was added since the save: it keeps its own seed."""
+    for kind, state in states.items():
         if kind == "cpu":
             torch.set_rng_state(state)
         elif device.type == kind == "cuda":

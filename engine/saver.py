@@ -1,0 +1,193 @@
+"""Checkpoints of a run under way: written by all ranks together while training goes on, read by each for itself.
+
+    saver = Saver(folder, sharers, device)
+    saver.save(step, tensors)                     waits for the copy to the CPU alone; a thread writes
+    path = saver.find_latest()                    None: there is none
+    tensors = load_tensors(path, choose)          into the tensors that `choose` names, however they are split
+
+`folder/checkpoint-STEP/part-RANK` is a folder of torch.distributed.checkpoint: one for all ranks that share a file
+system, named after their first. All parts are read as one checkpoint, by any number of ranks. A new checkpoint is
+written beside the old one, takes its name when it is complete everywhere, and only then is the old one deleted.
+
+Tensors alone are saved, and nothing in a checkpoint is executed: its index is a pickle, of which only the classes
+that an index consists of are accepted, and its tensors are read with `weights_only`.
+"""
+
+import pickle
+import shutil
+import socket
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.checkpoint.default_planner import (
+    DefaultLoadPlanner,
+    DefaultSavePlanner,
+    create_default_global_save_plan,
+)
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
+from torch.distributed.checkpoint.planner import SavePlan
+from torch.distributed.checkpoint.staging import BlockingAsyncStager
+from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor
+
+from base.errors import BadInput
+from base.run_folder import CHECKPOINT
+from engine.device import Device, gather
+from engine.nodes import Sharers
+
+Tensors = dict[str, torch.Tensor]
+Choose = Callable[[str, torch.Size, torch.dtype], torch.Tensor | None]
+INDEX = ".metadata"
+INDEX_MODULES = ("torch", "torch.serialization", "torch.distributed.checkpoint.", "pathlib")
+INDEX_NAMES = {
+    "Metadata", "MetadataIndex", "StorageMeta", "TensorStorageMetadata", "ChunkStorageMetadata", "TensorProperties",
+    "_MEM_FORMAT_ENCODING", "_StorageInfo", "_get_layout", "Size", "PosixPath",
+}  # fmt: skip
+
+
+class Saver:
+    """All ranks call its methods together."""
+
+    def __init__(self, folder: Path, sharers: Sharers, device: Device) -> None:
+        self.folder = folder
+        self.sharers = sharers
+        self._device = device
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._written: Future[None] | None = None
+        self._step = -1  # of the last checkpoint
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process is no mistake
+
+    @property
+    def is_writing(self) -> bool:
+        return self._written is not None and not self._written.done()
+
+    def wait(self) -> None:
+        """Until what is being written is complete; raises what went wrong with it."""
+        if self._written is not None:
+            self._written.result()
+
+    def save(self, step: int, tensors: Tensors) -> None:
+        """Each rank gives what it holds; of what several hold, one copy is written."""
+        self.wait()
+        if step == self._step:
+            return
+        self._step = step
+        self._written = self._thread.submit(self._write, step, BlockingAsyncStager().stage(tensors))
+
+    def _write(self, step: int, tensors: Tensors) -> None:
+        complete = self.folder / f"{CHECKPOINT}-{step}"
+        part = self.folder / f".{complete.name}"
+        if self.sharers.is_leader:
+            shutil.rmtree(
+                part, ignore_errors=True
+            )  # of a run that was killed; the others write after the leader's plan
+        save(
+            tensors,
+            storage_writer=FileSystemWriter(part / f"part-{self.sharers.ranks[0]}"),
+            planner=_PartPlanner(flatten_state_dict=False),
+            process_group=self.sharers.group,
+            no_dist=self._device.ranks == 1,
+        )
+        older = [path for other, path in find_checkpoints(self.folder).items() if other != step]
+        if self.sharers.is_leader:
+            part.rename(complete)
+        if self._device.ranks > 1:
+            dist.barrier(self.sharers.everyone)  # a step that all have, at any moment
+        if self.sharers.is_leader:
+            for path in older:
+                shutil.rmtree(path)
+
+    def find_latest(self) -> Path | None:
+        """Of the newest step that all ranks have: a kill may come when some have completed one more than others."""
+        self.wait()
+        have = find_checkpoints(self.folder)
+        of_all = gather((socket.gethostname(), sorted(have)), self._device)
+        common = set.intersection(*(set(steps) for _, steps in of_all))
+        if not common and any(steps for _, steps in of_all):
+            rows = "; ".join(f"rank {rank} ({host}): {steps or 'none'}" for rank, (host, steps) in enumerate(of_all))
+            raise BadInput(
+                f"{self.folder}: no step whose checkpoint all ranks have ({rows}); copy {CHECKPOINT}-STEP into the "
+                "run's folder on every node, or begin anew with --name"
+            )
+        self._step = max(common, default=-1)
+        return have[self._step] if common else None
+
+
+def find_checkpoints(folder: Path) -> dict[int, Path]:
+    """Step -> complete checkpoint."""
+    found = {path.name.rpartition("-")[2]: path for path in folder.glob(f"{CHECKPOINT}-*")}
+    return {int(step): path for step, path in found.items() if step.isdecimal()}
+
+
+def load_tensors(path: Path, choose: Choose) -> Tensors:
+    """Read into the tensors that `choose` gives for the checkpoint's names, sizes and types; None: not wanted."""
+    try:
+        index = read_index(path)
+        entries: dict[str, Any] = dict(index.state_dict_metadata)
+        chosen = {name: choose(name, entry.size, entry.properties.dtype) for name, entry in entries.items()}
+        tensors = {name: tensor for name, tensor in chosen.items() if tensor is not None}
+        planner = DefaultLoadPlanner(flatten_state_dict=False)
+        planner.set_up_planner(tensors, index)
+        plan = planner.create_local_plan()
+        found = Counter[str]()
+        for item in plan.items:
+            found[item.dest_index.fqn] += item.lengths.numel()
+        lacking = [name for name, tensor in tensors.items() if found[name] < _local(tensor).numel()]
+        if not lacking:
+            reader = FileSystemReader(path)
+            reader.set_up_storage_reader(index, True)
+            reader.read_data(plan, planner).wait()
+    except Exception as error:  # whatever torch and pickle raise for what they cannot read
+        raise BadInput(f"{path}: not a checkpoint that can be read: {error!s:.200}") from None
+    if lacking:
+        parts = ", ".join(sorted(part.parent.name for part in path.glob(f"*/{INDEX}")))
+        raise BadInput(
+            f"{path}: has {parts or 'no part'}, which lack some of {lacking[0]}: other nodes hold the rest; copy their "
+            "parts of it here, or keep runs/ on a shared file system"
+        )
+    return tensors
+
+
+def read_index(path: Path) -> Metadata:
+    """What all parts hold, as if one had been written."""
+    entries = dict[str, Any]()
+    places = dict[MetadataIndex, Any]()
+    for file in sorted(path.glob(f"*/{INDEX}")):
+        with file.open("rb") as stream:
+            part = _IndexUnpickler(stream).load()
+        for name, entry in part.state_dict_metadata.items():
+            known = entries.setdefault(name, replace(entry, chunks=[]))
+            for chunk in entry.chunks:
+                at = MetadataIndex(name, chunk.offsets)
+                if at not in places:  # else it is replicated
+                    known.chunks.append(chunk)
+                    stored = part.storage_data[at]
+                    places[at] = replace(stored, relative_path=f"{file.parent.name}/{stored.relative_path}")
+    return Metadata(entries, storage_data=places)
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+class _IndexUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if not is_dtype and not (name in INDEX_NAMES and module.startswith(INDEX_MODULES)):
+            raise pickle.UnpicklingError(f"{module}.{name} is not of an index of tensors")
+        return super().find_class(module, name)
+
+
+class _PartPlanner(DefaultSavePlanner):
+    def create_global_plan(self, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
+        """As the default, without the demand that this part alone is complete: reading makes it of all parts."""
+        plans, self.metadata = create_default_global_save_plan(self._dedup_save_plans(all_plans))
+        return plans, self.metadata

@@ -266,8 +266,6 @@ class Training:
             if name not in found:
                 raise BadInput(f"{path}: lacks {name}; begin anew with --name")
         plain: dict[str, Any] = json.loads(found["plain"].numpy().tobytes())
-        if plain["config"] != json.loads(json.dumps(to_dict(self.config))):
-            raise BadInput(f"{path}: is of a run with another config; begin anew with --name")
         states = self.states()
         for name, value in found.items():
             kind, _, rest = name.partition(".")

@@ -23,13 +23,12 @@ from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_dict, to_yaml
 from base.errors import BadInput, CheckFailed
 from base.files import atomic_file, require_folder_of
-from base.run_folder import ARTIFACT, MODEL, RunResult, named_or_newest, new_or_unfinished, sole_writer
+from base.run_folder import ARTIFACT, RunResult, named_or_newest, new_or_unfinished, sole_writer
 from base.source import bundled, code_bytes, sources_sha256
 from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
-from engine.checkpoint import load_weights, report_divergence, save_model
 from engine.clock import stop_flag
-from engine.config import micro_rows
+from engine.config import micro_rows, report_divergence
 from engine.device import (
     Device,
     agree,
@@ -43,7 +42,7 @@ from engine.device import (
 )
 from engine.log import RunLog, describe_environment, head_lines, live_line, packed_lines, scored_line, trained_line
 from engine.nodes import find_sharers
-from engine.saver import Saver
+from engine.saver import Saver, save_model
 from engine.shard import gather_weights
 from eval.config import PLAIN, AdaptConfig
 from eval.metric import Score
@@ -111,8 +110,6 @@ def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
     precision = device.precision(config.eval.precision)
     config = replace(config, eval=replace(config.eval, precision=precision))  # run and artifact name the one they mean
     require_same(to_yaml(config), "configs", "start all alike", device)
-    own = f"sources: {sources_sha256()}" if device.leads_node else None
-    require_same(own, "code", "check out the same commit on every node", device)
     dataset = open_same_dataset(config, device)
     dataset.require(config.model.vocab_size, config.model.bos_id)
     training = Training(config, dataset, device)  # what it refuses leaves no folder
@@ -130,16 +127,16 @@ def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
 
 
 def open_same_dataset(config: RunConfig, device: Device) -> Dataset:
-    """One rank of each node makes it, where it has to be made, and hashes what that node will read."""
-    manifest = None
+    """One rank of each node makes it, where it has to be made, and hashes what that node will read and run."""
+    manifest = hashes = None
     for is_next in (device.main, device.leads_node and not device.main):  # who share a disk must not both make it
         if is_next:
             ensure_dataset(config.data, config.model.vocab_size)
             manifest = open_dataset(config.data.path).manifest
+            named = {"sources_sha256": sources_sha256(), **manifest.hashes()}
+            hashes = "\n".join(f"{name}: {value}" for name, value in named.items())
         barrier(device)
-    hashes = "\n".join(f"{name}: {value}" for name, value in manifest.hashes().items()) if manifest else None
-    way_out = f"copy one node's {config.data.path} to the others"
-    require_same(hashes, "datasets", way_out, device)
+    require_same(hashes, "code or data", f"give all nodes one commit and one {config.data.path}", device)
     return open_dataset(config.data.path, checked=from_main(manifest, device))
 
 
@@ -193,7 +190,7 @@ def pack(training: Training, weights: dict[str, torch.Tensor], code: int) -> byt
     """The artifact, on the main rank; the float model that it is made from is freed before the next one is needed."""
     model = attach_table(GPT(training.config.model), training.dataset.tokenizer)
     if training.device.main:
-        load_weights(model, weights, MODEL)
+        model.load_state_dict(weights)
     packer = Packer(
         model.to(packing_device(training.device)), to_dict(training.config), training.dataset, training.device
     )

@@ -9,7 +9,6 @@
 All ranks of a run hold one, and call its methods together.
 """
 
-import json
 import math
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,16 +19,14 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from base.config import to_dict
-from base.errors import BadInput
 from data.dataset import Dataset
 from data.loader import Loader
 from data.shortlist import Drawn, Shortlist
-from engine.checkpoint import get_random_state, restore_random_state
 from engine.clock import Clock
 from engine.config import SMOOTH_STEPS, micro_rows
-from engine.device import Device, Readback, from_main
+from engine.device import Device, Readback, get_random_state, restore_random_state
 from engine.gradients import Gradients
-from engine.saver import Saver, load_tensors
+from engine.saver import Saver, load_checkpoint
 from engine.shard import gathered_weights, make_placer
 from eval.config import PLAIN, AdaptConfig
 from eval.metric import Score
@@ -221,9 +218,9 @@ class Training:
         of_weight = {weight: state[weight] for state, group in groups for weight in group["params"]}
         return {name: of_weight[weight] for name, weight in self.named.items()}
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Everything that a run resumes from, as this rank holds it; all ranks call it together."""
-        plain = {
+    def plain(self) -> dict[str, Any]:
+        """With `tensors`, everything that a run resumes from."""
+        return {
             "config": to_dict(self.config),
             "validated": self.validated,
             "smooth_loss": self.smooth_loss,
@@ -231,46 +228,38 @@ class Training:
             "data": self.loader.state_dict(),
             "average": self.average.count,
         }
-        text = json.dumps(from_main(plain, self.device)).encode()  # other ranks' clocks differ
-        found = {"plain": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
-        found.update({f"{self.random}{kind}": state for kind, state in get_random_state(self.device.torch).items()})
-        found.update({f"weights.{name}": weight for name, weight in self.model.state_dict().items()})
-        found.update({f"average.{name}": each for name, each in zip(self.named, self.average.sums, strict=False)})
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """As this rank holds them."""
+        found = {f"weights.{name}": weight for name, weight in self.model.state_dict().items()}
+        found |= {f"{self.random}{kind}": state for kind, state in get_random_state(self.device.torch).items()}
+        found |= {f"average.{name}": each for name, each in zip(self.named, self.average.sums, strict=False)}
         for name, slots in self.states().items():
-            found.update({f"state.{name}.{slot}": value for slot, value in slots.items()})
+            found |= {f"state.{name}.{slot}": value for slot, value in slots.items()}
         return found
 
     def save(self, saver: Saver) -> None:
-        saver.save(self.clock.step, self.tensors())
+        saver.save(self.clock.step, self.plain(), self.tensors())
 
     def resume(self, saver: Saver) -> bool:
         """Whether there was a checkpoint. Each rank reads what it is to hold, wherever that was saved."""
         path = saver.find_latest()
         if path is None:
             return False
-        weights = {f"weights.{name}": weight for name, weight in self.model.state_dict().items()}
 
         def choose(name: str, size: torch.Size, dtype: torch.dtype) -> torch.Tensor | None:
             kind, _, rest = name.partition(".")
-            if kind == "plain" or name.startswith(self.random):
-                return torch.empty(size, dtype=dtype)
-            if kind == "average":
-                return torch.empty_like(self.named[rest], dtype=dtype)
-            if kind == "state":
-                weight = self.named[rest.rpartition(".")[0]]
-                return torch.empty_like(weight) if size else torch.empty(size, dtype=dtype, device=weight.device)
-            return weights.get(name)
+            if kind == "random":  # a rank that was added keeps its own seed
+                return torch.empty(size, dtype=dtype) if name.startswith(self.random) else None
+            weight = self.named[rest if kind == "average" else rest.rpartition(".")[0]]
+            return torch.empty_like(weight) if size else torch.empty(size, dtype=dtype, device=weight.device)
 
-        found = load_tensors(path, choose)
-        for name in ("plain", *weights):
-            if name not in found:
-                raise BadInput(f"{path}: lacks {name}; begin anew with --name")
-        plain: dict[str, Any] = json.loads(found["plain"].numpy().tobytes())
+        weights = {f"weights.{name}": weight for name, weight in self.model.state_dict().items()}
+        plain, found = load_checkpoint(path, weights, choose)
         states = self.states()
         for name, value in found.items():
-            kind, _, rest = name.partition(".")
-            if kind == "state":
-                weight, _, slot = rest.rpartition(".")
+            if name.startswith("state."):
+                weight, _, slot = name.removeprefix("state.").rpartition(".")
                 states[weight][slot] = value
         self.average.count = plain["average"]
         self.average.sums = [found[f"average.{name}"] for name in self.named] if self.average.count else []

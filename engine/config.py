@@ -54,6 +54,13 @@ class TrainConfig:
         return self.compile == "on" or (self.compile == "auto" and device == "cuda")
 
 
+def report_divergence(step: int, loss: float, grad_norm: float, saved: object) -> CheckFailed:
+    """`saved`: the last checkpoint, or None."""
+    kept = f"the last good checkpoint is {saved}" if saved else "nothing was saved yet"
+    what = f"step {step}: loss {loss:.4g}, gradient norm {grad_norm:.4g}: the run {DIVERGED}"
+    return CheckFailed(f"{what}; {kept}; lower the learning rates")
+
+
 def micro_rows(config: TrainConfig, ranks: int) -> tuple[int, int]:
     """(rows of a micro-batch, micro-batches a step) on each rank; a batch that does not divide is refused."""
     unit = config.seq_len * ranks

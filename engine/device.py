@@ -186,6 +186,22 @@ def require_same(text: str | None, what: str, way_out: str, device: Device) -> N
             raise BadInput(f"{us} and {them} have different {what}: {shown}; {way_out}")
 
 
+def get_random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Of this rank's generators, by the kind of device."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state()
+    return states
+
+
+def restore_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    for kind, state in states.items():
+        if kind == "cpu":
+            torch.set_rng_state(state)
+        elif kind == device.type:
+            torch.get_device_module(device).set_rng_state(state)
+
+
 class Readback:
     """Numbers of the device, on their way to the host; nothing waits until they are read."""
 

@@ -1,18 +1,21 @@
-"""Checkpoints of a run under way: written by all ranks together while training goes on, read by each for itself.
+"""Checkpoints of a run under way: written by all ranks together while training goes on, read by each for itself. And
+model.pt, which a run leaves at its end.
 
     saver = Saver(folder, sharers, device)
-    saver.save(step, tensors)                     waits for the copy to the CPU alone; a thread writes
+    saver.save(step, plain, tensors)              waits for the copy to the CPU alone; a thread writes
     path = saver.find_latest()                    None: there is none
-    tensors = load_tensors(path, choose)          into the tensors that `choose` names, however they are split
+    plain, tensors = load_checkpoint(path, …)     into given tensors, however they are split
 
 `folder/checkpoint-STEP/part-RANK` is a folder of torch.distributed.checkpoint: one for all ranks that share a file
 system, named after their first. All parts are read as one checkpoint, by any number of ranks. A new checkpoint is
 written beside the old one, takes its name when it is complete everywhere, and only then is the old one deleted.
 
-Tensors alone are saved, and nothing in a checkpoint is executed: its index is a pickle, of which only the classes
-that an index consists of are accepted, and its tensors are read with `weights_only`.
+Nothing in a checkpoint is executed: plain values are JSON in a tensor, tensors are read with `weights_only`, and of
+the index, a pickle, nothing is accepted but the classes that an index consists of.
 """
 
+import json
+import os
 import pickle
 import shutil
 import socket
@@ -26,6 +29,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import (
     DefaultLoadPlanner,
     DefaultSavePlanner,
@@ -39,12 +43,13 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 from base.errors import BadInput
-from base.run_folder import CHECKPOINT
-from engine.device import Device, gather
+from base.run_folder import CHECKPOINT, MODEL
+from engine.device import Device, from_main, gather
 from engine.nodes import Sharers
 
 Tensors = dict[str, torch.Tensor]
 Choose = Callable[[str, torch.Size, torch.dtype], torch.Tensor | None]
+PLAIN = "plain"
 INDEX = ".metadata"
 INDEX_MODULES = ("torch", "torch.serialization", "torch.distributed.checkpoint.", "pathlib")
 INDEX_NAMES = {
@@ -74,12 +79,15 @@ class Saver:
         if self._written is not None:
             self._written.result()
 
-    def save(self, step: int, tensors: Tensors) -> None:
-        """Each rank gives what it holds; of what several hold, one copy is written."""
+    def save(self, step: int, plain: dict[str, Any], tensors: Tensors) -> None:
+        """Each rank gives the tensors that it holds; of what several hold, one copy is written. Of `plain`, which is
+        JSON, the main rank's counts."""
         self.wait()
+        text = json.dumps(from_main(plain, self._device)).encode()
         if step == self._step:
             return
         self._step = step
+        tensors = {**tensors, PLAIN: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
         self._written = self._thread.submit(self._write, step, BlockingAsyncStager().stage(tensors))
 
     def _write(self, step: int, tensors: Tensors) -> None:
@@ -89,21 +97,25 @@ class Saver:
             shutil.rmtree(
                 part, ignore_errors=True
             )  # of a run that was killed; the others write after the leader's plan
-        save(
-            tensors,
-            storage_writer=FileSystemWriter(part / f"part-{self.sharers.ranks[0]}"),
-            planner=_PartPlanner(flatten_state_dict=False),
-            process_group=self.sharers.group,
-            no_dist=self._device.ranks == 1,
-        )
-        older = [path for other, path in find_checkpoints(self.folder).items() if other != step]
+        try:
+            save(
+                tensors,
+                storage_writer=FileSystemWriter(part / f"part-{self.sharers.ranks[0]}"),
+                planner=_PartPlanner(flatten_state_dict=False),
+                process_group=self.sharers.group,
+                no_dist=self._device.ranks == 1,
+            )
+        except CheckpointException as failed:
+            rank, (error, _) = next(iter(failed.failures.items()))
+            raise BadInput(f"{part}: rank {self.sharers.ranks[rank]} cannot write it: {error}") from failed
         if self.sharers.is_leader:
             part.rename(complete)
         if self._device.ranks > 1:
-            dist.barrier(self.sharers.everyone)  # a step that all have, at any moment
+            dist.barrier(self.sharers.everyone)  # there is a step that all have, at any moment
         if self.sharers.is_leader:
-            for path in older:
-                shutil.rmtree(path)
+            for path in (*find_checkpoints(self.folder).values(), *self.folder.glob(f".{CHECKPOINT}-*")):
+                if path != complete:
+                    shutil.rmtree(path)
 
     def find_latest(self) -> Path | None:
         """Of the newest step that all ranks have: a kill may come when some have completed one more than others."""
@@ -112,13 +124,22 @@ class Saver:
         of_all = gather((socket.gethostname(), sorted(have)), self._device)
         common = set.intersection(*(set(steps) for _, steps in of_all))
         if not common and any(steps for _, steps in of_all):
-            rows = "; ".join(f"rank {rank} ({host}): {steps or 'none'}" for rank, (host, steps) in enumerate(of_all))
             raise BadInput(
-                f"{self.folder}: no step whose checkpoint all ranks have ({rows}); copy {CHECKPOINT}-STEP into the "
-                "run's folder on every node, or begin anew with --name"
+                f"{self.folder}: the ranks' hosts have checkpoints of steps {of_all}, none of them all; copy one to "
+                "all, or begin anew with --name"
             )
         self._step = max(common, default=-1)
         return have[self._step] if common else None
+
+
+def save_model(folder: Path, config: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    """Streamed to a file beside it, then renamed: it is there when it is complete."""
+    unfinished = folder / f".{MODEL}"
+    with unfinished.open("wb") as stream:
+        torch.save({"config": config, "weights": weights}, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.replace(folder / MODEL)
 
 
 def find_checkpoints(folder: Path) -> dict[int, Path]:
@@ -127,13 +148,16 @@ def find_checkpoints(folder: Path) -> dict[int, Path]:
     return {int(step): path for step, path in found.items() if step.isdecimal()}
 
 
-def load_tensors(path: Path, choose: Choose) -> Tensors:
-    """Read into the tensors that `choose` gives for the checkpoint's names, sizes and types; None: not wanted."""
+def load_checkpoint(path: Path, tensors: Tensors, choose: Choose) -> tuple[dict[str, Any], Tensors]:
+    """Plain values, and `tensors` filled; for names beyond them, `choose` gives what to fill, or None."""
     try:
         index = read_index(path)
         entries: dict[str, Any] = dict(index.state_dict_metadata)
-        chosen = {name: choose(name, entry.size, entry.properties.dtype) for name, entry in entries.items()}
-        tensors = {name: tensor for name, tensor in chosen.items() if tensor is not None}
+        for name in entries.keys() - tensors:
+            size, dtype = entries[name].size, entries[name].properties.dtype
+            chosen = torch.empty(size, dtype=dtype) if name == PLAIN else choose(name, size, dtype)
+            if chosen is not None:
+                tensors[name] = chosen
         planner = DefaultLoadPlanner(flatten_state_dict=False)
         planner.set_up_planner(tensors, index)
         plan = planner.create_local_plan()
@@ -141,19 +165,14 @@ def load_tensors(path: Path, choose: Choose) -> Tensors:
         for item in plan.items:
             found[item.dest_index.fqn] += item.lengths.numel()
         lacking = [name for name, tensor in tensors.items() if found[name] < _local(tensor).numel()]
-        if not lacking:
-            reader = FileSystemReader(path)
-            reader.set_up_storage_reader(index, True)
-            reader.read_data(plan, planner).wait()
+        if lacking:
+            raise ValueError(f"parts of {lacking[0]} are on other nodes: copy their part-* here, or share runs/")
+        reader = FileSystemReader(path)
+        reader.set_up_storage_reader(index, True)
+        reader.read_data(plan, planner).wait()
+        return json.loads(tensors.pop(PLAIN).numpy().tobytes()), tensors
     except Exception as error:  # whatever torch and pickle raise for what they cannot read
         raise BadInput(f"{path}: not a checkpoint that can be read: {error!s:.200}") from None
-    if lacking:
-        parts = ", ".join(sorted(part.parent.name for part in path.glob(f"*/{INDEX}")))
-        raise BadInput(
-            f"{path}: has {parts or 'no part'}, which lack some of {lacking[0]}: other nodes hold the rest; copy their "
-            "parts of it here, or keep runs/ on a shared file system"
-        )
-    return tensors
 
 
 def read_index(path: Path) -> Metadata:

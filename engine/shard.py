@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from base.errors import BadInput
 from engine.device import Device
@@ -74,10 +74,3 @@ def gather_weights(model: nn.Module) -> dict[str, torch.Tensor]:
         return whole.cpu() if dist.get_rank() == 0 else whole.new_empty(0)
 
     return {name: complete(tensor) for name, tensor in model.state_dict().items()}
-
-
-def distribute(complete: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A complete tensor on the device of `like`, and split as it is."""
-    if not isinstance(like, DTensor):
-        return complete.to(like.device)
-    return distribute_tensor(complete.to(like.device), like.device_mesh, like.placements)

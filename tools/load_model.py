@@ -8,7 +8,6 @@ The kind of a file is read from its content. A .pt holds no tokenizer: it is the
 """
 
 import argparse
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from base.run_folder import ARTIFACT, MODEL, named_or_newest
 from data.manifest import TOKENIZER
 from data.tokenizer import Tokenizer, read_tokenizer
 from engine.checkpoint import load_weights, read_state, run_from
-from engine.saver import find_checkpoints, load_tensors
+from engine.saver import find_checkpoints, load_checkpoint
 from model.config import ModelConfig
 from model.gpt import GPT
 from quant.format import MAGIC
@@ -83,10 +82,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Config and weights of a run under way, as its model.pt would have them."""
 
     def choose(name: str, size: torch.Size, dtype: torch.dtype) -> torch.Tensor | None:
-        return torch.empty(size, dtype=dtype) if name.startswith(("plain", "weights.")) else None
+        return torch.empty(size, dtype=dtype) if name.startswith("weights.") else None
 
-    found = load_tensors(path, choose)
-    plain = json.loads(found.pop("plain").numpy().tobytes())
+    plain, found = load_checkpoint(path, {}, choose)
     return {**plain, "weights": {name.removeprefix("weights."): weight for name, weight in found.items()}}
 
 

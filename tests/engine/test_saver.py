@@ -10,7 +10,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from base.errors import BadInput
 from data.dataset import open_dataset
 from engine.nodes import Sharers
-from engine.saver import Saver, find_checkpoints, load_tensors
+from engine.saver import Saver, find_checkpoints, load_checkpoint
 from tests.runs import CPU, small
 from tools.load_model import open_model
 from training import Training
@@ -44,7 +44,7 @@ def test_a_save_that_was_cut_short_leaves_the_older_checkpoint_in_charge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saver = saver_in(tmp_path)
-    saver.save(1, {"a": torch.ones(2)})
+    saver.save(1, {}, {"a": torch.ones(2)})
     saver.wait()
 
     def fail(*_: object, **__: object) -> None:
@@ -52,13 +52,13 @@ def test_a_save_that_was_cut_short_leaves_the_older_checkpoint_in_charge(
 
     with monkeypatch.context() as patch:
         patch.setattr(FileSystemWriter, "finish", fail)  # its data is there, its index is not
-        saver.save(2, {"a": torch.zeros(2)})
-        with pytest.raises(Exception, match="no space left"):
+        saver.save(2, {}, {"a": torch.zeros(2)})
+        with pytest.raises(BadInput, match="checkpoint-2: rank 0 cannot write it: no space left"):
             saver.wait()
     assert list((tmp_path / ".checkpoint-2").iterdir())
     again = saver_in(tmp_path)
     assert again.find_latest() == tmp_path / "checkpoint-1"
-    again.save(2, {"a": torch.zeros(2)})
+    again.save(2, {}, {"a": torch.zeros(2)})
     assert again.find_latest() == tmp_path / "checkpoint-2"
     assert list(find_checkpoints(tmp_path)) == [2]
     assert not list(tmp_path.glob(".*"))
@@ -72,7 +72,7 @@ class Opens:
 def test_a_strangers_checkpoint_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     saver = saver_in(tmp_path)
-    saver.save(1, {"a": torch.ones(2)})
+    saver.save(1, {}, {"a": torch.ones(2)})
     path = saver.find_latest()
     assert path is not None
 
@@ -82,10 +82,10 @@ def test_a_strangers_checkpoint_runs_nothing(tmp_path: Path, monkeypatch: pytest
     data = path / "part-0" / "__0_0.distcp"
     data.write_bytes(data.read_bytes()[:-50])
     with pytest.raises(BadInput, match="checkpoint-1: not a checkpoint that can be read"):
-        load_tensors(path, choose)
+        load_checkpoint(path, {}, choose)
     (path / "part-0" / ".metadata").write_bytes(pickle.dumps(Opens()))
     with pytest.raises(BadInput, match=r"io\.open is not of an index of tensors"):
-        load_tensors(path, choose)
+        load_checkpoint(path, {}, choose)
     assert not Path("executed").exists()
 
 
@@ -95,5 +95,5 @@ def test_nodes_without_a_common_step_are_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("engine.saver.gather", lambda ours, _: [ours, ("b", [20])])
     assert saver_in(tmp_path).find_latest() == tmp_path / "checkpoint-20"
     monkeypatch.setattr("engine.saver.gather", lambda ours, _: [ours, ("b", [])])
-    with pytest.raises(BadInput, match=r"no step .* rank 0 \(.*\): \[20, 40\]; rank 1 \(b\): none\); copy"):
+    with pytest.raises(BadInput, match=r"steps \[.*\[20, 40\]\), \('b', \[\]\)\], none of them all; copy"):
         saver_in(tmp_path).find_latest()

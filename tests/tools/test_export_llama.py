@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from base.config import load, to_dict
 from base.errors import BadInput
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
-from engine.checkpoint import save_model
+from engine.saver import save_model
 from model.config import ModelConfig
 from model.gpt import GPT
 from tests.runs import printed, refusal

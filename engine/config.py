@@ -39,7 +39,7 @@ class TrainConfig:
         if self.seconds and self.reserve_s >= self.seconds:
             raise ValueError(f"reserve_s {self.reserve_s:g} leaves nothing of {self.seconds:g} seconds; use less")
         if self.replicate > 1 and self.shard == "ddp":
-            raise ValueError(f"train.replicate {self.replicate} is for shard fsdp: under ddp all ranks are replicas")
+            raise ValueError(f"train.replicate {self.replicate} is for shard fsdp; use 1")
         if self.shortlist and self.shard == "fsdp":
             raise ValueError("train.shortlist picks rows of the head, which fsdp splits; use shard ddp or shortlist 0")
 

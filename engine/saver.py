@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 import torch
@@ -35,12 +35,21 @@ from torch.distributed.checkpoint.default_planner import (
     DefaultSavePlanner,
     create_default_global_save_plan,
 )
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter, _StorageInfo
+from torch.distributed.checkpoint.metadata import (
+    _MEM_FORMAT_ENCODING,
+    ChunkStorageMetadata,
+    Metadata,
+    MetadataIndex,
+    StorageMeta,
+    TensorProperties,
+    TensorStorageMetadata,
+)
 from torch.distributed.checkpoint.planner import SavePlan
 from torch.distributed.checkpoint.staging import BlockingAsyncStager
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
+from torch.serialization import _get_layout
 
 from base.errors import BadInput
 from base.run_folder import CHECKPOINT, MODEL
@@ -51,11 +60,10 @@ Tensors = dict[str, torch.Tensor]
 Choose = Callable[[str, torch.Size, torch.dtype], torch.Tensor | None]
 PLAIN = "plain"
 INDEX = ".metadata"
-INDEX_MODULES = ("torch", "torch.serialization", "torch.distributed.checkpoint.", "pathlib")
-INDEX_NAMES = {
-    "Metadata", "MetadataIndex", "StorageMeta", "TensorStorageMetadata", "ChunkStorageMetadata", "TensorProperties",
-    "_MEM_FORMAT_ENCODING", "_StorageInfo", "_get_layout", "Size", "PosixPath",
-}  # fmt: skip
+INDEX_CLASSES = (
+    Metadata, MetadataIndex, StorageMeta, TensorStorageMetadata, ChunkStorageMetadata, TensorProperties,
+    _MEM_FORMAT_ENCODING, _StorageInfo, _get_layout, torch.Size, PosixPath,
+)  # fmt: skip
 
 
 class Saver:
@@ -199,10 +207,11 @@ def _local(tensor: torch.Tensor) -> torch.Tensor:
 
 class _IndexUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-        if not is_dtype and not (name in INDEX_NAMES and module.startswith(INDEX_MODULES)):
-            raise pickle.UnpicklingError(f"{module}.{name} is not of an index of tensors")
-        return super().find_class(module, name)
+        """By its name alone: nothing is imported for it."""
+        found = {each.__name__: each for each in INDEX_CLASSES}.get(name, getattr(torch, name, None))
+        if found in INDEX_CLASSES or isinstance(found, torch.dtype):
+            return found
+        raise pickle.UnpicklingError(f"{module}.{name} is not of an index of tensors")
 
 
 class _PartPlanner(DefaultSavePlanner):

@@ -170,13 +170,14 @@ def trainers(config: RunConfig, gpus: int) -> list[Trainer]:
     own = Trainer(
         devices=gpus,
         shard=config.train.shard,
+        replicate=config.train.replicate,
         muon=config.optim.matrix == "muon",
         average=config.average.kind != "off",
         checkpointing=config.train.checkpointing,
         loss_chunk=config.train.loss_tokens,
     )
     saving = replace(own, checkpointing=True, loss_chunk=LOSS_CHUNK)
-    return [own, replace(saving, shard="ddp"), replace(saving, shard="fsdp")]
+    return [own, replace(saving, shard="ddp", replicate=1), replace(saving, shard="fsdp")]
 
 
 def measure(config: RunConfig, trainer: Trainer, rows: int, gpu: Gpu) -> Layout:

@@ -7,13 +7,11 @@ import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from base.config import Layer, build
 from base.errors import BadInput
-from base.files import locked, read_json, read_json_object
+from base.files import locked, read_json
 from base.precision import Precision
 
 RUNS = Path("runs")
@@ -66,19 +64,6 @@ class RunResult:
     torch: str
     python: str
     peak_memory_bytes: int
-
-
-def read_result(path: Path) -> RunResult:
-    """A result.json, complete; keys that a later version added are ignored."""
-    return result_from(read_json_object(path.read_text(encoding="utf-8", errors="replace"), str(path)), str(path))
-
-
-def result_from(values: dict[str, Any], name: str) -> RunResult:
-    known = {field.name: values[field.name] for field in fields(RunResult) if field.name in values}
-    missing = [field.name for field in fields(RunResult) if field.name not in known and field.default is MISSING]
-    if missing:
-        raise BadInput(f"{name}: lacks {', '.join(missing)}; this train_gpt.py writes them: train it again")
-    return build(RunResult, [Layer(name, known)])
 
 
 def read_metrics(text: str, name: str) -> list[dict[str, float]]:

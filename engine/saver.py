@@ -24,32 +24,23 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path, PosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.default_planner import (
+from torch.distributed.checkpoint import (  # type: ignore[attr-defined]
+    CheckpointException,
     DefaultLoadPlanner,
     DefaultSavePlanner,
-    create_default_global_save_plan,
-)
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter, _StorageInfo
-from torch.distributed.checkpoint.metadata import (
-    _MEM_FORMAT_ENCODING,
-    ChunkStorageMetadata,
+    FileSystemReader,
+    FileSystemWriter,
     Metadata,
-    MetadataIndex,
-    StorageMeta,
-    TensorProperties,
-    TensorStorageMetadata,
+    save,
 )
-from torch.distributed.checkpoint.planner import SavePlan
-from torch.distributed.checkpoint.staging import BlockingAsyncStager
-from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.checkpoint.default_planner import create_default_global_save_plan
+from torch.distributed.checkpoint.metadata import MetadataIndex
 from torch.distributed.tensor import DTensor
-from torch.serialization import _get_layout
 
 from base.errors import BadInput
 from base.run_folder import CHECKPOINT, MODEL
@@ -60,10 +51,11 @@ Tensors = dict[str, torch.Tensor]
 Choose = Callable[[str, torch.Size, torch.dtype], torch.Tensor | None]
 PLAIN = "plain"
 INDEX = ".metadata"
-INDEX_CLASSES = (
-    Metadata, MetadataIndex, StorageMeta, TensorStorageMetadata, ChunkStorageMetadata, TensorProperties,
-    _MEM_FORMAT_ENCODING, _StorageInfo, _get_layout, torch.Size, PosixPath,
-)  # fmt: skip
+INDEX_MODULES = ("torch", "torch.serialization", "torch.distributed.checkpoint.", "pathlib")
+INDEX_NAMES = {
+    "Metadata", "MetadataIndex", "StorageMeta", "TensorStorageMetadata", "ChunkStorageMetadata", "TensorProperties",
+    "_MEM_FORMAT_ENCODING", "_StorageInfo", "_get_layout", "Size", "PosixPath",
+}  # fmt: skip
 
 
 class Saver:
@@ -96,19 +88,18 @@ class Saver:
             return
         self._step = step
         tensors = {**tensors, PLAIN: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
-        self._written = self._thread.submit(self._write, step, BlockingAsyncStager().stage(tensors))
-
-    def _write(self, step: int, tensors: Tensors) -> None:
         complete = self.folder / f"{CHECKPOINT}-{step}"
         part = self.folder / f".{complete.name}"
-        if self.sharers.is_leader:
-            shutil.rmtree(
-                part, ignore_errors=True
-            )  # of a run that was killed; the others write after the leader's plan
+        writer = FileSystemWriter(part / f"part-{self.sharers.ranks[0]}")
+        self._written = self._thread.submit(self._write, complete, part, writer, writer.stage(tensors))
+
+    def _write(self, complete: Path, part: Path, writer: FileSystemWriter, tensors: Tensors) -> None:
+        if self.sharers.is_leader:  # of a run that was killed; the others write after the leader has planned
+            shutil.rmtree(part, ignore_errors=True)
         try:
             save(
                 tensors,
-                storage_writer=FileSystemWriter(part / f"part-{self.sharers.ranks[0]}"),
+                storage_writer=writer,
                 planner=_PartPlanner(flatten_state_dict=False),
                 process_group=self.sharers.group,
                 no_dist=self._device.ranks == 1,
@@ -130,12 +121,9 @@ class Saver:
         self.wait()
         have = find_checkpoints(self.folder)
         of_all = gather((socket.gethostname(), sorted(have)), self._device)
-        common = set.intersection(*(set(steps) for _, steps in of_all))
+        common = set(have).intersection(*(steps for _, steps in of_all))
         if not common and any(steps for _, steps in of_all):
-            raise BadInput(
-                f"{self.folder}: the ranks' hosts have checkpoints of steps {of_all}, none of them all; copy one to "
-                "all, or begin anew with --name"
-            )
+            raise BadInput(f"{self.folder}: no checkpoint that all have: {of_all}; copy one to all, or use --name")
         self._step = max(common, default=-1)
         return have[self._step] if common else None
 
@@ -172,9 +160,9 @@ def load_checkpoint(path: Path, tensors: Tensors, choose: Choose) -> tuple[dict[
         found = Counter[str]()
         for item in plan.items:
             found[item.dest_index.fqn] += item.lengths.numel()
-        lacking = [name for name, tensor in tensors.items() if found[name] < _local(tensor).numel()]
-        if lacking:
-            raise ValueError(f"parts of {lacking[0]} are on other nodes: copy their part-* here, or share runs/")
+        for name, tensor in tensors.items():
+            if found[name] < (tensor.to_local() if isinstance(tensor, DTensor) else tensor).numel():
+                raise ValueError(f"parts of {name} are on other nodes: copy their part-* here, or share runs/")
         reader = FileSystemReader(path)
         reader.set_up_storage_reader(index, True)
         reader.read_data(plan, planner).wait()
@@ -201,21 +189,16 @@ def read_index(path: Path) -> Metadata:
     return Metadata(entries, storage_data=places)
 
 
-def _local(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 class _IndexUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """By its name alone: nothing is imported for it."""
-        found = {each.__name__: each for each in INDEX_CLASSES}.get(name, getattr(torch, name, None))
-        if found in INDEX_CLASSES or isinstance(found, torch.dtype):
-            return found
-        raise pickle.UnpicklingError(f"{module}.{name} is not of an index of tensors")
+        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if not is_dtype and not (name in INDEX_NAMES and module.startswith(INDEX_MODULES)):
+            raise pickle.UnpicklingError(f"it holds {module}.{name}")
+        return super().find_class(module, name)
 
 
 class _PartPlanner(DefaultSavePlanner):
-    def create_global_plan(self, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
+    def create_global_plan(self, all_plans: list[Any]) -> tuple[list[Any], Metadata]:
         """As the default, without the demand that this part alone is complete: reading makes it of all parts."""
         plans, self.metadata = create_default_global_save_plan(self._dedup_save_plans(all_plans))
         return plans, self.metadata

@@ -27,7 +27,7 @@ def make_placer(kind: str, device: Device, replicate: int = 1) -> Callable[[nn.M
     """A function that moves a module to its device and, under `fsdp` with several ranks, splits it there: over all of
     them, or over each of `replicate` groups of neighbours that hold the same (HSDP)."""
     if device.ranks % replicate:
-        legal = ", ".join(str(n) for n in range(1, device.ranks + 1) if device.ranks % n == 0)
+        legal = [n for n in range(1, device.ranks + 1) if device.ranks % n == 0]
         raise BadInput(f"train.replicate {replicate} does not divide {device.ranks} ranks; use one of {legal}")
     bf16 = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     policy = bf16 if device.torch.type == "cuda" else MixedPrecisionPolicy()

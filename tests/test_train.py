@@ -17,7 +17,8 @@ from torch._dynamo.utils import counters
 from base.config import load
 from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
-from base.run_folder import read_result, sole_writer
+from base.result_file import read_result
+from base.run_folder import sole_writer
 from base.source import hash_of, sources
 from data.canonical import forbidden_pairs
 from data.config import DataConfig

@@ -129,13 +129,14 @@ def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
 def open_same_dataset(config: RunConfig, device: Device) -> Dataset:
     """One rank of each node makes it, where it has to be made, and hashes what that node will read and run."""
     manifest = hashes = None
-    for is_next in (device.main, device.leads_node and not device.main):  # who share a disk must not both make it
+    for is_next in (device.main, device.leads_node):  # nodes that share a disk must not both make it
         if is_next:
             ensure_dataset(config.data, config.model.vocab_size)
-            manifest = open_dataset(config.data.path).manifest
-            named = {"sources_sha256": sources_sha256(), **manifest.hashes()}
-            hashes = "\n".join(f"{name}: {value}" for name, value in named.items())
         barrier(device)
+    if device.leads_node:
+        manifest = open_dataset(config.data.path).manifest
+        named = {"sources_sha256": sources_sha256(), **manifest.hashes()}
+        hashes = "\n".join(f"{name}: {value}" for name, value in named.items())
     require_same(hashes, "code or data", f"give all nodes one commit and one {config.data.path}", device)
     return open_dataset(config.data.path, checked=from_main(manifest, device))
 

@@ -149,7 +149,7 @@ def load_checkpoint(path: Path, tensors: Tensors, choose: Choose) -> tuple[dict[
     try:
         index = read_index(path)
         entries: dict[str, Any] = dict(index.state_dict_metadata)
-        for name in entries.keys() - tensors:
+        for name in sorted(entries.keys() - tensors):  # in one order on all ranks
             size, dtype = entries[name].size, entries[name].properties.dtype
             chosen = torch.empty(size, dtype=dtype) if name == PLAIN else choose(name, size, dtype)
             if chosen is not None:

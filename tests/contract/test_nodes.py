@@ -109,7 +109,7 @@ def start(nodes: list[Path], *words: str, ranks: int = 2) -> list["subprocess.Po
         script = code / "train_gpt.py" if words[0].startswith("--") else folder.parent / "script.py"
         line = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(nodes)}", f"--node_rank={number}"]
         line += ["--master_addr=127.0.0.1", f"--master_port={port}", f"--nproc_per_node={ranks}", str(script)]
-        line += [*words, *WORDS] if words[0].startswith("--") else [words[0], *WORDS, *words[1:]]
+        line += [*WORDS, *words] if words[0].startswith("--") else [words[0], *WORDS, *words[1:]]
         environment = {**os.environ, "PYTHONPATH": str(code)}
         started.append(subprocess.Popen(line, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True))
     return started

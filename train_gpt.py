@@ -3,7 +3,7 @@
     python train_gpt.py                                         (configs/demo.yaml: about two minutes on two cores)
     python train_gpt.py configs/cpu10.yaml train.seconds=60     (section.key=value overrides)
     torchrun --nproc_per_node=8 train_gpt.py configs/golf465.yaml
-    python train_gpt.py configs/seeds/d52.yaml --dry-run        (sizes and schedule; needs no data and no weights)
+    python train_gpt.py configs/golf465.yaml --dry-run --gpu h100     (sizes, schedule, whether it fits; needs no data)
     python train_gpt.py --score model.golf --data DIR           (an artifact under its own protocol; trains nothing)
 
 A run lives in runs/NAME. The same command again resumes an interrupted run, bit for bit where the budget is in steps;
@@ -15,7 +15,9 @@ import math
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,12 +25,12 @@ from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_dict, to_yaml
 from base.errors import BadInput, CheckFailed
 from base.files import atomic_file, require_folder_of
-from base.run_folder import ARTIFACT, RunResult, named_or_newest, new_or_unfinished, sole_writer
+from base.run_folder import ARTIFACT, RunResult, TrainResult, named_or_newest, new_or_unfinished, sole_writer
 from base.source import bundled, code_bytes, sources_sha256
 from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
 from engine.clock import stop_flag
-from engine.config import micro_rows, report_divergence
+from engine.config import report_divergence
 from engine.device import (
     Device,
     agree,
@@ -47,10 +49,8 @@ from engine.shard import gather_weights
 from eval.config import PLAIN, AdaptConfig
 from eval.metric import Score
 from eval.score import save_block_nats, score_artifact
-from model.cost import causal_flops_per_token, flops_per_token, parameters
+from model.cost import flops_per_token, parameters
 from model.gpt import GPT
-from model.memory import Trainer, peak_bytes, training_parts
-from optim.schedule import multiplier
 from quant.budget import over_cap, require_room
 from quant.packer import Packer
 from quant.unpack import attach_table, open_artifact
@@ -106,7 +106,7 @@ def report_step(done: StepReport | None, training: Training, log: RunLog, saver:
     config.train.require_progress(done.progress, done.smooth_loss)
 
 
-def train_pack_score(config: RunConfig, name: str, device: Device) -> RunResult:
+def train_pack_score(config: RunConfig, name: str, device: Device) -> TrainResult:
     precision = device.precision(config.eval.precision)
     config = replace(config, eval=replace(config.eval, precision=precision))  # run and artifact name the one they mean
     require_same(to_yaml(config), "configs", "start all alike", device)
@@ -141,8 +141,8 @@ def open_same_dataset(config: RunConfig, device: Device) -> Dataset:
     return open_dataset(config.data.path, checked=from_main(manifest, device))
 
 
-def run_in(saver: Saver, training: Training, code: int) -> RunResult:
-    """Train what is left to train, pack, score."""
+def run_in(saver: Saver, training: Training, code: int) -> TrainResult:
+    """Train what is left to train, score, and unless quant.method is none pack and score that."""
     config = training.config
     device = training.device
     dataset = training.dataset
@@ -164,9 +164,14 @@ def run_in(saver: Saver, training: Training, code: int) -> RunResult:
         save_model(saver.folder, to_dict(config), weights)
     barrier(device)  # before the others wait for the main rank's device
     training.release()
-    float_score, _ = timed_score("pre_quant", training, log)
-    result = pack_and_score(training, weights, saver, code, float_score, log)
-    over = over_cap(result.artifact_bytes, code, config.quant.cap_bytes)
+    float_score, eval_s = timed_score("pre_quant", training, log)
+    of_artifact: dict[str, Any]
+    if config.quant.method == "none":
+        of_artifact = {**dict.fromkeys(RunResult.__annotations__), "calibration_seconds": 0.0, "eval_seconds": eval_s}
+    else:
+        of_artifact = pack_and_score(training, weights, saver, code, log)
+    result = describe(training, saver.folder, code, float_score, of_artifact)
+    over = over_cap(result.artifact_bytes or 0, code, config.quant.cap_bytes)
     if over:
         log.say(over)
     log.finish(result)
@@ -199,12 +204,11 @@ def pack(training: Training, weights: dict[str, torch.Tensor], code: int) -> byt
 
 
 def pack_and_score(
-    training: Training, weights: dict[str, torch.Tensor], saver: Saver, code: int, float_score: Score, log: RunLog
-) -> RunResult:
-    """The artifact, and the score of what every reader of it will have."""
+    training: Training, weights: dict[str, torch.Tensor], saver: Saver, code: int, log: RunLog
+) -> dict[str, Any]:
+    """The artifact, and the score of what every reader of it will have, by the names of TrainResult."""
     config = training.config
     device = training.device
-    clock = training.clock
     path = saver.folder / ARTIFACT
     begun_s = time.perf_counter()
     data = from_main(pack(training, weights, code), device)
@@ -215,66 +219,62 @@ def pack_and_score(
     packed_s = time.perf_counter() - begun_s
     log.say(packed_lines(artifact.size_bytes, artifact.sha256, packed_s, code))
     found, eval_s = timed_score("final", training, log, artifact.model.to(device.torch), config.eval.adapt)
+    total = artifact.size_bytes + code
+    return {
+        "val_bpb": found.bpb,
+        "val_nats_per_token": found.nats_per_token,
+        "artifact": str(path.resolve()),
+        "artifact_sha256": artifact.sha256,
+        "artifact_bytes": artifact.size_bytes,
+        "total_bytes": total,
+        "over_cap_bytes": max(0, total - config.quant.cap_bytes) if config.quant.cap_bytes else 0,
+        "calibration_seconds": packed_s,
+        "eval_seconds": eval_s,
+        "adapt": config.eval.adapt.kind,
+    }
+
+
+def describe(
+    training: Training, folder: Path, code: int, float_score: Score, of_artifact: dict[str, Any]
+) -> TrainResult:
+    config = training.config
+    device = training.device
+    clock = training.clock
     own = bundled()
-    return RunResult(
-        run=str(saver.folder.resolve()),
+    kind = TrainResult if config.quant.method == "none" else RunResult
+    return kind(
+        run=str(folder.resolve()),
         params=sum(parameters(config.model).values()),
         steps=clock.step,
         train_seconds=clock.elapsed_s,
         tokens_per_second=clock.step * config.train.batch_tokens / clock.elapsed_s,
         float_bpb=float_score.bpb,
         float_nats_per_token=float_score.nats_per_token,
-        val_bpb=found.bpb,
-        val_nats_per_token=found.nats_per_token,
-        val_tokens=found.tokens,
-        val_bytes=found.bytes,
-        contest_bytes=found.contest_bytes,
-        artifact=str(path.resolve()),
-        artifact_sha256=artifact.sha256,
-        artifact_bytes=artifact.size_bytes,
+        val_tokens=float_score.tokens,
+        val_bytes=float_score.bytes,
+        contest_bytes=float_score.contest_bytes,
         code_bytes=code,
-        total_bytes=artifact.size_bytes + code,
-        over_cap_bytes=max(0, artifact.size_bytes + code - config.quant.cap_bytes) if config.quant.cap_bytes else 0,
-        calibration_seconds=packed_s,
-        eval_seconds=eval_s,
         seed=config.seed,
         stride=config.eval.stride,
         context=training.context,
-        adapt=config.eval.adapt.kind,
         precision=device.precision(config.eval.precision),
         sources_sha256=sources_sha256(),
         bundle_sha256=own.sha256 if own else "",
+        **of_artifact,
         **training.dataset.manifest.hashes(),
         **describe_environment(device),
     )
 
 
-def dry_run(config: RunConfig) -> Answer:
-    """Sizes, groups and schedule of a run, for one rank; nothing is read, downloaded or allocated."""
-    rows, micro_batches = micro_rows(config.train, 1)
-    trainer = Trainer(
-        muon=config.optim.matrix == "muon",
-        average=config.average.kind != "off",
-        mixed=torch.cuda.is_available(),
-        checkpointing=config.train.checkpointing,
-        loss_chunk=config.train.loss_tokens,
-    )
-    params = parameters(config.model)
-    memory = training_parts(config.model, trainer, rows, config.train.seq_len)
-    return {
-        "params": sum(params.values()),
-        "params_by_kind": params,
-        "flops_per_token": flops_per_token(config.model, config.train.seq_len),
-        "flops_per_token_causal": causal_flops_per_token(config.model, config.train.seq_len),
-        "memory_bytes": peak_bytes(memory),
-        "memory_by_part": memory,
-        "tokens_per_step": config.train.batch_tokens,
-        "micro_batches": micro_batches,
-        "rate_multiplier": {str(share): multiplier(config.optim, share) for share in (0.0, 0.25, 0.5, 0.75, 1.0)},
-    }
+def dry_run(config: RunConfig, gpu: str | None) -> Answer:
+    """What tools.plan says of it. By name, since an import statement would put the planner into the single file."""
+    if bundled():
+        raise BadInput("--dry-run is the repository's; there: python -m tools.plan CONFIG")
+    answer: Answer = import_module("tools.plan.dry_run").dry_run(config, gpu)
+    return answer
 
 
-def act(args: argparse.Namespace) -> Answer | RunResult:
+def act(args: argparse.Namespace) -> Answer | TrainResult:
     words = list(args.overrides)
     for_score = [f"--{flag}" for flag in ("data", "limit", "nats") if getattr(args, flag) is not None]
     if args.score:
@@ -298,7 +298,9 @@ def act(args: argparse.Namespace) -> Answer | RunResult:
     config: RunConfig = load(RunConfig, path, words, own.config_yaml if own else "")
     name = own.name if own and path is None else Path(path or DEFAULT).stem
     if args.dry_run:
-        return dry_run(config)
+        return dry_run(config, args.gpu)
+    if args.gpu:
+        raise BadInput("--gpu is for --dry-run; a run takes the devices that it finds")
     with joined() as device, memory_hint("lower train.micro_tokens or set train.checkpointing=true"):
         return train_pack_score(config, args.name or name, device)
 
@@ -309,7 +311,8 @@ def parser() -> OneLineParser:
     flags.add_argument("config", nargs="?", metavar="CONFIG.yaml", help=f"default: {DEFAULT}")
     flags.add_argument("overrides", nargs="*", metavar="section.key=value")
     flags.add_argument("--name", help="the folder in runs/ (default: the config's name)")
-    flags.add_argument("--dry-run", action="store_true", help="sizes and schedule only")
+    flags.add_argument("--dry-run", action="store_true", help="sizes and schedule; exit 1 if it does not fit on --gpu")
+    flags.add_argument("--gpu", metavar="NAME", help="with --dry-run: of tools/plan/gpus.yaml (default: the one here)")
     flags.add_argument(
         "--score",
         metavar="ARTIFACT",

@@ -46,6 +46,18 @@ def atomic_file(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+def partial_path(path: Path) -> Path:
+    """Where a file too large for `atomic_file` is until it is complete."""
+    return path.with_name(f"{path.name}.part")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """A sibling to write into; it takes the name `folder` at the end, or is removed if the block fails."""

@@ -27,8 +27,9 @@ SCORE = "score.json"  # eval.bpb's answer
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunResult:
-    """result.json, and the answer of `train_gpt.py --json`. `val_bpb` is scored from the artifact, as everywhere."""
+class TrainResult:
+    """result.json, and the answer of `train_gpt.py --json`. `val_bpb` is scored from the artifact, as everywhere; where
+    quant.method is none there is no artifact, and it is null like all that describes one."""
 
     run: str  # absolute path of the folder
     params: int
@@ -37,19 +38,19 @@ class RunResult:
     tokens_per_second: float  # of training
     float_bpb: float  # of the averaged weights, before packing
     float_nats_per_token: float
-    val_bpb: float  # of the artifact
-    val_nats_per_token: float
+    val_bpb: float | None  # of the artifact
+    val_nats_per_token: float | None
     val_tokens: int  # targets scored
     val_bytes: int
     contest_bytes: int
-    artifact: str
-    artifact_sha256: str
-    artifact_bytes: int
+    artifact: str | None
+    artifact_sha256: str | None
+    artifact_bytes: int | None
     code_bytes: int
-    total_bytes: int
+    total_bytes: int | None
     over_cap_bytes: int = 0  # beyond quant.cap_bytes, which quant.solve=false only checks
     calibration_seconds: float  # quantizing and packing
-    eval_seconds: float  # scoring the artifact
+    eval_seconds: float  # scoring the artifact, or the float weights where there is none
     seed: int
     stride: int
     context: int
@@ -64,6 +65,18 @@ class RunResult:
     torch: str
     python: str
     peak_memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult(TrainResult):
+    """Of a run that packed an artifact: what a record or a sweep can take."""
+
+    val_bpb: float
+    val_nats_per_token: float
+    artifact: str
+    artifact_sha256: str
+    artifact_bytes: int
+    total_bytes: int
 
 
 def read_metrics(text: str, name: str) -> list[dict[str, float]]:
@@ -94,7 +107,11 @@ def named_or_newest(given: str | None, mark: str, root: Path = RUNS) -> Path:
     path = Path(given)
     path = path / mark if path.is_dir() else path
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; name a run's folder or its {mark}")
+        is_unpacked = mark == ARTIFACT and path.with_name(MODEL).is_file()
+        way_out = (
+            f"pack it: python -m quant.pack {path.parent}" if is_unpacked else f"name a run's folder or its {mark}"
+        )
+        raise BadInput(f"{path}: no such file; {way_out}")
     return path
 
 

@@ -1,80 +1,59 @@
-"""A corpus -> a dataset folder, in steps: scan, split, train the tokenizer, encode, prove, publish.
+"""A corpus -> a dataset folder, in steps whose tasks share nothing but files (data/job.py).
 
     manifest = build_dataset(open_corpus("stdlib"), Recipe(vocab=1024), Path("data/datasets/stdlib"))
 
-The corpus is read three times, so that memory stays flat: for every document's hash and size, for the tokenizer's
-sample, and for the tokens. Documents are compared as the tokenizer sees them: two texts that it normalises to the same
-text are one document and fall on one side.
+    scan      of each part: every document's hash and size
+    choose    which documents validate, and which of the others the tokenizer learns from
+    sample    of each part: the texts of the latter
+    train     the tokenizer
+    encode    of each part: its tokens, proved
+    arrange   which tokens each shard holds; this and what follows: data/assemble.py
+    write     for each part: its share of the shards; and none of its training documents is a validation document
+    publish   the manifest, and the folder
+
+Here they run one after another, with the corpus as one part; data/scale.py runs them with many, on many machines. The
+dataset is the same. The text is read three times, so that memory stays flat. Documents are compared as the tokenizer
+sees them: two texts that it normalises to the same text are one document and fall on one side.
 """
 
-import hashlib
+import importlib
+import tempfile
 from array import array
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from base.errors import BadInput
-from base.files import atomic_folder
+from base.files import atomic_file, partial_path
 from base.progress import byte_progress
-from data.bytes import ByteTable
-from data.caseops import TRANSFORMS, TransformName
+from data.assemble import arrange, own_files, publish, write
+from data.caseops import TRANSFORMS
 from data.corpus import Corpus
-from data.encoding import cores, encode_all
-from data.manifest import MANIFEST, TOKENIZER, Manifest, ShardEntry, describe_tokenizer, read_manifest, write_manifest
-from data.overlap import find_overlap
+from data.encoding import Encoded, cores, encode_all
+from data.job import SIDES, Job, Recipe
+from data.manifest import TOKENIZER, Manifest, SplitName
 from data.readers import Bad, Document
-from data.shards import ShardWriter, open_stream
 from data.split import (
     DROPPED,
     TRAIN,
     VAL,
-    Digests,
-    Labels,
-    SplitRule,
     as_digests,
     document_digest,
-    hash_digests,
-    split_documents,
-    tokenizer_sample,
+    first_by_key,
+    label_by_hash,
+    label_tail,
+    require_sides,
+    share_band,
 )
-from data.tokenizer import MAX_VOCAB, Tokenizer
-from data.tokenizer_training import SMALLEST_VOCAB, train_tokenizer
+from data.tokenizer import Tokenizer, load_tokenizer
+from data.tokenizer_training import train_tokenizer
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What makes a dataset what it is; two equal recipes over one corpus give equal bytes."""
-
-    vocab: int = 1024
-    split: SplitRule = "hash"
-    val_fraction: float = 0.05
-    tokenizer_mb: int = 64  # of training text that the tokenizer learns from
-    skip_bad: bool = False
-    transform: TransformName = "none"  # of each text before it is encoded
-
-    def __post_init__(self) -> None:
-        if not SMALLEST_VOCAB <= self.vocab <= MAX_VOCAB:
-            raise BadInput(f"--vocab {self.vocab}: use {SMALLEST_VOCAB} (bytes, specials) to {MAX_VOCAB} (uint16 ids)")
-        if not 0.0 < self.val_fraction < 1.0:
-            raise BadInput(f"--val-fraction {self.val_fraction} is not between 0 and 1; use 0.01 or 0.05")
-
-    def rule(self) -> str:
-        if self.split == "tail":
-            return f"validation is the last {self.val_fraction:g} of documents; their training copies are dropped"
-        return f"validation iff the first 8 bytes of SHA-256(text) are below {self.val_fraction:g} of 2^64"
-
-
-@dataclass(frozen=True)
-class Scan:
-    """The first pass: hash and size of every document, in reading order."""
-
-    digests: Digests
-    sizes: npt.NDArray[np.int64]  # in bytes
-    skipped: int
+class Step(NamedTuple):
+    act: Callable[[Job, int], None]
+    of_parts: bool = True  # a task for each part; else one, numbered 0, that needs all parts done
 
 
 def build_dataset(
@@ -82,77 +61,27 @@ def build_dataset(
 ) -> Manifest:
     """Make `out` the dataset of this corpus; `given` is a tokenizer to use instead of training one."""
     own_files(out)
-    with atomic_folder(out) as staged:
-        scan = scan_corpus(corpus, recipe.skip_bad, given)
-        labels = split_documents(recipe.split, scan.digests, recipe.val_fraction)
-        tokenizer = given or train_on_sample(corpus, recipe, scan, labels)
-        (staged / TOKENIZER).write_bytes(tokenizer.model)
-        shards = write_shards(corpus, scan, labels, tokenizer, staged, workers or cores())
-        train = open_stream(staged, shards, "train")
-        val = open_stream(staged, shards, "val")
-        overlap = find_overlap(train.documents(tokenizer.bos_id), val.documents(tokenizer.bos_id))
-        if overlap:
-            raise BadInput(f"{corpus.spec}: {overlap}; the split has failed, and no dataset was made")
-        kept = scan.digests[labels != DROPPED]
-        table = ByteTable(tokenizer)
-        sides = [
-            replace(
-                stream.totals(table, tokenizer.bos_id),
-                raw_bytes=int(scan.sizes[labels == label].sum()),
-                documents_sha256=hash_digests(scan.digests[labels == label]),
-            )
-            for stream, label in ((train, TRAIN), (val, VAL))
-        ]
-        manifest = Manifest(
-            source=corpus.spec,
-            split=recipe.rule(),
-            request=request_of(corpus, recipe, given),
-            corpus_sha256=hash_digests(scan.digests),
-            skipped_documents=scan.skipped,
-            dropped_documents=int((labels == DROPPED).sum()),
-            repeated_documents=len(kept) - len(np.unique(kept[:, 0])),
-            tokenizer=describe_tokenizer(tokenizer),
-            train=sides[0],
-            val=sides[1],
-            shards=tuple(shards),
-        )
-        write_manifest(manifest, staged)
-        for path in own_files(out):  # the manifest first, so that a folder that has one is always complete
-            path.unlink(missing_ok=True)
-    return manifest
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        job = Job(corpus, recipe, given.model if given else None, Path(folder), workers=workers or cores())
+        job.dataset.mkdir()
+        for step in STEPS.values():
+            step.act(job, 0)
+        return publish(job, out)
 
 
-def own_files(out: Path) -> list[Path]:
-    """The files of the dataset that a new one replaces; a folder that holds anything else is left alone."""
-    if not out.exists():
-        return []
-    if not out.is_dir():
-        raise BadInput(f"{out}: is a file; --out names a folder")
-    own: list[Path] = []
-    if (out / MANIFEST).exists():
-        manifest = read_manifest(out)
-        if not manifest.request:
-            raise BadInput(f"{out}: holds a dataset that data.prep did not make; name another --out to keep it")
-        own = [out / MANIFEST, *(out / name for name in manifest.files())]
-    for path in sorted(set(out.iterdir()) - set(own)):
-        raise BadInput(f"{out}: holds {path.name}, which is no file of a dataset there; name another --out")
-    return own
-
-
-def request_of(corpus: Corpus, recipe: Recipe, given: Tokenizer | None) -> dict[str, Any]:
-    """What the dataset is made from, by content: an equal request need not be carried out twice."""
-    model = hashlib.sha256(given.model).hexdigest() if given else None
-    return {**asdict(recipe), "corpus": corpus.fingerprint, "tokenizer": model}
-
-
-def scan_corpus(corpus: Corpus, skip_bad: bool, given: Tokenizer | None) -> Scan:
+def scan(job: Job, part: int) -> None:
+    corpus = job.part(part)
+    given = load_tokenizer(job.model) if job.model else None
+    near = open_signatures(job.recipe)
     joined = bytearray()
     sizes = array("q")
+    bands = []
     skipped = 0
 
     def on_bad(bad: Bad) -> None:
         nonlocal skipped
-        if not skip_bad:
+        if not job.recipe.skip_bad:
             raise BadInput(f"{bad.name}: {bad.reason}; repair it, or skip such documents with --skip-bad")
         skipped += 1
 
@@ -161,46 +90,147 @@ def scan_corpus(corpus: Corpus, skip_bad: bool, given: Tokenizer | None) -> Scan
             normal = given.normalize(text) if given else text
             joined += document_digest(normal.encode())
             sizes.append(len(text.encode()))
+            if near:
+                bands.append(near.bands(normal))
             advance(sizes[-1])
-    if not sizes:
-        raise BadInput(f"{corpus.spec}: no document with text in it ({skipped} skipped)")
-    return Scan(as_digests(joined), np.array(sizes, np.int64), skipped)
+    job.save("digests", as_digests(joined), part)
+    job.save("sizes", np.array(sizes, np.int64), part)
+    if near:
+        job.save("bands", np.array(bands, np.uint64).reshape(len(sizes), near.count), part)
+    job.save_json("scan", {"skipped": skipped, "identities": [file.identity() for file in corpus.files]}, part)
 
 
-def train_on_sample(corpus: Corpus, recipe: Recipe, scan: Scan, labels: Labels) -> Tokenizer:
-    taken = tokenizer_sample(labels, scan.digests, scan.sizes, recipe.tokenizer_mb * 1_000_000)
-
-    def sample() -> Iterator[str]:
-        with byte_progress("tokenizer", int(scan.sizes[taken].sum())) as advance:
-            for is_taken, size, document in zip(taken, scan.sizes, read_again(corpus), strict=False):
-                if is_taken:
-                    yield document.text
-                    advance(int(size))
-
-    return train_tokenizer(sample(), recipe.vocab, TRANSFORMS[recipe.transform])
+def open_signatures(recipe: Recipe) -> Any:
+    """data.near's, where the recipe wants them: the optional requirements have what it needs."""
+    if recipe.near_duplicates is None:
+        return None
+    try:
+        return importlib.import_module("data.near").Signatures(recipe.near_duplicates)
+    except ImportError as error:
+        raise BadInput(f"--near-duplicates: {error}; pip install -r requirements-cluster.txt") from None
 
 
-def write_shards(
-    corpus: Corpus, scan: Scan, labels: Labels, tokenizer: Tokenizer, folder: Path, workers: int
-) -> list[ShardEntry]:
-    pairs = zip(map(int, labels), read_again(corpus), strict=False)
+def choose(job: Job, _: int) -> None:
+    """The labels of every part's documents, and the places of those that the tokenizer learns from."""
+    firsts = np.cumsum([0, *(len(job.load("sizes", part)) for part in range(job.parts))]).tolist()
+    count = firsts.pop()
+    if count < 2:
+        skipped = sum(job.load_json("scan", part)["skipped"] for part in range(job.parts))
+        found = "1 document in all" if count else f"no document with text in it ({skipped} skipped)"
+        raise BadInput(f"{job.corpus.spec}: {found}; a split needs two (for .txt, --txt line makes a line a document)")
+    label_parts(job, firsts, count)
+    sides = np.zeros(3, np.int64)
+    at, keys, sizes = np.empty(0, np.int64), np.empty(0, np.uint64), np.empty(0, np.int64)  # of the sample so far
+    for part, first in enumerate(firsts):
+        labels = job.load("labels", part)
+        sides += np.bincount(labels, minlength=3)
+        train = np.flatnonzero(labels == TRAIN)
+        at = np.append(at, first + train)
+        keys = np.append(keys, job.load("digests", part)[train, 1])  # which the split does not look at
+        sizes = np.append(sizes, job.load("sizes", part)[train])
+        taken = first_by_key(keys, sizes, job.recipe.tokenizer_mb * 1_000_000)
+        at, keys, sizes = at[taken], keys[taken], sizes[taken]
+    require_sides(sides, job.recipe.val_fraction)
+    for part, (first, end) in enumerate(zip(firsts, [*firsts[1:], count], strict=True)):
+        job.save("sampled", at[(at >= first) & (at < end)] - first, part)
+
+
+def label_parts(job: Job, firsts: list[int], count: int) -> None:
+    """`firsts`: each part's first document, of `count` in all."""
+    digests = [job.load("digests", part) for part in range(job.parts)]
+    if job.recipe.split == "hash":
+        labels = [label_by_hash(own, job.recipe.val_fraction) for own in digests]
+    else:
+        first_val = count - max(1, int(count * job.recipe.val_fraction))
+        ends = [max(0, first_val - first) for first in firsts]  # of training, in each part
+        keys = np.concatenate([own[end:, 0] for own, end in zip(digests, ends, strict=True)])
+        labels = [label_tail(own, end, keys) for own, end in zip(digests, ends, strict=True)]
+    if job.recipe.near_duplicates:
+        bands = [job.load("bands", part) for part in range(job.parts)]
+        of_val = np.concatenate([own[label == VAL] for own, label in zip(bands, labels, strict=True)])
+        for own, label in zip(bands, labels, strict=True):
+            label[(label == TRAIN) & share_band(own, of_val)] = DROPPED
+    for part, label in enumerate(labels):
+        job.save("labels", label, part)
+
+
+def sample(job: Job, part: int) -> None:
+    wanted = job.load("sampled", part).tolist()
+    texts = list[str]()
+    if job.model is None and wanted:
+        documents = enumerate(read_again(job, part))
+        for place in wanted:
+            # A corpus that has become shorter is found out when it is encoded.
+            texts.append(next((document.text for number, document in documents if number == place), ""))
+    job.save_json("sample", texts, part)
+
+
+def train(job: Job, _: int) -> None:
+    model = job.model
+    if model is None:
+        texts = (text for part in range(job.parts) for text in job.load_json("sample", part))
+        model = train_tokenizer(texts, job.recipe.vocab, TRANSFORMS[job.recipe.transform]).model
+    atomic_file(job.dataset / TOKENIZER, model)
+
+
+def encode(job: Job, part: int) -> None:
+    tokenizer = load_tokenizer((job.dataset / TOKENIZER).read_bytes())
+    labels, digests, sizes = (job.load(name, part) for name in ("labels", "digests", "sizes"))
+    is_kept = labels != DROPPED
+    pairs = zip(map(int, labels), read_again(job, part), strict=False)
     kept = ((label, document) for label, document in pairs if label != DROPPED)
+    sides = {label: EncodedSide(job, side, part) for side, label in SIDES.items()}
     seen = bytearray()
-    with (
-        ShardWriter(folder, "train") as train,
-        ShardWriter(folder, "val") as val,
-        byte_progress("encoding", int(scan.sizes[labels != DROPPED].sum())) as advance,
-    ):
-        writers = {TRAIN: train, VAL: val}
-        for label, ids, digest, size_bytes in encode_all(kept, tokenizer, workers):
-            writers[label].write([ids])
-            seen += digest
-            advance(size_bytes)
-    if not np.array_equal(as_digests(seen), scan.digests[labels != DROPPED]):
-        raise BadInput(f"{corpus.spec}: it changed while it was being read; run again when nothing writes to it")
-    return [*train.entries, *val.entries]
+    with byte_progress("encoding", int(sizes[is_kept].sum())) as advance:
+        for encoded in encode_all(kept, tokenizer, job.workers):
+            sides[encoded.label].add(encoded)
+            seen += encoded.digest
+            advance(encoded.size_bytes)
+    if not np.array_equal(as_digests(seen), digests[is_kept]):
+        raise BadInput(f"{job.corpus.spec}: it changed while it was being read; run again when nothing writes to it")
+    for side in sides.values():
+        side.save()
+    job.save("kept_keys", np.sort(digests[is_kept, 0]), part)
 
 
-def read_again(corpus: Corpus) -> Iterator[Document]:
+class EncodedSide:
+    """One side of a part: its tokens go into a file as they come, and what is known of them is saved at the end."""
+
+    def __init__(self, job: Job, side: SplitName, part: int) -> None:
+        self.job, self.side, self.part = job, side, part
+        self.lengths = array("I")  # of the documents, in tokens
+        self.digests = bytearray()  # of their tokens
+        self.totals = {"documents": 0, "tokens": 0, "bytes": 0, "contest_bytes": 0, "raw_bytes": 0}
+        self._path = job.path(f"{side}.tokens", part)
+        self._stream = partial_path(self._path).open("wb")
+
+    def add(self, encoded: Encoded) -> None:
+        self._stream.write(encoded.ids.astype("<u2", copy=False).data)
+        self.lengths.append(len(encoded.ids))
+        self.digests += encoded.tokens_digest
+        found = (1, len(encoded.ids), encoded.bytes, encoded.contest_bytes, encoded.size_bytes)
+        for key, value in zip(self.totals, found, strict=True):
+            self.totals[key] += value
+
+    def save(self) -> None:
+        self._stream.close()
+        partial_path(self._path).replace(self._path)
+        self.job.save(f"{self.side}.lengths", np.array(self.lengths, np.uint32), self.part)
+        self.job.save(f"{self.side}.digests", as_digests(self.digests), self.part)
+        self.job.save_json(f"{self.side}.totals", self.totals, self.part)
+
+
+def read_again(job: Job, part: int) -> Iterator[Document]:
     """A later pass: what is not readable has been counted, and documents that have been added since do not count."""
-    return corpus.documents(lambda _: None)
+    return job.part(part).documents(lambda _: None)
+
+
+STEPS = {
+    "scan": Step(scan),
+    "choose": Step(choose, of_parts=False),
+    "sample": Step(sample),
+    "train": Step(train, of_parts=False),
+    "encode": Step(encode),
+    "arrange": Step(arrange, of_parts=False),
+    "write": Step(write),
+}

@@ -3,6 +3,7 @@
     stdlib                       the interpreter's standard library (data/stdlib.py)
     FILE, FOLDER or 'GLOB'       .txt (with --txt line or --txt file) and .jsonl, also as .gz, .xz, .zst; .parquet
     hf:OWNER/NAME[@REV][:GLOB]   a hub dataset's files, downloaded (data/hub.py)
+    PROTOCOL://PATH              a file, folder or glob of a remote store, read in place (data/remote.py)
 
 A corpus can be read any number of times, always in the same order: files by name, documents as they come.
 """
@@ -11,7 +12,7 @@ import glob
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from base.errors import BadInput
 from base.files import file_sha256
 from data.hub import HubFile, fetch, list_files
 from data.readers import Bad, Document, Kind, TxtUnit, format_of, read_documents
+from data.remote import RemoteFile, list_remote
 from data.stdlib import stdlib_files
 
 
@@ -28,8 +30,16 @@ class Source:
     """One file of a corpus: what messages call it, where it is, and how it is read."""
 
     name: str
-    path: Path
+    path: Path | RemoteFile
     kind: Kind
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.size_bytes if isinstance(self.path, RemoteFile) else self.path.stat().st_size
+
+    def identity(self) -> str:
+        """What equals another file's only if the contents are equal: for a remote one, what its store states."""
+        return self.path.identity if isinstance(self.path, RemoteFile) else f"sha256:{file_sha256(self.path)}"
 
 
 @dataclass(frozen=True)
@@ -50,10 +60,13 @@ class Corpus:
 
     @cached_property
     def fingerprint(self) -> str:
+        return self.fingerprint_of([file.identity() for file in self.files])
+
+    def fingerprint_of(self, identities: Sequence[str]) -> str:
         """SHA-256 over the files' names, contents and ways of reading: equal fingerprints read as equal documents."""
         listing = hashlib.sha256()
-        for file in self.files:
-            listing.update(os.fsencode(f"{file.name}\0{file.kind}\0sha256:{file_sha256(file.path)}\n"))
+        for file, identity in zip(self.files, identities, strict=True):
+            listing.update(os.fsencode(f"{file.name}\0{file.kind}\0{identity}\n"))
         return hashlib.sha256(f"{self.field}\0{listing.hexdigest()}".encode()).hexdigest()
 
 
@@ -61,8 +74,10 @@ def open_corpus(spec: str, field: str = "text", txt: TxtUnit | None = None) -> C
     """Resolve a SOURCE to its files; those of the hub are downloaded."""
     if spec == "stdlib":
         return Corpus(spec, tuple(Source(name, path, "file") for name, path in stdlib_files()))
-    listed: dict[str, Path | HubFile] = {}
-    if spec.startswith("hf:"):
+    listed: dict[str, Path | HubFile | RemoteFile] = {}
+    if "://" in spec:
+        listed.update(list_remote(spec))
+    elif spec.startswith("hf:"):
         found, spec = list_files(spec)
         listed.update((file.path, file) for file in found)
     else:
@@ -78,7 +93,8 @@ def open_corpus(spec: str, field: str = "text", txt: TxtUnit | None = None) -> C
     files = []
     for name, kind in named.items():
         where = listed[name]
-        files.append(Source(name, fetch(where) if isinstance(where, HubFile) else where, kind))
+        place = fetch(where) if isinstance(where, HubFile) else where
+        files.append(Source(name, place.absolute() if isinstance(place, Path) else place, kind))
     return Corpus(spec, tuple(files), len(listed) - len(files), field)
 
 
@@ -95,7 +111,9 @@ def _local_files(spec: str) -> list[tuple[str, Path]]:
     named = [(file.relative_to(path), file) for file in found if not file.is_dir()]
     visible = [(name, file) for name, file in named if not any(part.startswith(".") for part in name.parts)]
     if not visible:
-        raise BadInput(f"'{spec}': no file is there; SOURCE is stdlib, a file, a folder, a 'glob' or hf:OWNER/NAME")
+        raise BadInput(
+            f"'{spec}': no file is there; SOURCE is stdlib, a file, folder or 'glob', hf:OWNER/NAME or a URL"
+        )
     return sorted((name.as_posix(), file) for name, file in visible)
 
 

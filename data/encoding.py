@@ -1,24 +1,26 @@
-"""Documents -> tokens whose bytes are proved, on several threads, in order.
+"""Documents -> tokens whose bytes are proved, in several processes, in order.
 
 Every document is proved as it is encoded: the byte table's bytes for its tokens must be its text (under a tokenizer
 that normalises, its normalised text). A tokenizer or a table that is wrong about one document stops the run there.
-
-Threads suffice: SentencePiece encodes without the interpreter's lock, and that is nine tenths of the work.
 """
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
 from typing import NamedTuple
 
 import numpy as np
 
 from base.errors import BadInput
 from data.bytes import ByteTable
+from data.overlap import tokens_digest
 from data.readers import Document
 from data.split import document_digest
-from data.tokenizer import Ids, Tokenizer
+from data.tokenizer import Ids, Tokenizer, load_tokenizer
 
 BATCH_CHARS = 1 << 20
 
@@ -29,34 +31,49 @@ class Encoded(NamedTuple):
     label: int
     ids: Ids  # with BOS
     digest: bytes  # of the text as the tokenizer normalises it
+    tokens_digest: bytes
     size_bytes: int  # of the text
+    bytes: int  # of the tokens, by either rule of data/bytes.py
+    contest_bytes: int
 
 
 def cores() -> int:
-    """How many threads this process may keep busy."""
+    """How many processes this one may keep busy."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def encode_all(labelled: Iterable[Labelled], tokenizer: Tokenizer, workers: int) -> Iterator[Encoded]:
     """Every document encoded, in the order given; at most two batches per worker are in memory."""
-    table = ByteTable(tokenizer)
+    batches = _batches(labelled)
+    first = list(itertools.islice(batches, 2))
+    if workers == 1 or len(first) < 2:  # not worth a process
+        encoder = Encoder(tokenizer)
+        for batch in itertools.chain(first, batches):
+            yield from encoder.encode(batch)
+        return
     waiting: deque[Future[list[Encoded]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for batch in _batches(labelled):
-            waiting.append(pool.submit(encode_batch, tokenizer, table, batch))
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        for batch in itertools.chain(first, batches):
+            waiting.append(pool.submit(_encode_in_worker, tokenizer.model, batch))
             if len(waiting) == 2 * workers:
                 yield from waiting.popleft().result()
         for future in waiting:
             yield from future.result()
 
 
-def encode_batch(tokenizer: Tokenizer, table: ByteTable, batch: list[Labelled]) -> list[Encoded]:
-    bos = np.array([tokenizer.bos_id], np.uint16)
-    encoded = []
-    for label, (name, text) in batch:
+class Encoder:
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.table = ByteTable(tokenizer)
+
+    def encode(self, batch: list[Labelled]) -> list[Encoded]:
+        return [self.encode_document(label, document) for label, document in batch]
+
+    def encode_document(self, label: int, document: Document) -> Encoded:
+        name, text = document
+        tokenizer, table = self.tokenizer, self.table
         ids = tokenizer.encode(text)
-        normal = tokenizer.normalize(text)
-        data = normal.encode()
+        data = tokenizer.normalize(text).encode()
         back = table.join(ids)
         if back == data and not tokenizer.lossless:  # which has not been proved to decode to its bytes
             back = tokenizer.decode(ids).encode()
@@ -67,16 +84,25 @@ def encode_batch(tokenizer: Tokenizer, table: ByteTable, batch: list[Labelled]) 
                 f"{name}: the tokenizer does not give this document back; its bytes cannot be counted. "
                 f"From byte {at:,} on it gives {back[at : at + 20]!r}, and the document has {data[at : at + 20]!r}"
             )
-        counted = int(table.exact_bytes(ids).sum())
+        counted, contest = table.totals(ids, tokenizer.bos_id)
         if counted != len(data):
             raise BadInput(f"{name}: its tokens count {counted:,} bytes, and it has {len(data):,}")
-        digest = document_digest(data)
-        encoded.append(Encoded(label, np.concatenate([bos, ids]), digest, len(text.encode())))
-    return encoded
+        with_bos = np.concatenate([np.array([tokenizer.bos_id], np.uint16), ids])
+        digests = document_digest(data), tokens_digest(ids)
+        return Encoded(label, with_bos, *digests, len(text.encode()), counted, contest)
+
+
+@cache
+def _load_encoder(model: bytes) -> Encoder:
+    return Encoder(load_tokenizer(model))
+
+
+def _encode_in_worker(model: bytes, batch: list[Labelled]) -> list[Encoded]:
+    return _load_encoder(model).encode(batch)
 
 
 def _batches(labelled: Iterable[Labelled]) -> Iterator[list[Labelled]]:
-    """Batches large enough to be worth a thread's while."""
+    """Batches large enough to be worth sending to a process."""
     batch: list[Labelled] = []
     chars = 0
     for label, document in labelled:

@@ -22,11 +22,11 @@ class Overlap(NamedTuple):
 
 
 def find_overlap(train: Iterable[Tokens], val: Iterable[Tokens]) -> Overlap | None:
-    validation = {_digest(tokens): number for number, tokens in enumerate(val)}
-    hashed = ((number, _digest(tokens)) for number, tokens in enumerate(train))
+    validation = {tokens_digest(tokens): number for number, tokens in enumerate(val)}
+    hashed = ((number, tokens_digest(tokens)) for number, tokens in enumerate(train))
     shared = [(number, validation[digest]) for number, digest in hashed if digest in validation]
     return Overlap(len(shared), *shared[0]) if shared else None
 
 
-def _digest(tokens: Tokens) -> bytes:
+def tokens_digest(tokens: Tokens) -> bytes:
     return hashlib.blake2b(tokens.tobytes(), digest_size=16).digest()

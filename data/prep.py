@@ -6,13 +6,17 @@
     python -m data.prep books/ --txt file --tokenizer byte --out data/datasets/books
     python -m data.prep 'hf:OWNER/NAME:*.parquet' --vocab 1024 --out data/datasets/name
     python -m data.prep lines.txt --txt line --split tail --val-fraction 0.01 --out data/datasets/lines
+    python -m data.prep 's3://bucket/*.jsonl.zst' --vocab 8192 --out OUT --executor local --tasks 64     (docs/scale.md)
 
 SOURCE is stdlib; a file, folder or 'glob' of .txt, .jsonl (also as .gz, .xz, .zst) or .parquet; or
-hf:OWNER/NAME[@REV][:GLOB].
-Running it again on unchanged input checks the dataset and reports that it is up to date.
+hf:OWNER/NAME[@REV][:GLOB]; or a URL of a file, folder or glob that fsspec reads, as s3://BUCKET/FOLDER.
+Running it again on unchanged input checks the dataset and reports that it is up to date. With --executor the same
+dataset is made by tasks, on this machine or a cluster; the same command goes on where a failure stopped it.
 """
 
 import argparse
+import importlib
+import shutil
 import sys
 import time
 from dataclasses import fields
@@ -21,12 +25,14 @@ from typing import Any
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.errors import BadInput, CheckFailed
-from data.build import Recipe, build_dataset, request_of
+from data.assemble import request_of
+from data.build import build_dataset
 from data.caseops import TRANSFORMS
 from data.check import count_tokens
-from data.corpus import open_corpus
+from data.corpus import Corpus, open_corpus
 from data.dataset import open_dataset
 from data.encoding import cores
+from data.job import Recipe
 from data.manifest import MANIFEST, Manifest
 from data.tokenizer import ByteTokenizer, Tokenizer, read_tokenizer
 
@@ -40,8 +46,12 @@ def act(args: argparse.Namespace) -> Answer:
     flags = {each.name: getattr(args, each.name) for each in fields(Recipe)}
     recipe = Recipe(**{name: value for name, value in flags.items() if value is not None})
     corpus = open_corpus(args.source, args.field, args.txt)
-    existing = _existing(out, request_of(corpus, recipe, given))
-    manifest = existing or build_dataset(corpus, recipe, out, given, args.workers)
+    if args.executor:
+        manifest, is_current = _build_on_cluster(args, corpus, recipe, out, given)
+    else:
+        existing = _existing(out, request_of(recipe, corpus.fingerprint, given.model if given else None))
+        manifest = existing or build_dataset(corpus, recipe, out, given, args.workers)
+        is_current = existing is not None
     return {
         "path": str(out.resolve()),
         **manifest.totals(),
@@ -54,9 +64,34 @@ def act(args: argparse.Namespace) -> Answer:
         "repeated_docs": manifest.repeated_documents,
         "ignored_files": corpus.ignored_files,
         "corpus_sha256": manifest.corpus_sha256,
-        "up_to_date": existing is not None,
+        "up_to_date": is_current,
         "seconds": round(time.monotonic() - started, 3),
     }
+
+
+def _build_on_cluster(
+    args: argparse.Namespace, corpus: Corpus, recipe: Recipe, out: Path, given: Tokenizer | None
+) -> tuple[Manifest, bool]:
+    if args.tasks < 1:
+        raise BadInput(f"--tasks {args.tasks}: must be at least 1")
+    sbatch = dict(option.partition("=")[::2] for option in args.sbatch)
+    if args.executor == "slurm" and not {"partition", "time"} <= {*sbatch}:
+        raise BadInput("--executor slurm: name --sbatch partition=NAME and --sbatch time=HH:MM:SS")
+    if args.executor == "slurm" and not shutil.which("sbatch"):
+        raise BadInput("--executor slurm: there is no sbatch here; run this on a node that submits jobs")
+    try:
+        scale = importlib.import_module("data.scale")
+        cluster = scale.Cluster(
+            executor=args.executor,
+            tasks=args.tasks,
+            workers=args.workers,
+            logs=Path(args.logs or f"{out}.logs"),
+            sbatch=sbatch,
+        )
+        found: tuple[Manifest, bool] = scale.build_on(cluster, corpus, recipe, out, given)
+    except ImportError as error:
+        raise BadInput(f"--executor {args.executor}: {error}; pip install -r requirements-cluster.txt") from None
+    return found
 
 
 def _given_tokenizer(args: argparse.Namespace) -> Tokenizer | None:
@@ -78,7 +113,8 @@ def _existing(out: Path, request: dict[str, Any]) -> Manifest | None:
     except (BadInput, CheckFailed) as stale:
         print(f"not up to date: {stale}", file=sys.stderr)
         return None
-    made_from = {"transform": Recipe.transform, **dataset.manifest.request}  # older manifests do not name it
+    older = {"transform": Recipe.transform, "near_duplicates": None}  # older manifests do not name these
+    made_from = older | dataset.manifest.request
     return dataset.manifest if made_from == request else None
 
 
@@ -93,9 +129,20 @@ def parser() -> OneLineParser:
     flags.add_argument("--txt", choices=("line", "file"), help="what a document is in .txt")
     flags.add_argument("--split", choices=("hash", "tail"), default=Recipe.split, help="default %(default)s")
     flags.add_argument("--val-fraction", type=float, default=Recipe.val_fraction, help="default %(default)s")
+    flags.add_argument(
+        "--near-duplicates",
+        type=float,
+        metavar="SIMILARITY",
+        help="drop training documents about this similar to one of validation, like 0.8 (needs datatrove)",
+    )
     flags.add_argument("--skip-bad", action="store_true", help="skip documents that cannot be read, and count them")
     flags.add_argument("--tokenizer-mb", type=int, default=Recipe.tokenizer_mb, help="of text to train on (default 64)")
-    flags.add_argument("--workers", type=int, default=cores(), help="threads that encode (default: cores)")
+    flags.add_argument("--workers", type=int, default=cores(), help="processes or tasks at a time (default: cores)")
+    tasks = flags.add_argument_group("as tasks of datatrove")
+    tasks.add_argument("--executor", choices=("local", "slurm", "ray"), help="this machine, or a cluster")
+    tasks.add_argument("--tasks", type=int, default=64, help="parts that the files are put into (default 64)")
+    tasks.add_argument("--logs", metavar="DIR", help="the tasks' state, shared by all nodes (default: OUT.logs)")
+    tasks.add_argument("--sbatch", action="append", default=[], metavar="KEY=VALUE", help="an option of Slurm's")
     return flags
 
 

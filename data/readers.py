@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import zstandard
 
 from base.errors import BadInput
+from data.remote import RemoteFile
 
 TxtUnit = Literal["line", "file"]  # what a document is in plain text
 Kind = TxtUnit | Literal["jsonl", "parquet"]
@@ -47,7 +48,7 @@ def format_of(name: str) -> str | None:
     return inner if inner in FORMATS and inner != ".parquet" else None
 
 
-def read_documents(path: Path, name: str, kind: Kind, field: str) -> Iterator[Document | Bad]:
+def read_documents(path: Path | RemoteFile, name: str, kind: Kind, field: str) -> Iterator[Document | Bad]:
     """Documents of one file; `name` is how messages call it, `field` the text's key in .jsonl and .parquet."""
     try:
         for where, record in _records(path, name, kind, field):
@@ -59,7 +60,7 @@ def read_documents(path: Path, name: str, kind: Kind, field: str) -> Iterator[Do
         raise BadInput(f"{name}: damaged or truncated: {error}") from None
 
 
-def _records(path: Path, name: str, kind: Kind, field: str) -> Iterator[tuple[str, Any]]:
+def _records(path: Path | RemoteFile, name: str, kind: Kind, field: str) -> Iterator[tuple[str, Any]]:
     """Where each document is, and what holds it: a file's or a line's bytes, or a cell."""
     if kind == "file":
         yield name, b"".join(_blocks(path, name))
@@ -85,12 +86,13 @@ def _text_of(record: Any, kind: Kind, field: str) -> str:
     return text
 
 
-def _cells(path: Path, name: str, field: str) -> Iterator[Any]:
+def _cells(path: Path | RemoteFile, name: str, field: str) -> Iterator[Any]:
     import pyarrow as pa  # half a second to import, and most corpora are not parquet
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)  # a page at a time
+        file = path.open("rb") if isinstance(path, RemoteFile) else path
+        table = pq.ParquetFile(file, pre_buffer=False, page_checksum_verification=True)  # a page at a time
         if field not in table.schema_arrow.names:
             raise BadInput(f"{name}: no column '{field}'; it has {', '.join(table.schema_arrow.names)} (--field)")
         for batch in table.iter_batches(batch_size=256, columns=[field]):
@@ -111,7 +113,7 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join(parts).removesuffix(b"\r")  # nothing where the file ends with a line's end: an empty document
 
 
-def _blocks(path: Path, name: str) -> Iterator[bytes]:
+def _blocks(path: Path | RemoteFile, name: str) -> Iterator[bytes]:
     """The file's bytes, decompressed as its name requires."""
     new_frame = DECOMPRESSORS.get(Path(name.lower()).suffix)
     with path.open("rb") as stream:

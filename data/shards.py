@@ -7,20 +7,18 @@ its tokens. The contest's published shards have this format, and may cut a docum
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from base.errors import BadInput
-from base.files import file_sha256
+from base.files import file_sha256, partial_path
 from data.bytes import ByteTable
 from data.manifest import ShardEntry, SplitEntry, SplitName
 
 SHARD_MAGIC, SHARD_VERSION = 20240520, 1
 HEADER_INTS = 256
 HEADER_BYTES = 4 * HEADER_INTS
-SHARD_TOKENS = 100_000_000
 BLOCK_TOKENS = 1 << 22
 UINT16 = np.dtype("<u2")
 
@@ -122,44 +120,12 @@ def open_stream(folder: Path, entries: Iterable[ShardEntry], split: SplitName) -
     return TokenStream(shards)
 
 
-class ShardWriter:
-    """Streams one split's documents into shards of about `shard_tokens`; a document is never cut.
-
-    Until a shard is finished its header counts 0 tokens in a file that holds more, so no reader takes it.
-    """
-
-    def __init__(self, folder: Path, split: SplitName, shard_tokens: int = SHARD_TOKENS) -> None:
-        self.entries: list[ShardEntry] = []
-        self._folder = folder
-        self._split = split
-        self._limit = shard_tokens
-        self._open()
-
-    def write(self, documents: Iterable[Tokens]) -> None:
-        """Complete documents, each with its BOS."""
-        for document in documents:
-            if self._tokens and self._tokens + len(document) > self._limit:
-                self._finish()
-                self._open()
-            self._stream.write(np.ascontiguousarray(document, UINT16).data)
-            self._tokens += len(document)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, failure: object, *_: object) -> None:
-        if failure is None:
-            self._finish()
-        self._stream.close()
-
-    def _open(self) -> None:
-        self._path = self._folder / f"{self._split}_{len(self.entries):06d}.bin"
-        self._tokens = 0
-        self._stream = self._path.open("wb")
-        self._stream.write(header(0))
-
-    def _finish(self) -> None:
-        self._stream.seek(0)
-        self._stream.write(header(self._tokens))
-        self._stream.close()
-        self.entries.append(describe_shard(self._path, self._split))
+def write_shard(path: Path, split: SplitName, runs: Sequence[Tokens]) -> ShardEntry:
+    """These tokens, end to end. A file of that name is complete."""
+    part = partial_path(path)
+    with part.open("wb") as stream:
+        stream.write(header(sum(map(len, runs))))
+        for run in runs:
+            run.astype(UINT16, copy=False).tofile(stream)
+    part.replace(path)
+    return describe_shard(path, split)

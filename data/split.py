@@ -8,6 +8,7 @@ Repeats inside one side are kept (a line-per-document corpus has many legitimate
 """
 
 import hashlib
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -18,9 +19,11 @@ from base.errors import BadInput
 SplitRule = Literal["hash", "tail"]
 Labels = npt.NDArray[np.uint8]
 Sizes = npt.NDArray[np.int64]  # of each document, in bytes
+Keys = npt.NDArray[np.uint64]  # half of each document's digest
 Digests = npt.NDArray[np.uint64]  # (documents, 2): the first 16 bytes of SHA-256 as two big-endian integers
 
 TRAIN, VAL, DROPPED = 0, 1, 2
+BUCKET = 1 << 26  # documents whose repeats are counted at a time
 
 
 def document_digest(text: bytes) -> bytes:
@@ -32,37 +35,48 @@ def as_digests(joined: bytearray) -> Digests:
     return np.frombuffer(joined, ">u8").astype(np.uint64).reshape(-1, 2)
 
 
-def hash_digests(digests: Digests) -> str:
-    """SHA-256 over the digests in order: what a manifest names documents by."""
-    return hashlib.sha256(digests.astype(">u8").tobytes()).hexdigest()
+def label_by_hash(digests: Digests, fraction: float) -> Labels:
+    return np.where(digests[:, 0] < np.uint64(int(fraction * 2**64)), VAL, TRAIN).astype(np.uint8)
 
 
-def split_documents(rule: SplitRule, digests: Digests, fraction: float) -> Labels:
-    """TRAIN, VAL or DROPPED for every document; neither side is ever empty."""
-    count = len(digests)
-    if count < 2:
-        raise BadInput(f"{count} document in all; a split needs two (for .txt, --txt line makes a line a document)")
-    labels = np.full(count, TRAIN, np.uint8)
-    if rule == "hash":
-        labels[digests[:, 0] < np.uint64(int(fraction * 2**64))] = VAL
-    else:
-        labels[count - max(1, int(count * fraction)) :] = VAL
-        copies = np.isin(digests[:, 0], digests[labels == VAL, 0])
-        labels[copies & (labels == TRAIN)] = DROPPED
-    for side, name in ((VAL, "validation"), (TRAIN, "training")):
-        if side not in labels:
-            raise BadInput(f"none of {count} documents is left for {name}; try another --val-fraction than {fraction}")
+def label_tail(digests: Digests, train_end: int, val_keys: Keys) -> Labels:
+    """Validation is from `train_end` on; `val_keys` are those of all validation documents, other parts' included."""
+    labels = np.full(len(digests), VAL, np.uint8)
+    labels[:train_end] = np.where(np.isin(digests[:train_end, 0], val_keys), DROPPED, TRAIN)
     return labels
 
 
-def tokenizer_sample(labels: Labels, digests: Digests, sizes: Sizes, limit_bytes: int) -> npt.NDArray[np.bool_]:
-    """The training documents that the tokenizer learns from: the first by hash, until they exceed the limit.
+def share_band(bands: Keys, others: Keys) -> npt.NDArray[np.bool_]:
+    """Which rows have, in some column, a value that the others have there."""
+    shared = [np.isin(ours, theirs) for ours, theirs in zip(bands.T, others.T, strict=True)]
+    found: npt.NDArray[np.bool_] = np.any(shared, axis=0)
+    return found
 
-    The order is by bytes 8 to 16 of the hash, which the split does not look at.
-    """
-    train = np.flatnonzero(labels == TRAIN)
-    order = train[np.argsort(digests[train, 1], kind="stable")]
+
+def require_sides(counts: npt.NDArray[np.int64], fraction: float) -> None:
+    """Refuse a split, as documents by label, with an empty side."""
+    for side, name in ((VAL, "validation"), (TRAIN, "training")):
+        if not counts[side]:
+            raise BadInput(
+                f"none of {counts.sum()} documents is left for {name}; try another --val-fraction than {fraction}"
+            )
+
+
+def first_by_key(keys: Keys, sizes: Sizes, limit_bytes: int) -> npt.NDArray[np.int64]:
+    """Positions of the documents with the smallest keys, until they exceed the limit, in the order of positions."""
+    order = np.argsort(keys, kind="stable")
     before = np.cumsum(sizes[order]) - sizes[order]
-    taken = np.zeros(len(labels), np.bool_)
-    taken[order[before < limit_bytes]] = True
-    return taken
+    return np.sort(order[before < limit_bytes])
+
+
+def count_repeats(parts: Iterable[Keys], bucket: int = BUCKET) -> int:
+    """How many documents are copies of others: `parts` are sorted keys. Memory holds a bucket of the keys at a time."""
+    kept = list(parts)
+    total = sum(map(len, kept))
+    edges = np.linspace(0, 2.0**64, total // bucket + 2)[1:-1].astype(np.uint64)
+    cuts = [[0, *np.searchsorted(keys, edges), len(keys)] for keys in kept]
+    distinct = 0
+    for number in range(len(edges) + 1):
+        within = [keys[ends[number] : ends[number + 1]] for keys, ends in zip(kept, cuts, strict=True)]
+        distinct += len(np.unique(np.concatenate(within)))
+    return total - distinct

@@ -10,6 +10,8 @@ encoded as its three byte pieces instead, which SentencePiece's own `decode` ret
 """
 
 import json
+import re
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +28,8 @@ Ids = npt.NDArray[np.uint16]
 SPACE = "▁"
 MAX_VOCAB = 1 << 16  # ids are stored as uint16
 CHUNK_CHARS = 1 << 20
+WORD, ANYTHING = re.compile(" *[^ ]+| +"), re.compile("(?s:.+)")
+KNOWN_CHARS = 1 << 21  # of words whose ids are kept: about 50 MB
 BYTE_VOCAB, BYTE_OFFSET = 260, 4
 FIRST_OPERATOR = 4  # after pad, bos, eos and unk, where SentencePiece's trainer puts symbols of the user
 
@@ -104,6 +108,10 @@ class SentencePieceTokenizer:
         first = [self._sp.piece_to_id(operator) - FIRST_OPERATOR for operator in caseops.operators]
         self.transform = caseops if first == [*range(len(first))] else NO_TRANSFORM
         self._lone_space: list[int] = [self._sp.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
+        is_cut = any(SPACE in self._sp.id_to_piece(token).lstrip(SPACE) for token in range(self.vocab_size))
+        self._word = ANYTHING if is_cut else WORD  # what can be encoded by itself
+        self._known = dict[str, bytes]()  # words and their ids
+        self._known_chars = 0
         self.lossless = all(map(self._sp.is_byte, self._lone_space))  # `encode` then keeps a lone space mark
         self.lossless = self.lossless and all(map(self._gives_back, PROBES))
         if self.transform.operators and not self.lossless:
@@ -112,13 +120,27 @@ class SentencePieceTokenizer:
     def encode(self, text: str) -> Ids:
         if not self.lossless:
             return np.asarray(self._sp.encode_as_numpy(text), np.uint16)  # normalisation needs all of the text at once
-        parts: list[npt.ArrayLike] = []
+        ids = bytearray()
         for chunk in chunks(self.transform.fold(text)):
-            for at, segment in enumerate(chunk.split(SPACE)):
-                if at:
-                    parts.append(self._lone_space)
-                parts.append(self._sp.encode_as_numpy(segment))
-        return np.concatenate(parts).astype(np.uint16)
+            words = self._word.findall(chunk)
+            self._learn(set(words))
+            ids += b"".join(map(self._known.__getitem__, words))
+        return np.frombuffer(ids, np.uint16)
+
+    def _learn(self, words: set[str]) -> None:
+        """Make all of these known: most words of a text have been encoded before, and looking one up is faster."""
+        if self._known_chars > KNOWN_CHARS:
+            self._known.clear()
+            self._known_chars = 0
+        new = [word for word in words if word not in self._known]
+        self._known_chars += sum(map(len, new))
+        segments = [word.split(SPACE) for word in new]
+        encoded = iter(self._sp.encode([part for parts in segments for part in parts], num_threads=1))
+        for word, parts in zip(new, segments, strict=True):
+            ids = next(encoded)
+            for _ in parts[1:]:
+                ids += self._lone_space + next(encoded)
+            self._known[word] = array("H", ids).tobytes()
 
     def decode(self, ids: Sequence[int] | Ids) -> str:
         return self.transform.unfold(self._sp.decode(np.asarray(ids).tolist()))
@@ -179,7 +201,7 @@ def chunks(text: str, limit: int = CHUNK_CHARS) -> Iterator[str]:
 
     SentencePiece's memory grows with what it is given at once, so a book in one document needs cutting. In a vocabulary
     trained word by word no piece has a space after another character, so no token can span such a cut, and the ids are
-    the same as without it.
+    the same as without it. So are those of its words (WORD).
     """
     start = 0
     while len(text) - start > limit:

@@ -17,14 +17,14 @@ import torch
 
 from base.files import atomic_file, write_json
 from base.progress import PLAIN_EVERY_S
-from base.run_folder import LOG, METRICS, RESULT, RunResult
+from base.run_folder import LOG, METRICS, RESULT, TrainResult
 from engine.clock import Clock
 from engine.device import Device
 from engine.plot import plot_losses
 
 
 def describe_environment(device: Device) -> dict[str, Any]:
-    """The machine and the versions, by the names of RunResult."""
+    """The machine and the versions, by the names of TrainResult."""
     return {
         "device": device.describe(),
         "torch": torch.__version__,
@@ -120,12 +120,11 @@ class RunLog:
         self.metrics(step=clock.step, elapsed_s=clock.elapsed_s, float_bpb=bpb)
         self.say(f"step {clock.step} float_bpb:{bpb:.4f} (no overlap, current weights)")
 
-    def finish(self, result: RunResult) -> RunResult:
+    def finish(self, result: TrainResult) -> None:
         """A folder with a result is a finished run."""
         if self._folder is not None:
             plot_losses(self._folder)
             write_json(self._folder / RESULT, asdict(result))
-        return result
 
     def truncate_metrics(self, step: int) -> None:
         """Drop the rows after `step`: the resumed run will measure them again."""

@@ -7,7 +7,7 @@ from annotated_types import Ge, Gt, Lt
 
 from quant.bits import DEFAULT_BITS, BitPlan, parse_bits
 
-Method = Literal["absmax", "clip", "sigma", "gptq", "rate"]
+Method = Literal["none", "absmax", "clip", "sigma", "gptq", "rate"]
 Codec = Literal["zstd", "ans", "best"]
 
 RATE_BITS = dict.fromkeys(DEFAULT_BITS, 8) | {"control": 16}
@@ -16,7 +16,7 @@ RATE_BITS = dict.fromkeys(DEFAULT_BITS, 8) | {"control": 16}
 @dataclass(frozen=True, kw_only=True)
 class QuantConfig:
     bits: str = ""  # words over the defaults, as quant.bits has them
-    method: Method = "absmax"
+    method: Method = "absmax"  # none: a run ends with its float weights and their score
     codec: Codec = "zstd"
     cap_bytes: Annotated[int, Ge(0)] = 0  # on artifact and code, met by the dial or the widths; 0: no cap
     solve: bool = True  # choose dial or widths for the cap; false: pack as written, and refuse a result above it
@@ -31,6 +31,8 @@ class QuantConfig:
     def __post_init__(self) -> None:
         if self.method == "gptq" and not self.feedback:
             raise ValueError("method gptq without feedback is absmax; use that")
+        if self.method == "none" and self.cap_bytes:
+            raise ValueError(f"method none packs nothing that cap_bytes {self.cap_bytes} could hold; use another, or 0")
         parse_bits(self.bits)
 
     @property

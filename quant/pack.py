@@ -5,9 +5,10 @@
     python -m quant.pack --fit 16000000                         (the finest steps whose artifact and code fit the cap)
     python -m quant.pack runs/demo -o small.golf --fit-artifact 500000 --method gptq   (widths that fit the cap)
 
-Flags override the `quant` section of the run's config. --bits, --method or --dial describe the packing anew: then that
-section does not count. --fit, --fit-artifact and --dial mean --method rate unless another is named; the method rate
-means --codec best, the others zstd. Calibration reads training text only; KL and loss are of validation text.
+Flags override the `quant` section of the run's config, whose method none means absmax here. --bits, --method or --dial
+describe the packing anew: then that section does not count. --fit, --fit-artifact and --dial mean --method rate unless
+another is named; the method rate means --codec best, the others zstd. Calibration reads training text only; KL and loss
+are of validation text.
 """
 
 import argparse
@@ -139,6 +140,8 @@ def configured(args: argparse.Namespace, of_run: dict[str, Any]) -> QuantConfig:
     flags: dict[str, Any] = {name: value for name, value in words.items() if value is not None}
     if flags.get("cap_bytes"):
         flags["solve"] = True
+    if of_run.get("method") == "none":
+        of_run = {**of_run, "method": "absmax"}
     layers = [] if {"bits", "method", "dial"} & set(flags) else [Layer("the run's config", of_run)]
     if {"dial", "cap_bytes"} & set(flags):
         flags.setdefault("method", "rate")
@@ -176,7 +179,7 @@ def parser() -> OneLineParser:
     flags = command("quant.pack", __doc__ or "")
     flags.add_argument("run", nargs="?", metavar="RUN", help="a run's folder or model.pt (default: the newest)")
     flags.add_argument("--bits", help="mlp=5,attn=6,blocks.0.mlp.*=4 …")
-    flags.add_argument("--method", choices=get_args(Method))
+    flags.add_argument("--method", choices=get_args(Method)[1:])  # not none
     flags.add_argument("--codec", choices=get_args(Codec))
     flags.add_argument("--dial", type=float, help="rate: step over spread; sigma: step over a row's deviation")
     flags.add_argument("--calibration-tokens", type=int, help="of training text")

@@ -1,14 +1,18 @@
-"""Every preset loads, and has the number of parameters that its source (or the audit of its source) gives.
+"""Every preset loads, has the number of parameters that its source (or the audit of its source) gives, and fits on the
+devices that its source has.
 
 The ladder's also have their FLOPs, and learn and are packed when they are made small.
 """
 
 from pathlib import Path
 
+import pytest
+
 from base.config import load
-from model.cost import parameters
+from model.cost import flops_per_token, parameters
 from tests.runs import CPU, losses
-from train_gpt import RunConfig, dry_run, train_pack_score
+from tools.plan.fit import find_gpu, layouts
+from train_gpt import RunConfig, train_pack_score
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PRESETS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("seeds/*.yaml")])
@@ -36,18 +40,23 @@ SMALL = [
 
 
 def test_every_preset_loads_and_plans_and_has_its_size() -> None:
-    sizes = {}
-    for path in PRESETS:
-        config = load(RunConfig, path)
-        sizes[path.stem] = dry_run(config)["params"]
-        assert sizes[path.stem] == sum(parameters(config.model).values())
+    sizes = {path.stem: sum(parameters(load(RunConfig, path).model).values()) for path in PRESETS}
     assert {name: sizes[name] for name in SIZES} == SIZES
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_fits_on_its_card_if_the_plan_is_a_quarter_too_low(path: Path) -> None:
+    is_small = path.stem.startswith(("albor", "rscalm", "micro", "cpu10", "demo"))
+    card, count = ("rtx 4090", 1) if is_small else ("h200", 1) if path.stem == "golf_h200" else ("h100", 8)
+    gpu = find_gpu(card)
+    assert layouts(load(RunConfig, path), count, gpu)[0].memory_bytes * 1.25 <= gpu.memory_gb * 1e9
 
 
 def test_the_ladder_has_its_sources_parameters_and_flops() -> None:
     for name, expected in LADDER.items():
-        answer = dry_run(load(RunConfig, CONFIGS / f"{name}.yaml"))
-        assert (answer["params"], answer["flops_per_token"]) == expected, name
+        config = load(RunConfig, CONFIGS / f"{name}.yaml")
+        params = sum(parameters(config.model).values())
+        assert (params, flops_per_token(config.model, config.train.seq_len)) == expected, name
 
 
 def test_every_rung_of_the_ladder_learns_and_is_packed(work: Path) -> None:

@@ -51,6 +51,7 @@ ELSEWHERE = {
     "tools.sweep": "tests/tools/test_sweep.py",
     "tools.record": "tests/tools/test_record.py",
     "run3b.sh": "tests/tools/test_plan_runs.py",
+    "run6b.sh": "tests/tools/test_plan_runs.py",
     "run7b.sh": "tests/tools/test_plan_runs.py",
     "torchrun": "tests/contract/test_ranks.py",
 }

@@ -224,6 +224,7 @@ def test_a_name_that_leads_out_of_runs_is_refused(work: Path, name: str) -> None
     [
         ("--data data", "--data is for --score; a run's dataset is data.path=DIR"),
         ("--limit 0", "--limit is for --score"),
+        ("--gpu h100", "--gpu is for --dry-run"),
         ("--score model.golf eval.stride=32", "--score scores under the artifact's own config"),
         ("--score model.golf --name x", "it takes --data, --limit and --nats only"),
     ],

@@ -1,6 +1,6 @@
-# What run3b.sh and run7b.sh share; sourced by them, not run alone.
+# What run3b.sh, run6b.sh and run7b.sh share; sourced by them, not run alone. How they train is in their configs.
 #
-#     scaled CONFIG "$@"        data, plan, training, score and probes of one large config on one node
+#     scaled CONFIG "$@"        plan, data, training, packing, score and probes of one large config on one node
 #
 # Words of theirs: --dry-run (print the commands, run none), --gpu NAME and --gpus N (default: 8 x h100), --source
 # SOURCE (of data.prep), section.key=value (for plan and training, such as train.steps=100 for a try).
@@ -8,9 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 scaled() {
-    local config=$1 dry="" gpu=h100 gpus=8 source=hf:karpathy/fineweb-edu-100b-shuffle
-    # Eight rows at a time divide 48 (3B) and 24 (7B) rows a device, and fit 80 GB split and checkpointed.
-    local words=(train.shard=fsdp train.checkpointing=true train.micro_tokens=16384 train.loss_tokens=4096)
+    local config=configs/seeds/$1.yaml dry="" gpu=h100 gpus=8 source=hf:karpathy/fineweb-edu-100b-shuffle words=()
     shift
     while [ $# -gt 0 ]; do
         case $1 in
@@ -25,12 +23,14 @@ scaled() {
         esac
         shift
     done
+    local ranks=(torchrun --standalone --nproc_per_node="$gpus")
 
     # Before hours of download: is there room? Then the tokenizer and the shards (an old dataset is checked and kept).
-    step python -m tools.plan "configs/seeds/$config.yaml" --gpu "$gpu" --gpus "$gpus" --check "${words[@]}"
+    step python -m tools.plan "$config" "${words[@]}" --gpu "$gpu" --gpus "$gpus" --check
     step python -m data.prep "$source" --vocab 65536 --val-fraction 0.0001 --out data/datasets/fineweb_65536
-    step torchrun --standalone --nproc_per_node="$gpus" train_gpt.py "configs/seeds/$config.yaml" "${words[@]}"
-    step torchrun --standalone --nproc_per_node="$gpus" -m eval.bpb --stride 512 --limit 10000000
+    step "${ranks[@]}" train_gpt.py "$config" "${words[@]}"
+    step "${ranks[@]}" -m quant.pack
+    step "${ranks[@]}" -m eval.bpb
     step python -m eval.probe
 }
 

@@ -93,13 +93,16 @@ def test_the_single_file_scores_an_artifact_as_the_modules_do(folder: Path, of_m
 
 @pytest.mark.slow
 def test_it_takes_overrides_and_other_configs(folder: Path) -> None:
-    assert answer_of(folder / "packed", "train.batch_tokens=512", "--dry-run")["tokens_per_step"] == 512
-    config = str(ROOT / "configs" / "demo.yaml")
-    expected = train_gpt.dry_run(load(RunConfig, config, ["model.layers=5"]))
-    assert answer_of(folder / "packed", config, "model.layers=5", "--dry-run") == expected
-    wrong = start(folder / "packed", "train.stepz=1")
-    expected_error = "train_gpt.py: 'train.stepz=1': unknown key train.stepz; nearest: train.steps\n"
-    assert (wrong.returncode, wrong.stderr) == (2, expected_error)
+    other = folder / "other.yaml"
+    other.write_text(to_yaml(small("quant.method=none", "train.compile=off")))
+    assert answer_of(folder / "packed", str(other), "train.steps=2", "model.layers=1")["steps"] == 2
+    assert answer_of(folder / "packed", "train.steps=3", "--name", "three")["steps"] == 3
+    for words, error in (
+        (["train.stepz=1"], "'train.stepz=1': unknown key train.stepz; nearest: train.steps"),
+        (["--dry-run"], "--dry-run is the repository's; there: python -m tools.plan CONFIG"),
+    ):
+        wrong = start(folder / "packed", *words)
+        assert (wrong.returncode, wrong.stderr) == (2, f"train_gpt.py: {error}\n")
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from data.shards import header
 from data.tokenizer import SentencePieceTokenizer
 from tests.conftest import make_text
 from tests.runs import command, lay_bare, refusal, small
-from tools.plan import read_shards
+from tools.plan.corpus import find_corpus
 from tools.verify.datasets import datasets_with
 
 
@@ -85,8 +85,9 @@ def test_a_record_finds_bare_shards_by_the_hash_of_their_validation_side(folder:
 
 
 def test_the_planner_counts_bare_shards(folder: Path) -> None:
-    count, tokens = read_shards(small(f"data.path={folder}"))
-    assert (count, count * tokens) == (3, len(open_dataset(folder).train))
+    count, tokens, val_tokens = find_corpus(small(f"data.path={folder}"))
+    dataset = open_dataset(folder)
+    assert (count, count * tokens, val_tokens) == (3, len(dataset.train), len(dataset.val))
 
 
 def shard_with(token: int) -> bytes:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from base.errors import BadInput
-from data.build import Recipe, build_dataset
+from data.build import build_dataset
 from data.corpus import Corpus, open_corpus
 from data.dataset import Dataset, open_dataset
+from data.job import Recipe
 from data.readers import Document
 from data.tokenizer import SentencePieceTokenizer
 from tests.conftest import make_text, prep, sentencepiece_like

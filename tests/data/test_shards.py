@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.errors import BadInput
-from data.shards import SHARD_MAGIC, ShardWriter, TokenStream, header, open_shard
+from data.assemble import plan_shards
+from data.shards import SHARD_MAGIC, TokenStream, header, open_shard, write_shard
 
 BOS = 1
 
@@ -23,20 +24,31 @@ def stream_of(*shards: list[int]) -> TokenStream:
 
 
 def test_a_shard_has_the_contests_exact_bytes(tmp_path: Path) -> None:
-    with ShardWriter(tmp_path, "train", 100) as writer:
-        writer.write([np.array([1, 500, 65535], np.uint16)])
+    path = tmp_path / "train_000000.bin"
+    entry = write_shard(path, "train", [np.array([1], np.uint16), np.array([500, 65535], np.uint16)])
     expected = struct.pack("<iii", 20240520, 1, 3) + bytes(4 * 253) + struct.pack("<HHH", 1, 500, 65535)
-    assert (tmp_path / "train_000000.bin").read_bytes() == expected
-    assert open_shard(tmp_path / "train_000000.bin").tolist() == [1, 500, 65535]
+    assert path.read_bytes() == expected
+    assert open_shard(path).tolist() == [1, 500, 65535]
+    assert (entry.tokens, [each.name for each in tmp_path.iterdir()]) == (3, ["train_000000.bin"])
 
 
-def test_shards_are_cut_between_documents(tmp_path: Path) -> None:
-    with ShardWriter(tmp_path, "val", 5) as writer:
-        writer.write(np.split(np.arange(12, dtype=np.uint16), [3, 6, 7]))
-        writer.write(np.split(np.arange(12, 20, dtype=np.uint16), [7]))
-    shards = [open_shard(tmp_path / entry.file).tolist() for entry in writer.entries]
-    assert shards == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9, 10, 11], list(range(12, 19)), [19]]
-    assert [entry.tokens for entry in writer.entries] == [3, 4, 5, 7, 1]
+@given(st.lists(st.lists(st.integers(1, 9), max_size=6), min_size=1, max_size=5), st.integers(1, 12))
+def test_shards_are_cut_between_documents_whatever_part_they_are_of(parts: list[list[int]], limit: int) -> None:
+    documents = [(part, length) for part, lengths in enumerate(parts) for length in lengths]
+    expected: list[list[int]] = [[]]
+    for number, (_, length) in enumerate(documents):
+        if expected[-1] and sum(documents[each][1] for each in expected[-1]) + length > limit:
+            expected.append([])
+        expected[-1].append(number)
+    shards = list(plan_shards((np.array(lengths, np.uint32) for lengths in parts), limit))
+    assert [sum(run.tokens for run in runs) for runs in shards] == [
+        sum(documents[each][1] for each in numbers) for numbers in expected
+    ]
+    runs = [run for runs in shards for run in runs]
+    for part, lengths in enumerate(parts):  # every token once, in order
+        own = [run for run in runs if run.part == part]
+        assert [run.start for run in own] == np.cumsum([0, *(run.tokens for run in own)])[:-1].tolist()
+        assert sum(run.tokens for run in own) == sum(lengths)
 
 
 def test_a_damaged_shard_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -82,6 +82,23 @@ def test_cutting_a_long_text_before_spaces_changes_no_id(tokenizer: SentencePiec
         assert np.array_equal(np.concatenate(pieces), tokenizer.encode(text))
 
 
+def test_words_by_themselves_have_the_ids_that_they_have_in_a_text(
+    tokenizer: SentencePieceTokenizer, texts: list[str]
+) -> None:
+    phrases = sentencepiece_like(
+        ["the end of the end of the end"] * 9,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        split_by_whitespace=False,
+    )
+    assert phrases.lossless
+    assert any(SPACE in piece.strip(SPACE) for piece in map(phrases._sp.id_to_piece, range(phrases.vocab_size)))
+    for each in (tokenizer, phrases):
+        for text in [*texts, "  two  spaces \n and\na\tlast one  ", "of the end of", " ", ""]:
+            assert each.encode(text).tolist() == each._sp.encode(text), text
+
+
 def test_a_file_that_is_no_tokenizer_is_refused_and_the_byte_tokenizer_is_the_contests() -> None:
     for model in (b"", b"garbage", b"{", b"{}", b'{"tokenizer_type": "char"}', b"\0" * 100):
         with pytest.raises(BadInput, match="tokenizer"):

@@ -96,21 +96,20 @@ def test_rate_beats_absmax_at_three_quarters_of_it(
     opened: Any, packer: Packer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size, plain = measured(opened, packer, quant(method="absmax"))
-    packs = list[tuple[str, int]]()
+    packs = list[str]()
 
     def counted(*words: Any) -> bytes:
-        data = write_artifact(*words)
-        packs.append((words[-1], len(data)))
-        return data
+        packs.append(words[-1])
+        return write_artifact(*words)
 
     monkeypatch.setattr("quant.packer.write_artifact", counted)
     smaller, ours = measured(opened, packer, quant(method="rate", codec="best"), cap=int(0.75 * size))
-    *tries, (codec, _) = packs
-    assert codec == "best"
-    assert {codec for codec, _ in tries} == {"ans"}
-    assert len(tries) <= 5  # so small a model's bytes vary by chance, as much as the cap leaves
-    assert 0.997 * 0.75 * size <= tries[-1][1] <= 0.75 * size
-    assert smaller <= tries[-1][1]
+    *tries, last = packs
+    assert last == "best"
+    assert set(tries) == {"ans"}
+    # So small a model's bytes vary by chance as much as the cap leaves, and with them the number of tries.
+    assert len(tries) <= 16
+    assert 0.99 * 0.75 * size <= smaller <= 0.75 * size
     assert ours.kl_nats < plain.kl_nats
 
 

@@ -59,6 +59,7 @@ def test_a_wrong_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
         ({"variants": {"a": {"train.batch_tokens": 1000}}}, "variant a: train.batch_tokens 1000 is not a multiple"),
         ({"variants": {"a": {"eval.stride": 600}}}, "variant a: eval.stride 600 is beyond the context of 512"),
         ({"variants": {"a": {"train.steps": 0}}}, "variant a: a trial needs train.seconds or train.steps"),
+        ({"variants": {"a": {"quant.method": "none"}}}, "variant a: quant.method none leaves no val_bpb"),
         ({"variants": {"a": {"seed": 3}}}, "variant a: seed comes from the file's seeds"),
         ({"variants": {"a/b": {}}}, "'a/b' becomes part of a path"),
         ({"variants": {}}, "variants: {}"),

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from base.errors import BadInput
-from data.build import Recipe
+from data.job import Recipe
 from data.manifest import Manifest
 from run_config import RunConfig
 from tools.record.schema import Data

@@ -123,6 +123,8 @@ def load_variant(path: Path, sheet: Sheet, variant: str) -> RunConfig:
         raise BadInput(f"{path}: variant {variant}: {wrong}") from None
     if "seed" in {*sheet.common, *sheet.variants[variant]}:
         raise BadInput(f"{path}: variant {variant}: seed comes from the file's seeds")
+    if config.quant.method == "none":
+        raise BadInput(f"{path}: variant {variant}: quant.method none leaves no val_bpb; use a method that packs")
     if not (config.train.seconds or config.train.steps):
         raise BadInput(f"{path}: variant {variant}: a trial needs train.seconds or train.steps to end")
     return config

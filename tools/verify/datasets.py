@@ -7,8 +7,6 @@
 A dataset is the record's when its validation side has the hash that the record names. Nothing is made or downloaded.
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -17,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from base.errors import BadInput
+from base.files import link_or_copy
 from data.dataset import Dataset, describe_dataset, open_dataset
 from data.manifest import TOKENIZER, write_manifest
 from data.overlap import find_overlap
-from data.shards import ShardWriter, Tokens, TokenStream, open_shard
+from data.shards import Tokens, TokenStream, open_shard, write_shard
 from tools.record.schema import Data, Submission
 from tools.verify.verdict import Finding, contradiction
 
@@ -91,20 +90,15 @@ def withhold_validation(dataset: Dataset, folder: Path) -> Path:
             break
         documents.append(np.append(dataset.mark, document).astype(np.uint16))
         tokens += len(documents[-1])
-    with ShardWriter(folder, "val", max(tokens, 1)) as writer:
-        writer.write(documents)
-    stream = TokenStream([open_shard(folder / entry.file) for entry in writer.entries])
+    val = write_shard(folder / "val_000000.bin", "val", documents)
     train = tuple(entry for entry in dataset.manifest.shards if entry.split == "train")
     (folder / TOKENIZER).write_bytes(dataset.tokenizer.model)
     for entry in train:
-        try:
-            os.link(dataset.path / entry.file, folder / entry.file)
-        except OSError:  # on another disk
-            shutil.copyfile(dataset.path / entry.file, folder / entry.file)
+        link_or_copy(dataset.path / entry.file, folder / entry.file)
     made = replace(
         dataset.manifest,
-        val=stream.totals(dataset.table, dataset.mark),
-        shards=(*train, *writer.entries),
+        val=TokenStream([open_shard(folder / val.file)]).totals(dataset.table, dataset.mark),
+        shards=(*train, val),
         shared_documents=len(documents),
     )
     write_manifest(made, folder)

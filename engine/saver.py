@@ -72,7 +72,11 @@ class Saver:
 
     @property
     def is_writing(self) -> bool:
-        return self._written is not None and not self._written.done()
+        """Raises what went wrong, at the next step: other nodes may wait for this one's part."""
+        is_done = self._written is None or self._written.done()
+        if is_done:
+            self.wait()
+        return not is_done
 
     def wait(self) -> None:
         """Until what is being written is complete; raises what went wrong with it."""

@@ -194,12 +194,12 @@ def timed_score(
 
 def pack(training: Training, weights: dict[str, torch.Tensor], code: int) -> bytes:
     """The artifact, on the main rank; the float model that it is made from is freed before the next one is needed."""
-    model = attach_table(GPT(training.config.model), training.dataset.tokenizer)
+    place = packing_device(training.device)
+    model = GPT(training.config.model, made=lambda block: block.to(place))  # the host does not hold one for each rank
+    model = attach_table(model, training.dataset.tokenizer).to(place)
     if training.device.main:
         model.load_state_dict(weights)
-    packer = Packer(
-        model.to(packing_device(training.device)), to_dict(training.config), training.dataset, training.device
-    )
+    packer = Packer(model, to_dict(training.config), training.dataset, training.device)
     return packer.pack(training.config.quant, code).data
 
 

@@ -27,7 +27,7 @@ from engine.config import SMOOTH_STEPS, micro_rows
 from engine.device import Device, Readback, get_random_state, restore_random_state
 from engine.gradients import Gradients
 from engine.saver import Saver, load_checkpoint
-from engine.shard import gathered_weights, make_placer
+from engine.shard import make_placer
 from eval.config import PLAIN, AdaptConfig
 from eval.metric import Score
 from eval.protocol import Protocol
@@ -207,8 +207,7 @@ class Training:
         protocol = Protocol(self.context, stride, False, adapt, precision, batch_tokens, is_compiled)
         order = scored.order
         scored.order = self.config.model.order()
-        with gathered_weights(scored):
-            found = score(scored, self.dataset, protocol, self.device)
+        found = score(scored, self.dataset, protocol, self.device)
         scored.order = order
         return found
 

@@ -39,6 +39,7 @@ from data.split import (
     DROPPED,
     TRAIN,
     VAL,
+    Labels,
     as_digests,
     document_digest,
     first_by_key,
@@ -137,21 +138,24 @@ def choose(job: Job, _: int) -> None:
 
 def label_parts(job: Job, firsts: list[int], count: int) -> None:
     """`firsts`: each part's first document, of `count` in all."""
-    digests = [job.load("digests", part) for part in range(job.parts)]
-    if job.recipe.split == "hash":
-        labels = [label_by_hash(own, job.recipe.val_fraction) for own in digests]
-    else:
-        first_val = count - max(1, int(count * job.recipe.val_fraction))
-        ends = [max(0, first_val - first) for first in firsts]  # of training, in each part
-        keys = np.concatenate([own[end:, 0] for own, end in zip(digests, ends, strict=True)])
-        labels = [label_tail(own, end, keys) for own, end in zip(digests, ends, strict=True)]
-    if job.recipe.near_duplicates:
-        bands = [job.load("bands", part) for part in range(job.parts)]
-        of_val = np.concatenate([own[label == VAL] for own, label in zip(bands, labels, strict=True)])
-        for own, label in zip(bands, labels, strict=True):
-            label[(label == TRAIN) & share_band(own, of_val)] = DROPPED
-    for part, label in enumerate(labels):
-        job.save("labels", label, part)
+    recipe = job.recipe
+    parts = range(job.parts)
+    tail = count - max(1, int(count * recipe.val_fraction))
+    ends = [max(0, tail - first) for first in firsts]  # of the training documents before the tail, in each part
+    is_tail = recipe.split == "tail"
+    keys = np.concatenate([job.load("digests", part)[ends[part] :, 0] for part in parts]) if is_tail else None
+
+    def label(part: int) -> Labels:
+        digests = job.load("digests", part)
+        return label_by_hash(digests, recipe.val_fraction) if keys is None else label_tail(digests, ends[part], keys)
+
+    is_near = recipe.near_duplicates is not None
+    bands = np.concatenate([job.load("bands", part)[label(part) == VAL] for part in parts]) if is_near else None
+    for part in parts:
+        labels = label(part)
+        if bands is not None:
+            labels[(labels == TRAIN) & share_band(job.load("bands", part), bands)] = DROPPED
+        job.save("labels", labels, part)
 
 
 def sample(job: Job, part: int) -> None:

@@ -29,7 +29,7 @@ SPACE = "▁"
 MAX_VOCAB = 1 << 16  # ids are stored as uint16
 CHUNK_CHARS = 1 << 20
 WORD, ANYTHING = re.compile(" *[^ ]+| +"), re.compile("(?s:.+)")
-KNOWN_CHARS = 1 << 21  # of words whose ids are kept: about 50 MB
+KNOWN_CHARS = 1 << 23  # of words whose ids are kept: about 150 MB
 BYTE_VOCAB, BYTE_OFFSET = 260, 4
 FIRST_OPERATOR = 4  # after pad, bos, eos and unk, where SentencePiece's trainer puts symbols of the user
 

@@ -3,20 +3,18 @@
     place = make_placer("fsdp", device)
     model = GPT(config, made=place)      each block is split as soon as it is made
     place(model)                         then the rest
-    with gathered_weights(model): ...    to score with any number of forwards on each rank
 
 model.pt holds complete tensors, which `gather_weights` makes on the main rank. With one rank everything here does
 nothing.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
 from base.errors import BadInput
@@ -44,21 +42,6 @@ def make_placer(kind: str, device: Device, replicate: int = 1) -> Callable[[nn.M
                 register_fsdp_forward_method(module, "loss")
 
     return place
-
-
-@contextmanager
-def gathered_weights(model: nn.Module) -> Iterator[None]:
-    """All weights on every rank, so that forwards need no collective and ranks may do different numbers of them."""
-    parts = [part for part in model.modules() if isinstance(part, FSDPModule)]
-    for part in parts:
-        part.set_reshard_after_forward(False, recurse=False)
-        part.unshard()
-    try:
-        yield
-    finally:
-        for part in parts:
-            part.reshard()
-            part.set_reshard_after_forward(True, recurse=False)
 
 
 def gather_weights(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -7,7 +7,8 @@ Exact, and no more than is needed: the positions that a window does not score ar
 skip the head and most of the last block. Windows of one length go in batches of one shape, small enough for a CPU's
 caches or large enough for a GPU; long scorings are compiled. Text and plan are on the device once, and what a batch
 costs is read while the next one runs. One window's result depends on nothing but its own tokens, so batch size,
-compilation and rank count change rounding at most.
+compilation and rank count change rounding at most. Weights that are split over ranks (FSDP2) stay split: a forward
+gathers one block at a time, so all ranks do as many forwards.
 """
 
 import math
@@ -19,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch.distributed.fsdp import FSDPModule
 
@@ -44,11 +46,12 @@ Step = Callable[[torch.Tensor, int], torch.Tensor]  # (R, T + 1) tokens, last ->
 
 
 class Feed(NamedTuple):
-    """How windows are fed. The first two decide only how fast that is, to rounding."""
+    """How windows are fed. All but the precision decide only how fast that is, to rounding."""
 
     batch_tokens: int = 0  # of windows, at a time; 0: what suits the device
     compiled: bool | None = None  # None: where it saves time
     precision: Precision = "fp32"  # of the matrix products
+    rounds: int = 1  # plans like this one, which follow each other and are compiled once
 
 
 class Shape(NamedTuple):
@@ -62,7 +65,6 @@ class Batch(NamedTuple):
     shape: Shape
 
 
-@torch.inference_mode()
 def window_losses(model: GPT, tokens: Tokens, plan: Windows, feed: Feed) -> Losses:
     """The targets of every batch, window by window, and their losses."""
 
@@ -76,7 +78,6 @@ def window_losses(model: GPT, tokens: Tokens, plan: Windows, feed: Feed) -> Loss
         yield targets[is_scored], results[: len(windows)].double().numpy()[is_scored]
 
 
-@torch.inference_mode()
 def window_probabilities(
     model: GPT, tokens: Tokens, plan: Windows, feed: Feed, order: Ints | None = None
 ) -> Iterator[tuple[int, Rows]]:
@@ -126,42 +127,64 @@ def batch_rows(kind: str, batch_tokens: int, width: int, last: int, vocab_size: 
 
 def last_logits(model: GPT, rows: torch.Tensor, last: int) -> torch.Tensor:
     """(R, T + 1) tokens -> (R, last, V) the logits of each row's last targets."""
-    return model.logits(model.trunk(rows[:, :-1], last=last), rows[:, -last - 1 : -1])
+    logits: torch.Tensor = model(rows[:, :-1], last=last)
+    return logits
 
 
 def _run(model: GPT, tokens: Tokens, plan: Windows, feed: Feed, plain: Step) -> Iterator[tuple[Batch, torch.Tensor]]:
     """Each batch and what the step gives for its rows, on the host; the model in evaluation mode."""
     device = next(model.parameters()).device
     batches = _plan_batches(model, plan, feed.batch_tokens)
-    step = _compiled_step(plain, model, batches, feed.compiled)
+    most = _most_forwards(model, batches)
+    step = _compiled_step(plain, model, batches, feed)
     order = np.concatenate([np.empty(0, np.int64), *(batch.windows for batch in batches)])
-    starts = torch.from_numpy(plan.start[order]).to(device)
-    text = torch.from_numpy(tokens.astype(np.int32)).to(device)
+    first = int(plan.start.min(initial=len(tokens)))
+    starts = torch.from_numpy(plan.start[order] - first).to(device)
+    text = torch.from_numpy(tokens[first : plan.end.max(initial=first) + 1].astype(np.int32)).to(device)
     was_training = model.training
     model.eval()
+
+    def run(rows: torch.Tensor, last: int) -> Readback:
+        # What FSDP2 gathers into must serve training, too, and tensors of the inference mode do not.
+        with torch.no_grad() if _is_split(model) else torch.inference_mode(), autocast(device, feed.precision):
+            return Readback(step(rows, last))
+
     try:
         waiting: tuple[Batch, Readback] | None = None
         for batch, begins in zip(batches, torch.split(starts, [len(each.windows) for each in batches]), strict=True):
             padded = F.pad(begins, (0, batch.shape.rows - len(begins)))
             at = padded[:, None] + torch.arange(batch.shape.width + 1, device=device)
             rows = text[at.clamp_(max=len(text) - 1)].long()  # past the end: padding that no scored target sees
-            with autocast(device, feed.precision):
-                sent = batch, Readback(step(rows, batch.shape.last))
+            sent = batch, run(rows, batch.shape.last)
             if waiting is not None:
                 yield waiting[0], waiting[1].read()
             waiting = sent
         if waiting is not None:
             yield waiting[0], waiting[1].read()
+        for _ in range(len(batches), most):
+            run(torch.zeros(1, 2, dtype=torch.long, device=device), 1)  # for the other ranks' sake: it is not counted
     finally:
         model.train(was_training)
 
 
-def _compiled_step(plain: Step, model: GPT, batches: Sequence[Batch], compiled: bool | None) -> Step:
+def _is_split(model: GPT) -> bool:
+    return any(isinstance(part, FSDPModule) for part in model.modules())
+
+
+def _most_forwards(model: GPT, batches: Sequence[Batch]) -> int:
+    """Of any rank that shares a split model; this one's own for another model."""
+    most = torch.tensor(len(batches))
+    if _is_split(model):
+        dist.all_reduce(most, dist.ReduceOp.MAX)
+    return int(most)
+
+
+def _compiled_step(plain: Step, model: GPT, batches: Sequence[Batch], feed: Feed) -> Step:
     """Compiled for the most common shape, if at all; the few batches of other shapes are not worth it."""
-    if not batches or compiled is False:  # a rank may have no windows
+    if not batches or feed.compiled is False:  # a rank may have no windows
         return plain
     common, times = Counter(batch.shape for batch in batches).most_common(1)[0]
-    if compiled is None and not _is_worth_compiling(model, common, times):
+    if feed.compiled is None and not _is_worth_compiling(model, common, times * feed.rounds):
         return plain
     model.prepare(common.width)
     fast = torch.compile(plain, dynamic=False)
@@ -175,6 +198,5 @@ def _compiled_step(plain: Step, model: GPT, batches: Sequence[Batch], compiled: 
 
 def _is_worth_compiling(model: GPT, shape: Shape, times: int) -> bool:
     flops = times * shape.rows * scoring_flops(model.config, shape.width, shape.last)
-    is_split = any(isinstance(part, FSDPModule) for part in model.modules())
     is_enough = flops >= COMPILE_FLOPS[next(model.parameters()).device.type]
-    return is_enough and not is_split and shutil.which("g++") is not None
+    return is_enough and not _is_split(model) and shutil.which("g++") is not None

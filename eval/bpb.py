@@ -10,7 +10,8 @@
 
 With --docs a document is scored as if it were alone, from its BOS on; the token that begins the next one is its last
 target: the model is charged for the end. `--adapt lora` implies it. Where the score adapts, the plain one is measured
-too, and the answer has the gain.
+too, and the answer has the gain. A long plain score that is killed goes on where it was (score.partial, beside
+score.json); one that adapts, or whose losses are wanted one by one, begins again.
 """
 
 import argparse
@@ -32,21 +33,23 @@ from base.run_folder import ARTIFACT, SCORE, named_or_newest
 from engine.device import Device, joined, run_rank
 from eval.adapt import ADAPTATIONS
 from eval.config import PLAIN
+from eval.kept import Kept
 from eval.kinds import NAMES, show_kinds, split_loss
 from eval.plot import TargetLosses, plot_positions, target_losses
 from eval.protocol import artifact_protocol, matching_dataset
-from eval.score import describe_score, score
+from eval.score import describe_score, require_same_files, score
 from eval.stats import nats_per_bpb
 from eval.windows import find_begins
 from quant.unpack import open_artifact
 
 
 def act(args: argparse.Namespace) -> Answer:
-    require_folder_of(args.output, args.dump, args.plot)  # before an hour's scoring, not after
-    for output, ending in ((args.dump, ".npz"), (args.plot, ".png")):
-        if output is not None and Path(output).suffix != ending:
-            raise BadInput(f"{output}: name a file that ends in {ending}")
     with joined() as device:
+        if device.main:  # whose node keeps what is written
+            require_folder_of(args.output, args.dump, args.plot)  # before an hour's scoring, not after
+        for output, ending in ((args.dump, ".npz"), (args.plot, ".png")):
+            if output is not None and Path(output).suffix != ending:
+                raise BadInput(f"{output}: name a file that ends in {ending}")
         return evaluate(args, device)
 
 
@@ -60,12 +63,20 @@ def evaluate(args: argparse.Namespace, device: Device) -> Answer:
     if set(of_mix.values()) != {None} and protocol.adapt.kind != "mix":
         raise BadInput("--streams, --trees and --table-bits are for a mixed score; add --adapt mix")
     dataset = matching_dataset(args.data, artifact)
+    require_same_files(artifact, dataset, device)
     model = artifact.model.to(device.torch)
     nats = np.empty(len(dataset.val) - 1) if args.dump or args.plot or args.by else None
+    target = Path(args.output) if args.output else path.with_name(SCORE)
+    kept = None
+    if nats is None and not is_adapted:
+        of = f"artifact {artifact.sha256}, text {dataset.manifest.data_sha256('val')}, limit {args.limit}, {protocol}"
+        kept = Kept(target.with_suffix(".partial"), of, device)
 
     started = time.perf_counter()
-    found = score(model, dataset, protocol, device, args.limit, "scoring", nats)
-    answer = describe_score(found, protocol, artifact, dataset, time.perf_counter() - started)
+    begun = None if kept is None else kept.begun
+    found = score(model, dataset, protocol, device, args.limit, "scoring", nats, begun)
+    seconds = time.perf_counter() - started if kept is None else kept.seconds
+    answer = describe_score(found, protocol, artifact, dataset, seconds)
     if is_adapted:
         started = time.perf_counter()
         plain_bpb = score(model, dataset, replace(protocol, adapt=PLAIN), device, args.limit, "without adapting").bpb
@@ -84,8 +95,9 @@ def evaluate(args: argparse.Namespace, device: Device) -> Answer:
         losses = target_losses(nats, dataset, protocol) if nats is not None else None
         if losses is not None and args.by:
             answer["kinds"] = split_loss(losses._asdict())
-        target = Path(args.output) if args.output else path.with_name(SCORE)
         atomic_file(target, (json.dumps(answer, indent=1) + "\n").encode())
+        if kept is not None:
+            kept.remove()
         if losses is not None:
             write_losses(losses, answer, args.dump, args.plot)
     return answer

@@ -10,6 +10,7 @@ Nats are summed by blocks of consecutive targets and the total is the sum of the
 the 62 million targets of the contest, and any block can be measured again by itself (eval.score.score_blocks).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,9 +68,24 @@ class Tally:
         np.add.at(self._block_nats, at // BLOCK_TOKENS, losses)
         self._sizes += (exact.sum(), contest.sum())
 
-    def counters(self) -> tuple[npt.NDArray[Any], ...]:
-        """What ranks that share the targets add up, in place, to have the tally of all."""
-        return self._seen, self._block_nats, self._sizes
+    def restore(self, targets: int, block_nats: Sequence[float]) -> None:
+        """Begin where the tally of the first so many targets ended."""
+        after = self._tokens[1 : targets + 1]
+        self._seen[:targets] = 1
+        self._block_nats[: len(block_nats)] = block_nats
+        self._sizes += (
+            self._table.exact_bytes(after).sum(),
+            self._table.contest_bytes(self._tokens[:targets], after).sum(),
+        )
+
+    def clear_sums(self) -> None:
+        """Leave what has been added up to another rank's tally."""
+        self._block_nats[:] = 0.0
+        self._sizes[:] = 0
+
+    def counters(self, targets: slice = slice(None)) -> tuple[npt.NDArray[Any], ...]:
+        """What ranks that share these targets add up, in place, to have the tally of all."""
+        return self._seen[targets], self._block_nats, self._sizes
 
     @property
     def is_scored(self) -> npt.NDArray[np.bool_]:

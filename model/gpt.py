@@ -125,7 +125,7 @@ class GPT(nn.Module):
     # in no state dict: quant.unpack.attach_table makes it from the tokenizer.
     forbidden: torch.Tensor | None
 
-    def __init__(self, config: ModelConfig, made: Callable[[nn.Module], None] = lambda block: None) -> None:
+    def __init__(self, config: ModelConfig, made: Callable[[nn.Module], object] = lambda block: None) -> None:
         """`made` gets each block as soon as it is initialised, to shard it before the next one takes memory."""
         super().__init__()
         self.config = config
@@ -162,8 +162,9 @@ class GPT(nn.Module):
         if self.rope is not None:
             self.rope.reserve(positions, self.embedding.table.weight)
 
-    def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
-        return self.logits(self.trunk(tokens, cache), tokens)
+    def forward(self, tokens: torch.Tensor, cache: Cache | None = None, last: int | None = None) -> torch.Tensor:
+        """(B, T) -> (B, T, V); with `last`, (B, last, V) of the last positions."""
+        return self.logits(self.trunk(tokens, cache, last), tokens[:, -last:] if last else tokens)
 
     def trunk(self, tokens: torch.Tensor, cache: Cache | None = None, last: int | None = None) -> torch.Tensor:
         """(B, T) -> (B, T, D): everything before the last norm and the head; with `last`, (B, last, D).

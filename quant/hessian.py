@@ -119,10 +119,10 @@ def _over_ranks(sums: Sums, device: Device) -> Sums:
     if device.ranks == 1:
         return sums
     shapes = gather({name: total.shape for name, total in sums.items()}, device)[0]  # a rank may have had no batch
-    empty = {name: torch.zeros(shape, dtype=torch.float64, device=device.torch) for name, shape in shapes.items()}
-    added = {name: sums.get(name, zeros) for name, zeros in empty.items()}
-    for total in added.values():
-        dist.all_reduce(total)
+    added = Sums()
+    for name, shape in shapes.items():
+        added[name] = sums[name] if name in sums else torch.zeros(shape, dtype=torch.float64, device=device.torch)
+        dist.all_reduce(added[name])
     return added
 
 

@@ -23,7 +23,7 @@ from torch.distributed.tensor import distribute_tensor
 
 from engine.device import Device, gather, run_rank
 from engine.gradients import Gradients
-from engine.shard import gathered_weights, make_placer
+from engine.shard import make_placer
 from model.config import ModelConfig
 from model.gpt import GPT
 from optim.distributed import apply_replicated
@@ -71,10 +71,9 @@ def compare(device: Device) -> dict[str, float]:
     own = split.state_dict()
     for name, weight in plain.state_dict().items():
         own[name].copy_(distribute_tensor(weight, own[name].device_mesh, own[name].placements))
-    with gathered_weights(split):
-        tokens = torch.arange(64, device=device.torch)[None]
-        with device.autocast(), torch.no_grad():
-            results["logits of a split model"] = off([split(tokens)], [plain(tokens)])
+    tokens = torch.arange(64, device=device.torch)[None]
+    with device.autocast(), torch.no_grad():
+        results["logits of a split model"] = off([split(tokens)], [plain(tokens)])
     gradients = [gradient.full_tensor() for gradient in gradients_of(split, device)]  # type: ignore[attr-defined]
     results["gradients of a split model"] = off(gradients, expected)
     return results

@@ -131,6 +131,49 @@ def test_complete_weights_are_gathered_on_the_main_rank_alone(work: Path) -> Non
     assert done.returncode == 0, done.stderr
 
 
+SCORES = """
+import sys
+import numpy as np
+import torch
+from torch.distributed.tensor import DTensor
+from base.config import load
+from data.dataset import open_dataset
+from engine.device import Device, joined, run_rank
+from eval.protocol import Protocol
+from eval.score import score
+from model.gpt import GPT
+from quant.unpack import attach_table
+from run_config import RunConfig
+from training import Training
+
+def work():
+    torch.set_default_dtype(torch.float64)
+    with joined() as device:
+        dataset = open_dataset("data")
+        training = Training(load(RunConfig, sys.argv[1], sys.argv[2:]), dataset, device)
+        model, gathered = training.model, set()
+        model.blocks[-1].register_forward_pre_hook(
+            lambda *_: gathered.add(sum(not isinstance(next(block.parameters()), DTensor) for block in model.blocks)))
+        for limit in (None, 5, 300):  # of 5 targets there is one window
+            training.step(0.0)
+            found = score(model, dataset, Protocol(32, 7, batch_tokens=64), device, limit)
+            plain = attach_table(GPT(training.config.model), dataset.tokenizer)
+            plain.load_state_dict({name: weight.full_tensor() for name, weight in model.state_dict().items()})
+            alone = score(plain, dataset, Protocol(32, 7), Device(torch.device("cpu")), limit)
+            assert found.tokens == alone.tokens
+            np.testing.assert_allclose(found.block_nats, alone.block_nats, rtol=1e-9)
+        assert max(gathered) <= 2, gathered  # of five blocks: one at work and one on its way
+    return 0
+
+run_rank(work)
+"""
+
+
+def test_a_split_model_is_scored_block_by_block_whatever_each_rank_has_to_do(work: Path) -> None:
+    done = run_script(work / "scores.py", SCORES, *ODD, "train.shard=fsdp")
+    assert done.returncode == 0, done.stderr
+
+
 # The interpreter of a rank must not be taken down: threads of gloo that outlive the group abort it then.
 ENDS = """
 import atexit, sys

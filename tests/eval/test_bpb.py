@@ -15,6 +15,8 @@ import torch.nn.functional as F
 
 from data.dataset import Dataset
 from eval import bpb
+from eval.batches import Losses, window_losses
+from eval.metric import Score
 from eval.score import score_artifact
 from quant.unpack import open_artifact
 from tests.conftest import prep
@@ -88,13 +90,17 @@ def test_a_complete_score_is_kept_beside_it(dataset: Dataset, artifact: Path, mo
     assert score(artifact, "--limit", 10**9)["partial"] is False
 
 
-@pytest.mark.slow
-def test_ranks_answer_as_one_process_does(dataset: Dataset, artifact: Path, tmp_path: Path) -> None:
-    alone = score(artifact, "--docs", "--dump", tmp_path / "one.npz")
-    words = ["-m", "eval.bpb", artifact, "--docs", "--dump", tmp_path / "two.npz", "--json"]
+def on_two_ranks(*words: object) -> "subprocess.CompletedProcess[str]":
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*torchrun, *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True)
+    return subprocess.run([*torchrun, *map(str, words)], cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [["--docs"], ["--adapt", "lora", "--limit", "700"]])
+def test_ranks_answer_as_one_process_does(dataset: Dataset, artifact: Path, tmp_path: Path, how: list[str]) -> None:
+    alone = score(artifact, *how, "--dump", tmp_path / "one.npz")
+    done = on_two_ranks("-m", "eval.bpb", artifact, *how, "--dump", tmp_path / "two.npz", "--json")
     assert done.returncode == 0, done.stderr
     together = json.loads(done.stdout)
     assert together["bpb"] == pytest.approx(alone["bpb"], rel=1e-7)
@@ -102,6 +108,113 @@ def test_ranks_answer_as_one_process_does(dataset: Dataset, artifact: Path, tmp_
         assert together[key] == alone[key]
     one, two = (np.load(tmp_path / name) for name in ("one.npz", "two.npz"))
     np.testing.assert_allclose(one["nats"], two["nats"], rtol=1e-4)
+
+
+OWN_ARTIFACT = """
+import os, sys
+from base.cli import run
+from engine.device import run_rank
+from eval import bpb
+
+del sys.argv[2 if os.environ["RANK"] == "0" else 1]
+run_rank(lambda: run(bpb.parser(), bpb.act, bpb.show))
+"""
+
+
+@pytest.mark.slow
+def test_nodes_with_different_artifacts_are_refused(dataset: Dataset, artifact: Path, tmp_path: Path) -> None:
+    other = packed(dataset, tmp_path / "other.golf", "eval.stride=4")
+    (tmp_path / "own.py").write_text(OWN_ARTIFACT)
+    stderr = on_two_ranks(tmp_path / "own.py", artifact, other).stderr
+    assert f"different files to score: 'artifact {open_artifact(artifact).sha256}" in stderr
+
+
+def spy(monkeypatch: pytest.MonkeyPatch, most: int) -> tuple[list[Score], list[int]]:
+    """Short rounds: the scores that come of it, and how many targets each batch scored; Ctrl-C after so many."""
+    scores: list[Score] = []
+    counts: list[int] = []
+    real = bpb.score
+
+    def kept_score(*words: Any) -> Score:
+        scores.append(real(*words))
+        return scores[-1]
+
+    def counted_losses(*words: Any) -> Losses:
+        for piece in window_losses(*words):
+            if sum(counts) > most:
+                raise KeyboardInterrupt
+            counts.append(len(piece[0]))
+            yield piece
+
+    monkeypatch.setattr("eval.score.ROUND_TARGETS", 100)
+    monkeypatch.setattr("eval.bpb.score", kept_score)
+    monkeypatch.setattr("eval.score.window_losses", counted_losses)
+    return scores, counts
+
+
+def test_a_scoring_that_was_stopped_goes_on_after_its_last_round(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = artifact.with_name("score.partial")
+    with monkeypatch.context() as patch:
+        scores, counts = spy(patch, 10**9)
+        score(artifact)
+    targets = sum(counts)
+    assert not partial.exists()
+    for words, is_new in ((["--stride", 4], True), ([], False)):
+        with monkeypatch.context() as patch:
+            spy(patch, targets // 2)
+            printed("eval.bpb", artifact, code=130)
+        done = json.loads(partial.read_text())["targets"]
+        assert targets // 3 < done < targets
+        with monkeypatch.context() as patch:
+            again, counts = spy(patch, 10**9)
+            stderr = printed("eval.bpb", artifact, *words)[1]
+        assert ("beginning anew" in stderr, f"going on after {done:,} targets" in stderr) == (is_new, not is_new)
+        assert sum(counts) == (targets if is_new else targets - done)
+        assert not partial.exists()
+    assert again == scores
+    np.testing.assert_array_equal(again[0].block_nats, scores[0].block_nats)
+
+
+DIES = """
+import os, signal, sys
+from base.cli import run
+from engine.device import run_rank
+from eval import bpb, score
+from eval.kept import Kept
+
+most = int(sys.argv.pop(1))
+write = Kept._write
+
+def write_and_die(self, targets, block_nats):
+    write(self, targets, block_nats)
+    if targets > most:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Kept._write = write_and_die
+score.ROUND_TARGETS = 100
+run_rank(lambda: run(bpb.parser(), bpb.act, bpb.show))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_scoring_goes_on_on_any_number_of_ranks(
+    dataset: Dataset, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "dies.py"
+    script.write_text(DIES)
+    partial = artifact.with_name("score.partial")
+    through = json.loads(on_two_ranks(script, 10**9, artifact, "--json").stdout)
+    assert on_two_ranks(script, through["tokens"] // 2, artifact).returncode != 0
+    left = partial.read_bytes()
+    done = on_two_ranks(script, 10**9, artifact, "--json")
+    assert "going on after" in done.stderr
+    clock = {"seconds": 0, "tokens_per_second": 0}
+    assert {**json.loads(done.stdout), **clock} == {**through, **clock}
+    partial.write_bytes(left)
+    monkeypatch.setattr("eval.score.ROUND_TARGETS", 100)
+    assert score(artifact)["bpb"] == pytest.approx(through["bpb"], rel=1e-7)
 
 
 def test_bad_input_is_refused_in_one_line(dataset: Dataset, artifact: Path, jsonl: Path, tmp_path: Path) -> None:

@@ -25,15 +25,27 @@ from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_dict, to_yaml
 from base.errors import BadInput, CheckFailed
 from base.files import atomic_file, require_folder_of
-from base.run_folder import ARTIFACT, MODEL, RunResult, TrainResult, named_or_newest, new_or_unfinished, sole_writer
+from base.run_folder import ARTIFACT, RunResult, TrainResult, named_or_newest, new_or_unfinished, sole_writer
 from base.source import bundled, code_bytes, sources_sha256
-from data.dataset import open_dataset
+from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
-from engine.checkpoint import report_divergence, save_checkpoint
 from engine.clock import stop_flag
-from engine.device import Device, agree, barrier, gather, joined, memory_hint, packing_device, require_same, run_rank
+from engine.config import report_divergence
+from engine.device import (
+    Device,
+    agree,
+    barrier,
+    from_main,
+    joined,
+    memory_hint,
+    packing_device,
+    require_same,
+    run_rank,
+)
 from engine.log import RunLog, describe_environment, head_lines, live_line, packed_lines, scored_line, trained_line
-from engine.shard import gather_state
+from engine.nodes import find_sharers
+from engine.saver import Saver, save_model
+from engine.shard import gather_weights
 from eval.config import PLAIN, AdaptConfig
 from eval.metric import Score
 from eval.score import save_block_nats, score_artifact
@@ -46,28 +58,29 @@ from run_config import DEFAULT, RunConfig
 from training import StepReport, Training
 
 
-def train(training: Training, log: RunLog, folder: Path | None, stopped: list[int]) -> None:
+def train(training: Training, log: RunLog, saver: Saver, stopped: list[int]) -> None:
     """Step until the budget is used up, or until a signal fills `stopped`: then save and end cleanly."""
     config = training.config
     clock = training.clock
     device = training.device
     saved_s = clock.elapsed_s
     while True:
-        # What ranks do together depends on the main rank's clock and on a signal to any of them.
-        elapsed_s, is_ending = agree(clock.elapsed_s, len(stopped), device)
+        # What ranks do together depends on the main rank's clock, on a signal to any of them, and on the slowest disk.
+        elapsed_s, is_ending, is_writing = agree(clock.elapsed_s, (len(stopped), saver.is_writing), device)
         step_s = elapsed_s / max(1, clock.step)
         if device.has_queue and clock.progress(elapsed_s + 2 * step_s) >= 1.0:  # so near the end, none is under way
-            report_step(training.finish_step(), training, log, folder)
-            elapsed_s, is_ending = agree(clock.elapsed_s, len(stopped), device)
+            report_step(training.finish_step(), training, log, saver)
+            elapsed_s, is_ending, is_writing = agree(clock.elapsed_s, (len(stopped), saver.is_writing), device)
         progress = clock.progress(elapsed_s)
-        is_saving = 0 < config.train.checkpoint_s < elapsed_s - saved_s
+        is_saving = 0 < config.train.checkpoint_s < elapsed_s - saved_s and not is_writing
         is_validating = training.is_validation_due(progress)
         if is_ending or is_saving or is_validating or progress >= 1.0:
-            report_step(training.finish_step(), training, log, folder)
+            report_step(training.finish_step(), training, log, saver)
         if is_ending or is_saving:
             saved_s = elapsed_s
-            training.save(folder)
+            training.save(saver)
         if is_ending:
+            saver.wait()
             log.say(f"stopped at step {clock.step}: saved; the same command resumes from there")
             raise KeyboardInterrupt
         if progress >= 1.0:
@@ -75,16 +88,16 @@ def train(training: Training, log: RunLog, folder: Path | None, stopped: list[in
         if is_validating:
             training.validated = progress
             log.validated(clock, training.score(training.context).bpb)
-        report_step(training.step(progress), training, log, folder)
+        report_step(training.step(progress), training, log, saver)
 
 
-def report_step(done: StepReport | None, training: Training, log: RunLog, folder: Path | None) -> None:
+def report_step(done: StepReport | None, training: Training, log: RunLog, saver: Saver) -> None:
     """Log a finished step; give up a run that has diverged or does not progress, before its next checkpoint."""
     if done is None:
         return
     config = training.config
     if not (math.isfinite(done.grad_norm) and done.loss < config.train.diverged_nats):
-        raise report_divergence(done.step, done.loss, done.grad_norm, folder)
+        raise report_divergence(done.step, done.loss, done.grad_norm, saver.find_latest())
     log.metrics(**{name: value for name, value in done._asdict().items() if name != "progress"})
     flops = flops_per_token(config.model, config.train.seq_len)
     tokens_per_s = config.train.batch_tokens / done.step_s
@@ -96,12 +109,8 @@ def report_step(done: StepReport | None, training: Training, log: RunLog, folder
 def train_pack_score(config: RunConfig, name: str, device: Device) -> TrainResult:
     precision = device.precision(config.eval.precision)
     config = replace(config, eval=replace(config.eval, precision=precision))  # run and artifact name the one they mean
-    checked = None
-    if device.main:  # hashes everything, which the other ranks need not repeat
-        ensure_dataset(config.data, config.model.vocab_size)
-        checked = open_dataset(config.data.path).manifest
-    require_same(to_yaml(config), "configs", device)
-    dataset = open_dataset(config.data.path, checked=gather(checked, device)[0])
+    require_same(to_yaml(config), "configs", "start all alike", device)
+    dataset = open_same_dataset(config, device)
     dataset.require(config.model.vocab_size, config.model.bos_id)
     training = Training(config, dataset, device)  # what it refuses leaves no folder
     code = code_bytes(None)
@@ -109,21 +118,36 @@ def train_pack_score(config: RunConfig, name: str, device: Device) -> TrainResul
     if config.quant.cap_bytes:
         require_room({name: p.numel() for name, p in training.model.named_parameters()}, config.quant.cap_bytes, code)
     with ExitStack() as held:
-        made = ""
-        if device.main:
-            made = str(new_or_unfinished(name, to_yaml(config)))
-            held.enter_context(sole_writer(Path(made)))
-        return run_in(Path(gather(made, device)[0]), training, code)
+        made = new_or_unfinished(name, to_yaml(config)) if device.main else Path()
+        folder = from_main(made, device)
+        sharers = find_sharers(folder, device)
+        if sharers.is_leader:
+            held.enter_context(sole_writer(folder))
+        return run_in(Saver(folder, sharers, device), training, code)
 
 
-def run_in(folder: Path, training: Training, code: int) -> TrainResult:
+def open_same_dataset(config: RunConfig, device: Device) -> Dataset:
+    """One rank of each node makes it, where it has to be made, and hashes what that node will read and run."""
+    manifest = hashes = None
+    for is_next in (device.main, device.leads_node):  # nodes that share a disk must not both make it
+        if is_next:
+            ensure_dataset(config.data, config.model.vocab_size)
+        barrier(device)
+    if device.leads_node:
+        manifest = open_dataset(config.data.path).manifest
+        named = {"sources_sha256": sources_sha256(), **manifest.hashes()}
+        hashes = "\n".join(f"{name}: {value}" for name, value in named.items())
+    require_same(hashes, "code or data", f"give all nodes one commit and one {config.data.path}", device)
+    return open_dataset(config.data.path, checked=from_main(manifest, device))
+
+
+def run_in(saver: Saver, training: Training, code: int) -> TrainResult:
     """Train what is left to train, score, and unless quant.method is none pack and score that."""
     config = training.config
     device = training.device
     dataset = training.dataset
-    own = folder if device.main else None
-    log = RunLog(own)
-    if training.resume(folder):
+    log = RunLog(saver.folder if device.main else None)
+    if training.resume(saver):
         log.truncate_metrics(training.clock.step)
         log.say(f"resuming at step {training.clock.step}")
     else:
@@ -131,20 +155,22 @@ def run_in(folder: Path, training: Training, code: int) -> TrainResult:
         log.say(to_yaml(config) + head_lines(device, training.is_compiled, sources_sha256(), dataset.manifest.hashes()))
     training.prime()
     with stop_flag() as stopped:
-        train(training, log, own, stopped)
+        train(training, log, saver, stopped)
+    saver.wait()
     log.say(trained_line(training.clock, device.peak_memory_bytes()))
     training.average.swap(training.weights)
-    weights = gather_state(training.model.state_dict())
+    weights = gather_weights(training.model)
     if device.main:
-        save_checkpoint(folder, {"config": to_dict(config), "weights": weights}, MODEL)
+        save_model(saver.folder, to_dict(config), weights)
+    barrier(device)  # before the others wait for the main rank's device
     training.release()
     float_score, eval_s = timed_score("pre_quant", training, log)
     of_artifact: dict[str, Any]
     if config.quant.method == "none":
         of_artifact = {**dict.fromkeys(RunResult.__annotations__), "calibration_seconds": 0.0, "eval_seconds": eval_s}
     else:
-        of_artifact = pack_and_score(training, weights, folder / ARTIFACT, code, log)
-    result = describe(training, folder, code, float_score, of_artifact)
+        of_artifact = pack_and_score(training, weights, saver, code, log)
+    result = describe(training, saver.folder, code, float_score, of_artifact)
     over = over_cap(result.artifact_bytes or 0, code, config.quant.cap_bytes)
     if over:
         log.say(over)
@@ -178,14 +204,15 @@ def pack(training: Training, weights: dict[str, torch.Tensor], code: int) -> byt
 
 
 def pack_and_score(
-    training: Training, weights: dict[str, torch.Tensor], path: Path, code: int, log: RunLog
+    training: Training, weights: dict[str, torch.Tensor], saver: Saver, code: int, log: RunLog
 ) -> dict[str, Any]:
     """The artifact, and the score of what every reader of it will have, by the names of TrainResult."""
     config = training.config
     device = training.device
+    path = saver.folder / ARTIFACT
     begun_s = time.perf_counter()
-    data = pack(training, weights, code)
-    if device.main:
+    data = from_main(pack(training, weights, code), device)
+    if saver.sharers.is_leader:
         atomic_file(path, data)
     barrier(device)  # the other ranks read it, too
     artifact = open_artifact(path)

@@ -1,7 +1,7 @@
 """Everything that changes during a run: model, optimizers, data position, clock, average; a step, a save, a score.
 
     training = Training(config, dataset, device)
-    training.resume(folder)                          whether the folder had a checkpoint
+    training.resume(saver)                           whether there was a checkpoint
     training.prime()                                 compile and warm up, outside the clock
     report = training.step(progress)                 of the step before: the loop is train_gpt.py's
     report = training.finish_step()                  of the last one
@@ -11,24 +11,23 @@ All ranks of a run hold one, and call its methods together.
 
 import math
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from base.config import to_dict
-from base.run_folder import CHECKPOINT
 from data.dataset import Dataset
 from data.loader import Loader
 from data.shortlist import Drawn, Shortlist
-from engine.checkpoint import get_random_state, load_checkpoint, load_weights, restore_random_state, save_checkpoint
 from engine.clock import Clock
 from engine.config import SMOOTH_STEPS, micro_rows
-from engine.device import Device, Readback, gather
+from engine.device import Device, Readback, get_random_state, restore_random_state
 from engine.gradients import Gradients
-from engine.shard import distribute, distribute_optimizer, gather_state, make_placer
+from engine.saver import Saver, load_checkpoint
+from engine.shard import make_placer
 from eval.config import PLAIN, AdaptConfig
 from eval.metric import Score
 from eval.protocol import Protocol
@@ -58,16 +57,18 @@ class Training:
         self.device = device
         config.eval.adapt.require_possible(len(dataset.val) - 1, device.ranks, docs=False)
         torch.manual_seed(config.seed)
-        place = make_placer(config.train.shard, device)
+        place = make_placer(config.train.shard, device, config.train.replicate)
         self.model = attach_table(GPT(config.model, made=place), dataset.tokenizer)
         place(self.model)
         self.model.checkpointing = config.train.checkpointing
         if not device.main:  # all ranks start with the same weights and draw their own dropout
             torch.manual_seed(config.seed + device.rank)
         kinds = [(parameter, learning_kind(name, parameter)) for name, parameter in self.model.named_parameters()]
-        self.weights = [parameter for parameter, _ in kinds]
+        self.named = dict(self.model.named_parameters())
+        self.weights = list(self.named.values())
         self.is_compiled = config.train.compiled(device.torch.type)
         self.optimizers = build_optimizers(kinds, config.optim, self.is_compiled)
+        self.random = f"random.{device.rank}."  # what this rank's generators are called in checkpoints
         self.rows, self.micro_batches = micro_rows(config.train, device.ranks)
         self.loader = Loader(
             dataset.train,
@@ -124,6 +125,8 @@ class Training:
             if self.shortlist is not None and progress < self.config.train.shortlist_until:
                 drawn = self.shortlist.draw(targets, self.clock.step * self.micro_batches + number)
             self.gradients.is_last = number == self.micro_batches - 1
+            if isinstance(self.model, FSDPModule):  # of split weights, replicas meet once a step as well
+                self.model.set_requires_all_reduce(self.gradients.is_last)
             loss = self.loss(tokens, targets, drawn) / self.micro_batches
             torch.autograd.backward(loss)
             losses.append(loss.detach())
@@ -208,43 +211,62 @@ class Training:
         scored.order = order
         return found
 
-    def state_dict(self) -> dict[str, Any]:
-        """Complete tensors, on the main rank; all ranks call it together."""
+    def states(self) -> dict[str, dict[str, torch.Tensor]]:
+        """What the optimizers keep of each weight; empty before the first step."""
+        groups = [(optimizer.state, group) for optimizer in self.optimizers for group in optimizer.param_groups]
+        of_weight = {weight: state[weight] for state, group in groups for weight in group["params"]}
+        return {name: of_weight[weight] for name, weight in self.named.items()}
+
+    def plain(self) -> dict[str, Any]:
+        """With `tensors`, everything that a run resumes from."""
         return {
             "config": to_dict(self.config),
-            "weights": gather_state(self.model.state_dict()),
-            "optimizers": [gather_state(optimizer.state_dict()) for optimizer in self.optimizers],
-            "average": gather_state(self.average.state_dict()),
             "validated": self.validated,
             "smooth_loss": self.smooth_loss,
             "clock": self.clock.state_dict(),
             "data": self.loader.state_dict(),
-            "random": gather(get_random_state(self.device.torch), self.device),
+            "average": self.average.count,
         }
 
-    def save(self, folder: Path | None) -> None:
-        """All ranks call it together; the one that is given a folder writes."""
-        state = self.state_dict()
-        if folder is not None:
-            save_checkpoint(folder, state)
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """As this rank holds them."""
+        found = {f"weights.{name}": weight for name, weight in self.model.state_dict().items()}
+        found |= {f"{self.random}{kind}": state for kind, state in get_random_state(self.device.torch).items()}
+        found |= {f"average.{name}": each for name, each in zip(self.named, self.average.sums, strict=False)}
+        for name, slots in self.states().items():
+            found |= {f"state.{name}.{slot}": value for slot, value in slots.items()}
+        return found
 
-    def resume(self, folder: Path) -> bool:
-        """Whether there was a checkpoint. It is not kept in memory: it is as large as everything that trains."""
-        state = load_checkpoint(folder)
-        if state is None:
+    def save(self, saver: Saver) -> None:
+        saver.save(self.clock.step, self.plain(), self.tensors())
+
+    def resume(self, saver: Saver) -> bool:
+        """Whether there was a checkpoint. Each rank reads what it is to hold, wherever that was saved."""
+        path = saver.find_latest()
+        if path is None:
             return False
-        self.load_state_dict(state, str(folder / CHECKPOINT))
-        return True
 
-    def load_state_dict(self, state: dict[str, Any], where: str) -> None:
-        load_weights(self.model, state["weights"], where)
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(distribute_optimizer(saved, optimizer))
-        sums = [distribute(total, like) for total, like in zip(state["average"]["sums"], self.weights, strict=False)]
-        self.average.load_state_dict({**state["average"], "sums": sums})
-        self.validated = state["validated"]
-        self.smooth_loss = state["smooth_loss"]
-        self.clock.load_state_dict(state["clock"])
+        def choose(name: str, size: torch.Size, dtype: torch.dtype) -> torch.Tensor | None:
+            kind, _, rest = name.partition(".")
+            if kind == "random":  # a rank that was added keeps its own seed
+                return torch.empty(size, dtype=dtype) if name.startswith(self.random) else None
+            weight = self.named[rest if kind == "average" else rest.rpartition(".")[0]]
+            return torch.empty_like(weight) if size else torch.empty(size, dtype=dtype, device=weight.device)
+
+        weights = {f"weights.{name}": weight for name, weight in self.model.state_dict().items()}
+        plain, found = load_checkpoint(path, weights, choose)
+        states = self.states()
+        for name, value in found.items():
+            if name.startswith("state."):
+                weight, _, slot = name.removeprefix("state.").rpartition(".")
+                states[weight][slot] = value
+        self.average.count = plain["average"]
+        self.average.sums = [found[f"average.{name}"] for name in self.named] if self.average.count else []
+        self.validated = plain["validated"]
+        self.smooth_loss = plain["smooth_loss"]
+        self.clock.load_state_dict(plain["clock"])
         self.reported_s = self.clock.elapsed_s
-        self.loader.load_state_dict(state["data"])
-        restore_random_state(state["random"], self.device.rank, self.device.torch)
+        self.loader.load_state_dict(plain["data"])
+        random = {name.removeprefix(self.random): v for name, v in found.items() if name.startswith(self.random)}
+        restore_random_state(random, self.device.torch)
+        return True

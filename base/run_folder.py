@@ -7,18 +7,16 @@ import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from base.config import Layer, build
 from base.errors import BadInput
-from base.files import locked, read_json, read_json_object
+from base.files import locked, read_json
 from base.precision import Precision
 
 RUNS = Path("runs")
 CONFIG = "config.yaml"  # the resolved config
-CHECKPOINT = "checkpoint.pt"  # of an unfinished run
+CHECKPOINT = "checkpoint"  # -STEP: folders of an unfinished run (engine/saver.py)
 MODEL = "model.pt"  # the averaged float weights
 ARTIFACT = "model.golf"
 RESULT = "result.json"
@@ -79,21 +77,6 @@ class RunResult(TrainResult):
     artifact_sha256: str
     artifact_bytes: int
     total_bytes: int
-
-
-def read_result(path: Path) -> RunResult:
-    """A result.json, complete and with an artifact; keys that a later version added are ignored."""
-    return result_from(read_json_object(path.read_text(encoding="utf-8", errors="replace"), str(path)), str(path))
-
-
-def result_from(values: dict[str, Any], name: str) -> RunResult:
-    known = {field.name: values[field.name] for field in fields(RunResult) if field.name in values}
-    missing = [field.name for field in fields(RunResult) if field.name not in known and field.default is MISSING]
-    if missing:
-        raise BadInput(f"{name}: lacks {', '.join(missing)}; this train_gpt.py writes them: train it again")
-    if known["artifact"] is None:
-        raise BadInput(f"{name}: quant.method none left no artifact, so no val_bpb; train with a method that packs")
-    return build(RunResult, [Layer(name, known)])
 
 
 def read_metrics(text: str, name: str) -> list[dict[str, float]]:

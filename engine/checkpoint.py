@@ -1,34 +1,15 @@
-"""Checkpoints: one file, replaced atomically, read without executing anything in it.
+"""Read model.pt, a run's complete weights and its resolved config, without executing anything in it.
 
-It holds what a run needs to resume bit for bit: weights, optimizers, averages, clock, data position, random state, and
-the resolved config.
+engine/saver.py writes it, and the folders that an interrupted run resumes from.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from base.errors import BadInput, CheckFailed
-from base.run_folder import CHECKPOINT, MODEL
-from engine.config import DIVERGED
-from engine.shard import distribute
-
-
-def save_checkpoint(folder: Path, state: dict[str, Any], name: str = CHECKPOINT) -> None:
-    """Streamed to a file beside it, then renamed: a kill at any moment leaves the old checkpoint or the new one."""
-    unfinished = folder / f".{name}"
-    with unfinished.open("wb") as stream:
-        torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    unfinished.replace(folder / name)
-
-
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    path = folder / CHECKPOINT
-    return read_state(path) if path.exists() else None
+from base.errors import BadInput
+from base.run_folder import MODEL
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -43,7 +24,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def read_run(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The resolved config and the weights in a run's model.pt or checkpoint."""
+    """The resolved config and the weights in a run's model.pt."""
     return run_from(read_state(path), path)
 
 
@@ -56,36 +37,6 @@ def run_from(state: dict[str, Any], path: Path) -> tuple[dict[str, Any], dict[st
     return config, state["weights"]
 
 
-def report_divergence(step: int, loss: float, grad_norm: float, folder: Path | None) -> CheckFailed:
-    saved = folder is not None and (folder / CHECKPOINT).exists()
-    kept = f"the last good checkpoint is {folder}/{CHECKPOINT}" if saved else "nothing was saved yet"
-    what = f"step {step}: loss {loss:.4g}, gradient norm {grad_norm:.4g}: the run {DIVERGED}"
-    return CheckFailed(f"{what}; {kept}; lower the learning rates")
-
-
-def get_random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """The state of this rank's random generators."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        states["mps"] = torch.mps.get_rng_state()
-    return states
-
-
-def restore_random_state(states: list[dict[str, torch.Tensor]], rank: int, device: torch.device) -> None:
-    """`states`: one per saved rank; ranks added since then keep their own seed."""
-    if rank >= len(states):
-        return
-    for kind, state in states[rank].items():
-        if kind == "cpu":
-            torch.set_rng_state(state)
-        elif device.type == kind == "cuda":
-            torch.cuda.set_rng_state(state, device)
-        elif device.type == kind == "mps":
-            torch.mps.set_rng_state(state)
-
-
 def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], where: str) -> None:
     """All weights or none."""
     own = model.state_dict()
@@ -95,4 +46,4 @@ def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], where
         saved, ours = tuple(weights[name].shape), tuple(own[name].shape)
         if saved != ours:
             raise BadInput(f"{where}: weight {name} has shape {saved}; this model has {ours}")
-    model.load_state_dict({name: distribute(tensor, own[name]) for name, tensor in weights.items()})
+    model.load_state_dict(weights)

@@ -25,6 +25,7 @@ class TrainConfig:
     micro_tokens: Natural = 0  # at a time on one rank; 0: the rank's whole share
     checkpoint_s: Annotated[float, Ge(0)] = 60.0  # seconds of training between two checkpoints; 0: only at a stop
     shard: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights and optimizer state split over ranks
+    replicate: Annotated[int, Ge(1)] = 1  # groups of ranks, each of which holds everything, split over its own (HSDP)
     checkpointing: bool = False  # activations are computed again instead of kept
     loss_tokens: Natural = 0  # whose logits exist at a time; 0: a micro-batch's (fastest where they are few)
     shortlist: Natural = 0  # tokens whose logits a step computes (data/shortlist.py); 0: all
@@ -37,6 +38,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.seconds and self.reserve_s >= self.seconds:
             raise ValueError(f"reserve_s {self.reserve_s:g} leaves nothing of {self.seconds:g} seconds; use less")
+        if self.replicate > 1 and self.shard == "ddp":
+            raise ValueError(f"train.replicate {self.replicate} is for shard fsdp; use 1")
         if self.shortlist and self.shard == "fsdp":
             raise ValueError("train.shortlist picks rows of the head, which fsdp splits; use shard ddp or shortlist 0")
 
@@ -49,6 +52,13 @@ class TrainConfig:
 
     def compiled(self, device: str) -> bool:
         return self.compile == "on" or (self.compile == "auto" and device == "cuda")
+
+
+def report_divergence(step: int, loss: float, grad_norm: float, saved: object) -> CheckFailed:
+    """`saved`: the last checkpoint, or None."""
+    kept = f"the last good checkpoint is {saved}" if saved else "nothing was saved yet"
+    what = f"step {step}: loss {loss:.4g}, gradient norm {grad_norm:.4g}: the run {DIVERGED}"
+    return CheckFailed(f"{what}; {kept}; lower the learning rates")
 
 
 def micro_rows(config: TrainConfig, ranks: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ Reads no environment variable but torchrun's own: RANK, WORLD_SIZE, LOCAL_RANK.
 import math
 import os
 import resource
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -31,8 +32,11 @@ PEAK_FLOPS = {
     "MI300X": 1307.4e12,
 }
 
-
 Value = TypeVar("Value")
+# What hosts agree on waits as long as it takes: preparing data and packing take the main rank hours while the others
+# have nothing to do, and torchrun ends them all when one dies. What devices exchange has no such waits, and a limit.
+WITHOUT_LIMIT = timedelta(days=365)
+DEVICE_LIMIT = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Device:
     rank: int = 0
     ranks: int = 1
     kernel: str = PLAIN_KERNEL  # of attention
+    leads_node: bool = True  # whether it looks after what is its node's, as files of data and code are
+    hosts: dist.ProcessGroup | None = None  # of all ranks, without devices; None: the default group
 
     @property
     def main(self) -> bool:
@@ -100,9 +106,10 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def joined() -> Iterator[Device]:
     """Join the ranks if torchrun started several, and take this rank's device."""
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cpu")
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     elif torch.backends.mps.is_available() and ranks == 1:
         device = torch.device("mps")  # Apple silicon; it has no collectives
@@ -111,10 +118,9 @@ def joined() -> Iterator[Device]:
         with refuse_missing_operations(device):
             yield Device(device, kernel=kernel)
         return
-    # The others wait while the main rank prepares data or packs; torchrun notices a rank that dies.
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"  # gloo for what hosts agree on
-    dist.init_process_group(backend, timeout=timedelta(hours=2))
-    yield Device(device, rank, ranks, kernel)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=DEVICE_LIMIT)
+    hosts = dist.new_group(timeout=WITHOUT_LIMIT, backend="gloo")
+    yield Device(device, rank, ranks, kernel, local_rank == 0, hosts)
     # Not after an exception: the others wait in a collective, and with NCCL the end of the group would wait for them.
     dist.destroy_process_group()
 
@@ -157,25 +163,43 @@ def run_rank(work: Callable[[], int]) -> NoReturn:
     os._exit(code)
 
 
-def agree(clock_s: float, stop: float, device: Device) -> tuple[float, float]:
-    """The main rank's clock and the largest stop request of any rank, on every rank.
+def agree(clock_s: float, wishes: tuple[float, ...], device: Device) -> tuple[float, ...]:
+    """The main rank's clock and the largest of all ranks' wishes, each, on every rank.
 
     From host to host: the devices' queues need not be empty for it.
     """
     if device.ranks == 1:
-        return clock_s, stop
-    shared = torch.tensor([clock_s if device.main else -math.inf, stop], dtype=torch.float64)
-    dist.all_reduce(shared, dist.ReduceOp.MAX)
-    return float(shared[0]), float(shared[1])
+        return clock_s, *wishes
+    shared = torch.tensor([clock_s if device.main else -math.inf, *wishes], dtype=torch.float64)
+    dist.all_reduce(shared, dist.ReduceOp.MAX, device.hosts)
+    return tuple(shared.tolist())
 
 
-def require_same(text: str, what: str, device: Device) -> None:
-    """Refuse ranks that were started with different texts."""
-    for rank, other in enumerate(gather(text, device)):
-        if other != text:
+def require_same(text: str | None, what: str, way_out: str, device: Device) -> None:
+    """Refuse ranks that have different texts, by the lines that differ; None: a rank with nothing to compare."""
+    host = socket.gethostname()
+    for rank, (other_host, other) in enumerate(gather((host, text), device)):
+        if text is not None and other is not None and other != text:
             lines = [pair for pair in zip(text.splitlines(), other.splitlines(), strict=False) if pair[0] != pair[1]]
             shown = "; ".join(f"{ours.strip()!r} here, {theirs.strip()!r} there" for ours, theirs in lines[:3])
-            raise BadInput(f"rank {device.rank} and rank {rank} have different {what}: {shown}; start all alike")
+            us, them = f"rank {device.rank} ({host})", f"rank {rank} ({other_host})"
+            raise BadInput(f"{us} and {them} have different {what}: {shown}; {way_out}")
+
+
+def get_random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Of this rank's generators, by the kind of device."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state()
+    return states
+
+
+def restore_random_state(states: dict[str, torch.Tensor], device: torch.device) -> None:
+    for kind, state in states.items():
+        if kind == "cpu":
+            torch.set_rng_state(state)
+        elif kind == device.type:
+            torch.get_device_module(device).set_rng_state(state)
 
 
 class Readback:
@@ -196,7 +220,7 @@ class Readback:
 def barrier(device: Device) -> None:
     """Wait until every rank is here."""
     if device.ranks > 1:
-        dist.barrier()
+        dist.barrier(device.hosts)
 
 
 def add_up(values: torch.Tensor, device: Device) -> None:
@@ -213,5 +237,14 @@ def gather(value: Value, device: Device) -> list[Value]:
     if device.ranks == 1:
         return [value]
     found: list[Any] = [None] * device.ranks
-    dist.all_gather_object(found, value)
+    dist.all_gather_object(found, value, device.hosts)
     return found
+
+
+def from_main(value: Value, device: Device) -> Value:
+    """The main rank's value, on every rank."""
+    if device.ranks == 1:
+        return value
+    found = [value]
+    dist.broadcast_object_list(found, 0, device.hosts)
+    return found[0]

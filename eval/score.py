@@ -139,7 +139,7 @@ def score_artifact(path: Path, data: str | None, limit: int | None, device: Devi
 def require_same_files(artifact: Artifact, dataset: Dataset, device: Device) -> None:
     """Each rank has opened its own node's."""
     hashes = f"artifact {artifact.sha256}\ntext {dataset.manifest.data_sha256('val')}"
-    require_same(hashes, "files to score", device)
+    require_same(hashes, "files to score", "give all ranks the same", device)
 
 
 def describe_score(found: Score, protocol: Protocol, artifact: Artifact, dataset: Dataset, seconds: float) -> Answer:

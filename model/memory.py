@@ -27,6 +27,7 @@ class Trainer:
 
     devices: int = 1
     shard: Shard = "ddp"
+    replicate: int = 1  # under fsdp: groups of devices, each of which splits all weights over its own
     muon: bool = True  # for matrices; else AdamW for everything
     average: bool = False  # fp32 sums of an EMA or SWA
     checkpointing: bool = False
@@ -34,8 +35,13 @@ class Trainer:
     mixed: bool = True  # bf16 products beside fp32 weights; else all fp32
 
     @property
+    def shards(self) -> int:
+        """Devices that one copy of the weights is split over."""
+        return max(1, self.devices // self.replicate) if self.shard == "fsdp" else 1
+
+    @property
     def is_split(self) -> bool:
-        return self.shard == "fsdp" and self.devices > 1
+        return self.shards > 1
 
     @property
     def value_bytes(self) -> int:
@@ -48,7 +54,7 @@ def training_parts(config: ModelConfig, trainer: Trainer, rows: int, seq_len: in
     total = sum(counts.values())
     matrices = counts["attn"] + counts["mlp"]
     moments = 2 * (total - matrices) + (1 if trainer.muon else 2) * matrices
-    devices = trainer.devices if trainer.is_split else 1
+    devices = trainer.shards
     return {
         "weights": FP32 * total // devices,
         "gradients": FP32 * total // devices,
@@ -132,7 +138,7 @@ def _copies(config: ModelConfig, trainer: Trainer) -> int:
 def _step(config: ModelConfig, trainer: Trainer) -> int:
     """What averaging gradients and Muon work in, once a micro-batch's tensors are gone."""
     counts = parameters(config)
-    devices = trainer.devices
+    devices = trainer.shards if trainer.is_split else trainer.devices
     averaging = FP32 * sum(counts.values()) if devices > 1 and not trainer.is_split else 0
     if not trainer.muon:
         return averaging

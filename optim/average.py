@@ -4,7 +4,6 @@ Averaging in a parameter's own bf16, as the contest's early records did, rounds 
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 
@@ -47,10 +46,3 @@ class Average:
             return
         for parameter, total in zip(parameters, self.sums, strict=True):
             parameter.copy_(total / self.count if self.decay is None else total)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"count": self.count, "sums": self.sums}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count = state["count"]
-        self.sums = [total.clone() for total in state["sums"]]

@@ -21,7 +21,9 @@ def apply_together(updates: Tensors, parameters: Sequence[torch.Tensor], functio
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return function(updates)
     if isinstance(parameters[0], DTensor):
-        return _apply_sharded(updates, [tuple(p.shape) for p in parameters], function)
+        mesh = parameters[0].device_mesh
+        group = mesh.get_group(mesh.ndim - 1)  # replicas of a split model (HSDP) each do the same work
+        return _apply_sharded(updates, [tuple(p.shape) for p in parameters], function, group)
     return apply_replicated(updates, function)
 
 
@@ -48,12 +50,14 @@ def local_part(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def _apply_sharded(shards: Tensors, shapes: list[tuple[int, ...]], function: Function) -> Tensors:
+def _apply_sharded(
+    shards: Tensors, shapes: list[tuple[int, ...]], function: Function, group: dist.ProcessGroup
+) -> Tensors:
     """One all-to-all brings every owner the rows that it lacks, a second one takes the results back.
 
     No rank ever holds more than its own share of complete matrices.
     """
-    rank, ranks = dist.get_rank(), dist.get_world_size()
+    rank, ranks = dist.get_rank(group), dist.get_world_size(group)
     owned = [range(owner, len(shards), ranks) for owner in range(ranks)]  # owner -> its matrices
     rows = [_rows(shape[0], ranks) for shape in shapes]  # matrix -> rows that each rank holds
 
@@ -63,13 +67,13 @@ def _apply_sharded(shards: Tensors, shapes: list[tuple[int, ...]], function: Fun
     to_owner = [sum(values(n, rank) for n in owned[owner]) for owner in range(ranks)]  # of what this rank holds
     from_holder = [sum(values(n, holder) for n in owned[rank]) for holder in range(ranks)]  # of what this rank owns
     outbox = torch.cat([shards[n].reshape(-1) for owner in range(ranks) for n in owned[owner]])
-    inbox = _swap(outbox, to_owner, from_holder)
+    inbox = _swap(outbox, to_owner, from_holder, group)
     pieces = torch.split(inbox, [values(n, holder) for holder in range(ranks) for n in owned[rank]])
     count = len(owned[rank])
     complete = [torch.cat(pieces[at::count]).view(shapes[n]) for at, n in enumerate(owned[rank])]
     results = [torch.split(w, rows[n]) for w, n in zip(function(complete), owned[rank], strict=True)]
     parts = [result[holder].reshape(-1) for holder in range(ranks) for result in results]
-    back = _swap(torch.cat(parts) if parts else inbox.to(_width(inbox)), from_holder, to_owner)
+    back = _swap(torch.cat(parts) if parts else inbox.to(_width(inbox)), from_holder, to_owner, group)
     order = [n for owner in range(ranks) for n in owned[owner]]
     mine = dict(zip(order, torch.split(back, [values(n, rank) for n in order]), strict=True))
     return [mine[n].view_as(shard) for n, shard in enumerate(shards)]
@@ -80,9 +84,9 @@ def _width(update: torch.Tensor) -> torch.dtype:
     return torch.bfloat16 if update.is_cuda else update.dtype
 
 
-def _swap(outbox: torch.Tensor, sent: list[int], awaited: list[int]) -> torch.Tensor:
+def _swap(outbox: torch.Tensor, sent: list[int], awaited: list[int], group: dist.ProcessGroup) -> torch.Tensor:
     inbox = outbox.new_empty(sum(awaited))
-    dist.all_to_all_single(inbox, outbox, awaited, sent)
+    dist.all_to_all_single(inbox, outbox, awaited, sent, group)
     return inbox
 
 

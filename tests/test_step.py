@@ -103,6 +103,7 @@ def test_gradients_leave_when_their_bucket_is_complete(monkeypatch: pytest.Monke
 
 
 def test_ranks_with_different_configs_are_refused_by_the_line_that_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.device.gather", lambda text, _: [text, "seed: 2\nlayers: 9"])
-    with pytest.raises(BadInput, match=r"rank 0 and rank 1 have different configs: 'seed: 1' here, 'seed: 2' there"):
-        require_same("seed: 1\nlayers: 9", "configs", Device(torch.device("cpu"), 0, 2))
+    monkeypatch.setattr("engine.device.gather", lambda ours, _: [ours, ("b", None), ("c", "seed: 2\nlayers: 9")])
+    message = r"rank 0 \(.*\) and rank 2 \(c\) have different configs: 'seed: 1' here, 'seed: 2' there; start all alike"
+    with pytest.raises(BadInput, match=message):
+        require_same("seed: 1\nlayers: 9", "configs", "start all alike", Device(torch.device("cpu"), 0, 3))

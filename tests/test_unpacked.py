@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from base.errors import BadInput
-from base.run_folder import read_result
+from base.result_file import read_result
 from tests.runs import CPU, answer, losses, printed, refusal, small, start_and_wait, train_command, weights
 from tools.record.runs import read_run
 from train_gpt import train_pack_score

@@ -35,6 +35,8 @@ from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
 from engine.device import Device, joined
 from engine.log import RunLog
+from engine.nodes import Sharers
+from engine.saver import Saver
 from eval.protocol import Protocol
 from eval.score import score
 from model.cost import flops_per_token
@@ -142,7 +144,7 @@ def train_steps(bench: Bench, config: RunConfig) -> tuple[Training, float, float
     training.prime()
     prime_s = time.perf_counter() - begun_s
     with tempfile.TemporaryDirectory() as folder:
-        train(training, RunLog(Path(folder)), Path(folder), [])
+        train(training, RunLog(Path(folder)), Saver(Path(folder), Sharers(), bench.device), [])
         rows = read_metrics((Path(folder) / METRICS).read_text(), METRICS)
     return training, prime_s, statistics.median(row["step_s"] for row in rows[2:]), [row["loss"] for row in rows]
 

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # torchrun starts a file, no
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import distribute_tensor
 
-from engine.checkpoint import load_weights
 from engine.device import Device, gather, run_rank
 from engine.gradients import Gradients
 from engine.shard import make_placer
@@ -68,7 +68,9 @@ def compare(device: Device) -> dict[str, float]:
     orthogonal = partial(directions, steps=5, row_norm=False)
     results["orthogonal matrices"] = off(apply_replicated(matrices, orthogonal), orthogonal(matrices))
     split = make_model(make_placer("fsdp", device))
-    load_weights(split, plain.state_dict(), "the plain model")
+    own = split.state_dict()
+    for name, weight in plain.state_dict().items():
+        own[name].copy_(distribute_tensor(weight, own[name].device_mesh, own[name].placements))
     tokens = torch.arange(64, device=device.torch)[None]
     with device.autocast(), torch.no_grad():
         results["logits of a split model"] = off([split(tokens)], [plain(tokens)])

@@ -12,13 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from base.cli import OneLineParser
 from base.config import Layer, build, to_dict
 from base.errors import BadInput
-from base.run_folder import ARTIFACT, CHECKPOINT, MODEL, named_or_newest
+from base.run_folder import ARTIFACT, MODEL, named_or_newest
 from data.manifest import TOKENIZER
 from data.tokenizer import Tokenizer, read_tokenizer
 from engine.checkpoint import load_weights, read_state, run_from
+from engine.saver import find_checkpoints, load_checkpoint
 from model.config import ModelConfig
 from model.gpt import GPT
 from quant.format import MAGIC
@@ -66,13 +69,28 @@ def require_plain_text(tokenizer: Tokenizer, where: object) -> None:
 
 
 def find_model(given: str | None, preferred: str) -> Path:
-    for name in (preferred, ARTIFACT, MODEL, CHECKPOINT, RSCALM):
-        if given is not None and (Path(given) / name).is_file():
-            return Path(given) / name
+    if given is not None:
+        for name in (preferred, ARTIFACT, MODEL, RSCALM):
+            if (Path(given) / name).is_file():
+                return Path(given) / name
+        if saved := find_checkpoints(Path(given)):  # of an unfinished run
+            return saved[max(saved)]
     return named_or_newest(given, preferred)
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Config and weights of a run under way, as its model.pt would have them."""
+
+    def choose(name: str, size: torch.Size, dtype: torch.dtype) -> torch.Tensor | None:
+        return torch.empty(size, dtype=dtype) if name.startswith("weights.") else None
+
+    plain, found = load_checkpoint(path, {}, choose)
+    return {**plain, "weights": {name.removeprefix("weights."): weight for name, weight in found.items()}}
+
+
 def open_file(path: Path, tokenizer: Tokenizer | None) -> OpenModel:
+    if path.is_dir():
+        return open_state(path, read_checkpoint(path), tokenizer)
     with path.open("rb") as stream:
         head = stream.read(len(MAGIC))
     if head == MAGIC:
@@ -80,7 +98,10 @@ def open_file(path: Path, tokenizer: Tokenizer | None) -> OpenModel:
         return OpenModel(path, artifact.model, tokenizer or artifact.tokenizer, artifact.header.seq_len)
     if not head.startswith(b"PK\x03\x04"):  # torch.save writes a zip
         raise BadInput(f"{path}: neither an artifact nor a checkpoint (.pt)")
-    state = read_state(path)
+    return open_state(path, read_state(path), tokenizer)
+
+
+def open_state(path: Path, state: dict[str, Any], tokenizer: Tokenizer | None) -> OpenModel:
     if isinstance(state.get("model"), dict) and isinstance(state.get("config"), dict):
         seq_len = state["config"].get("seq_len")
         shape = from_rscalm_config(state["config"], str(path))

@@ -100,6 +100,7 @@ import sys
 from base.config import load
 from data.dataset import open_dataset
 from engine.device import run_rank, gather, joined
+from engine.shard import gather_weights
 from run_config import RunConfig
 from training import Training
 
@@ -107,7 +108,7 @@ def work():
     with joined() as device:
         training = Training(load(RunConfig, sys.argv[1], sys.argv[2:]), open_dataset("data"), device)
         training.step(0.0)
-        gathered = list(training.state_dict()["weights"].values())
+        gathered = list(gather_weights(training.model).values())
         sizes = gather([tensor.numel() for tensor in gathered], device)
         assert not any(sizes[1]) and sum(sizes[0]) == sum(weight.numel() for weight in training.weights), sizes
         assert all(tensor.device.type == "cpu" for tensor in gathered)
@@ -125,7 +126,7 @@ def run_script(script: Path, code: str, *words: str) -> "subprocess.CompletedPro
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
 
 
-def test_complete_weights_for_a_checkpoint_are_gathered_on_the_main_rank_alone(work: Path) -> None:
+def test_complete_weights_are_gathered_on_the_main_rank_alone(work: Path) -> None:
     done = run_script(work / "gathers.py", GATHERS, *ODD, "train.steps=1", "train.shard=fsdp")
     assert done.returncode == 0, done.stderr
 

@@ -81,7 +81,7 @@ def gigabytes(parts: dict[str, int], *names: str) -> float:
 
 def test_weights_gradients_and_moments_are_split_under_fsdp_alone() -> None:
     for depth, muon, expected in ((38, True, 36), (38, False, 48), (52, True, 88), (52, False, 118)):
-        for trainer, share in ((Trainer(muon=muon), 1), (Trainer(shard="fsdp", devices=8, muon=muon), 8)):
+        for trainer, share in ((Trainer(muon=muon), 1), (Trainer(shard="fsdp", devices=16, replicate=2, muon=muon), 8)):
             parts = training_parts(deep(depth), trainer, 1, 2048)
             slack = 0.045 if muon else 0.006  # 12 bytes per parameter leave out AdamW's second moments of the tables
             found = gigabytes(parts, "weights", "gradients", "optimizer")

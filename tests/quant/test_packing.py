@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 
 from base.config import load
 from base.errors import BadInput, CheckFailed
-from base.run_folder import read_result
+from base.result_file import read_result
 from base.source import code_bytes
 from data.dataset import Dataset
 from engine.device import Device

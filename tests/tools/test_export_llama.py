@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from base.config import load, to_dict
 from base.errors import BadInput
 from data.tokenizer import ByteTokenizer, SentencePieceTokenizer, Tokenizer
-from engine.checkpoint import save_checkpoint
+from engine.saver import save_model
 from model.config import ModelConfig
 from model.gpt import GPT
 from tests.runs import printed, refusal
@@ -32,7 +32,6 @@ PRESETS = ("albor50m", "albor125m", "albor350m", "rscalm138m", "rscalm350m", "rs
 LLAMA = ModelConfig(
     vocab_size=400, layers=2, dim=32, heads=4, kv_heads=2, hidden=80, norm="rms_weight", norm_eps=1e-5, rope_base=1e5
 )
-MODEL = "model.pt"
 
 
 def shrink(preset: str) -> ModelConfig:
@@ -44,7 +43,7 @@ def shrink(preset: str) -> ModelConfig:
 def save_run(folder: Path, model: GPT, tokenizer: Tokenizer, seq_len: int = 64) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model": to_dict(model.config), "train": {"seq_len": seq_len}, "data": {"path": "nowhere"}}
-    save_checkpoint(folder, {"config": config, "weights": model.state_dict()}, MODEL)
+    save_model(folder, config, model.state_dict())
     (folder / "tokenizer.model").write_bytes(tokenizer.model)
     return folder
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from base.errors import BadInput
-from base.run_folder import RunResult, read_result
+from base.result_file import read_result
+from base.run_folder import RunResult
 from run_config import RunConfig
 from tests.records import accusations, check
 from tools.bundle import bundle, render, unbundle

@@ -73,6 +73,7 @@ def make_trainer(config: RunConfig, gpus: int) -> Trainer:
     return Trainer(
         devices=gpus,
         shard=config.train.shard,
+        replicate=config.train.replicate,
         muon=config.optim.matrix == "muon",
         average=config.average.kind != "off",
         checkpointing=config.train.checkpointing,

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from base.config import Layer, build
 from base.errors import BadInput
 from base.files import read_json_object
-from base.run_folder import ARTIFACT, RunResult, read_metrics, result_from
+from base.result_file import result_from
+from base.run_folder import ARTIFACT, RunResult, read_metrics
 from data.manifest import TOKENIZER
 from quant.format import Contents, read_head
 from tools.record.schema import CODE, EVIDENCE, EvidenceFile

@@ -10,7 +10,8 @@ from typing import Any
 from base.config import load, to_dict
 from base.errors import BadInput
 from base.files import file_sha256
-from base.run_folder import ARTIFACT, CONFIG, LOG, LOSS_PLOT, METRICS, RESULT, RunResult, read_result
+from base.result_file import read_result
+from base.run_folder import ARTIFACT, CONFIG, LOG, LOSS_PLOT, METRICS, RESULT, RunResult
 from run_config import RunConfig
 
 FREE = {"seed", "data.path"}  # what seeds of one configuration may differ in

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from base.cli import FAILED
 from base.files import read_json_object
-from base.run_folder import METRICS, read_metrics, result_from
+from base.result_file import result_from
+from base.run_folder import METRICS, read_metrics
 from engine.config import DIVERGED, STOPPED
 from tools.sweep.spec import Sweep
 from tools.sweep.study import Taken, is_finished, take, write_result

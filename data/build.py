@@ -88,9 +88,10 @@ def scan(job: Job, part: int) -> None:
 
     with byte_progress("reading") as advance:
         for _, text in corpus.documents(on_bad):
+            raw = text.encode()
             normal = given.normalize(text) if given else text
-            joined += document_digest(normal.encode())
-            sizes.append(len(text.encode()))
+            joined += document_digest(normal.encode() if given else raw)
+            sizes.append(len(raw))
             if near:
                 bands.append(near.bands(normal))
             advance(sizes[-1])

@@ -36,7 +36,7 @@ class ByteTable:
     def __init__(self, tokenizer: Tokenizer) -> None:
         pieces = tokenizer.pieces()
         self.vocab_size = len(pieces)
-        self._spellings = [piece.spelling for piece in pieces]
+        self._spellings = np.array([piece.spelling for piece in pieces], object)
         self._transform = tokenizer.transform
         self.exact = np.array([len(piece.data) for piece in pieces], np.int64)
         self._contest = np.array([piece.contest_bytes for piece in pieces], np.int64)
@@ -56,7 +56,7 @@ class ByteTable:
 
     def join(self, ids: Sequence[int] | Ids) -> bytes:
         """The bytes that `exact` counts, to be compared with the text itself."""
-        spelled = b"".join(map(self._spellings.__getitem__, np.asarray(ids).data))
+        spelled = b"".join(self._spellings[np.asarray(ids, np.int64)].tolist())
         return self._transform.unfold_bytes(spelled)
 
     def exact_bytes(self, targets: npt.ArrayLike) -> npt.NDArray[np.int64]:

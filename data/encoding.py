@@ -73,7 +73,8 @@ class Encoder:
         name, text = document
         tokenizer, table = self.tokenizer, self.table
         ids = tokenizer.encode(text)
-        data = tokenizer.normalize(text).encode()
+        raw = text.encode()
+        data = raw if tokenizer.lossless else tokenizer.normalize(text).encode()
         back = table.join(ids)
         if back == data and not tokenizer.lossless:  # which has not been proved to decode to its bytes
             back = tokenizer.decode(ids).encode()
@@ -89,7 +90,7 @@ class Encoder:
             raise BadInput(f"{name}: its tokens count {counted:,} bytes, and it has {len(data):,}")
         with_bos = np.concatenate([np.array([tokenizer.bos_id], np.uint16), ids])
         digests = document_digest(data), tokens_digest(ids)
-        return Encoded(label, with_bos, *digests, len(text.encode()), counted, contest)
+        return Encoded(label, with_bos, *digests, len(raw), counted, contest)
 
 
 @cache

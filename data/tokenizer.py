@@ -137,7 +137,7 @@ class SentencePieceTokenizer:
         if self._known_chars > KNOWN_CHARS:
             self._known.clear()
             self._known_chars = 0
-        new = [word for word in words if word not in self._known]
+        new = words.difference(self._known)
         self._known_chars += sum(map(len, new))
         segments = [word.split(SPACE) for word in new]
         encoded = iter(self._sp.encode([part for parts in segments for part in parts], num_threads=1))

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from base.run_folder import MODEL
 from data.dataset import Dataset
 from data.tokenizer import SentencePieceTokenizer
 from model.config import ModelConfig
 from tests.runs import command, refusal
-from tests.tools.test_export_llama import MODEL, export, make_model, same, save_run
+from tests.tools.test_export_llama import export, make_model, same, save_run
 from tools import generate
 from tools.llama import write_out_sizes
 from tools.load_model import open_model

@@ -46,6 +46,8 @@ def act(args: argparse.Namespace) -> Answer:
     flags = {each.name: getattr(args, each.name) for each in fields(Recipe)}
     recipe = Recipe(**{name: value for name, value in flags.items() if value is not None})
     corpus = open_corpus(args.source, args.field, args.txt)
+    if not args.executor and (args.tasks or args.logs or args.sbatch):
+        raise BadInput("--tasks, --logs and --sbatch are for an --executor: local, slurm or ray")
     if args.executor:
         manifest, is_current = _build_on_cluster(args, corpus, recipe, out, given)
     else:
@@ -72,8 +74,8 @@ def act(args: argparse.Namespace) -> Answer:
 def _build_on_cluster(
     args: argparse.Namespace, corpus: Corpus, recipe: Recipe, out: Path, given: Tokenizer | None
 ) -> tuple[Manifest, bool]:
-    if args.tasks < 1:
-        raise BadInput(f"--tasks {args.tasks}: must be at least 1")
+    if args.tasks is None or args.tasks < 1:
+        raise BadInput(f"--tasks {args.tasks}: name how many parts to put the files into, at least 1")
     sbatch = dict(option.partition("=")[::2] for option in args.sbatch)
     if args.executor == "slurm" and not {"partition", "time"} <= {*sbatch}:
         raise BadInput("--executor slurm: name --sbatch partition=NAME and --sbatch time=HH:MM:SS")
@@ -140,7 +142,7 @@ def parser() -> OneLineParser:
     flags.add_argument("--workers", type=int, default=cores(), help="processes or tasks at a time (default: cores)")
     tasks = flags.add_argument_group("as tasks of datatrove")
     tasks.add_argument("--executor", choices=("local", "slurm", "ray"), help="this machine, or a cluster")
-    tasks.add_argument("--tasks", type=int, default=64, help="parts that the files are put into (default 64)")
+    tasks.add_argument("--tasks", type=int, metavar="N", help="parts that the files are put into")
     tasks.add_argument("--logs", metavar="DIR", help="the tasks' state, shared by all nodes (default: OUT.logs)")
     tasks.add_argument("--sbatch", action="append", default=[], metavar="KEY=VALUE", help="an option of Slurm's")
     return flags

@@ -103,15 +103,17 @@ def test_bad_input_is_one_line(corpus: Path, tmp_path: Path, inline: None, monke
         return error.splitlines()[-1]
 
     local = ("--executor", "local", "--logs", tmp_path / "logs", "--tasks")
-    assert "--tasks 0: must be at least 1" in refused(*local, 0)
-    assert "--sbatch partition=NAME and --sbatch time" in refused("--executor", "slurm")
-    assert "no sbatch here" in refused("--executor", "slurm", "--sbatch", "partition=a", "--sbatch", "time=1:00")
+    slurm = ("--executor", "slurm", "--tasks", 3, "--sbatch", "partition=a")
+    assert "are for an --executor" in refused("--tasks", 3)
+    assert "--tasks 0: name how many parts" in refused(*local, 0)
+    assert "--sbatch partition=NAME and --sbatch time" in refused(*slurm)
+    assert "no sbatch here" in refused(*slurm, "--sbatch", "time=1:00")
     (corpus / "2.jsonl").write_text("oops\n")
     assert "2.jsonl:1: not readable as jsonl" in refused(*local, 3)
     assert "holds another dataset's unfinished tasks (tasks 3 there, 2 here)" in refused(*local, 2)
     (corpus / "2.jsonl").write_text('{"text": "another"}\n')
     assert "holds another dataset's unfinished tasks (files" in refused(*local, 3)
-    assert "holds other files" in refused("--executor", "local", "--logs", corpus)
+    assert "holds other files" in refused("--executor", "local", "--tasks", 3, "--logs", corpus)
     monkeypatch.setitem(sys.modules, "data.scale", None)
     assert "pip install -r requirements-cluster.txt" in refused(*local, 3)
 

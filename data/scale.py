@@ -2,7 +2,7 @@
 
     python -m data.prep CORPUS --out OUT --executor local --tasks 64 --workers 8
     python -m data.prep s3://BUCKET/DIR --out OUT --executor ray --tasks 2000 --workers 500 --logs LOGS
-    python -m data.prep s3://BUCKET/DIR --out OUT --executor slurm --tasks 9 --sbatch partition=cpu --sbatch time=12:00:00
+    python -m data.prep s3://BUCKET/DIR --out OUT --executor slurm --tasks 9 --sbatch partition=cpu --sbatch time=9:0:0
 
 A step begins when all tasks of the one before are done. A task that is done is marked in LOGS and not done again: after
 any failure the same command goes on. LOGS, a local corpus and this checkout must be where every node sees them under

@@ -5,8 +5,8 @@ Reads no environment variable but torchrun's own: RANK, WORLD_SIZE, LOCAL_RANK.
 
 import math
 import os
+import platform
 import resource
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -177,7 +177,7 @@ def agree(clock_s: float, wishes: tuple[float, ...], device: Device) -> tuple[fl
 
 def require_same(text: str | None, what: str, way_out: str, device: Device) -> None:
     """Refuse ranks that have different texts, by the lines that differ; None: a rank with nothing to compare."""
-    host = socket.gethostname()
+    host = platform.node()
     for rank, (other_host, other) in enumerate(gather((host, text), device)):
         if text is not None and other is not None and other != text:
             lines = [pair for pair in zip(text.splitlines(), other.splitlines(), strict=False) if pair[0] != pair[1]]

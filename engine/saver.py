@@ -10,20 +10,17 @@ model.pt, which a run leaves at its end.
 system, named after their first. All parts are read as one checkpoint, by any number of ranks. A new checkpoint is
 written beside the old one, takes its name when it is complete everywhere, and only then is the old one deleted.
 
-Nothing in a checkpoint is executed: plain values are JSON in a tensor, tensors are read with `weights_only`, and of
-the index, a pickle, nothing is accepted but the classes that an index consists of.
+Nothing in a checkpoint is executed: index and plain values are JSON, and torch reads tensors with `weights_only`.
 """
 
-import json
 import os
-import pickle
+import platform
 import shutil
-import socket
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +36,24 @@ from torch.distributed.checkpoint import (  # type: ignore[attr-defined]
     save,
 )
 from torch.distributed.checkpoint.default_planner import create_default_global_save_plan
-from torch.distributed.checkpoint.metadata import MetadataIndex
+from torch.distributed.checkpoint.metadata import (
+    ChunkStorageMetadata,
+    MetadataIndex,
+    TensorProperties,
+    TensorStorageMetadata,
+)
 from torch.distributed.tensor import DTensor
 
 from base.errors import BadInput
+from base.files import is_inside, read_json_object, write_json
 from base.run_folder import CHECKPOINT, MODEL
 from engine.device import Device, from_main, gather
 from engine.nodes import Sharers
 
 Tensors = dict[str, torch.Tensor]
 Choose = Callable[[str, torch.Size, torch.dtype], torch.Tensor | None]
-PLAIN = "plain"
-INDEX = ".metadata"
-INDEX_MODULES = ("torch", "torch.serialization", "torch.distributed.checkpoint.", "pathlib")
-INDEX_NAMES = {
-    "Metadata", "MetadataIndex", "StorageMeta", "TensorStorageMetadata", "ChunkStorageMetadata", "TensorProperties",
-    "_MEM_FORMAT_ENCODING", "_StorageInfo", "_get_layout", "Size", "PosixPath",
-}  # fmt: skip
+INDEX = "index.json"
+DTYPES = {str(dtype): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
 
 
 class Saver:
@@ -87,14 +85,13 @@ class Saver:
         """Each rank gives the tensors that it holds; of what several hold, one copy is written. Of `plain`, which is
         JSON, the main rank's counts."""
         self.wait()
-        text = json.dumps(from_main(plain, self._device)).encode()
+        plain = from_main(plain, self._device)
         if step == self._step:
             return
         self._step = step
-        tensors = {**tensors, PLAIN: torch.frombuffer(bytearray(text), dtype=torch.uint8)}
         complete = self.folder / f"{CHECKPOINT}-{step}"
         part = self.folder / f".{complete.name}"
-        writer = FileSystemWriter(part / f"part-{self.sharers.ranks[0]}")
+        writer = _Writer(part / f"part-{self.sharers.ranks[0]}", plain)
         self._written = self._thread.submit(self._write, complete, part, writer, writer.stage(tensors))
 
     def _write(self, complete: Path, part: Path, writer: FileSystemWriter, tensors: Tensors) -> None:
@@ -124,7 +121,7 @@ class Saver:
         """Of the newest step that all ranks have: a kill may come when some have completed one more than others."""
         self.wait()
         have = find_checkpoints(self.folder)
-        of_all = gather((socket.gethostname(), sorted(have)), self._device)
+        of_all = gather((platform.node(), sorted(have)), self._device)
         common = set(have).intersection(*(steps for _, steps in of_all))
         if not common and any(steps for _, steps in of_all):
             raise BadInput(f"{self.folder}: no checkpoint that all have: {of_all}; copy one to all, or use --name")
@@ -151,11 +148,10 @@ def find_checkpoints(folder: Path) -> dict[int, Path]:
 def load_checkpoint(path: Path, tensors: Tensors, choose: Choose) -> tuple[dict[str, Any], Tensors]:
     """Plain values, and `tensors` filled; for names beyond them, `choose` gives what to fill, or None."""
     try:
-        index = read_index(path)
+        plain, index = read_index(path)
         entries: dict[str, Any] = dict(index.state_dict_metadata)
         for name in sorted(entries.keys() - tensors):  # in one order on all ranks
-            size, dtype = entries[name].size, entries[name].properties.dtype
-            chosen = torch.empty(size, dtype=dtype) if name == PLAIN else choose(name, size, dtype)
+            chosen = choose(name, entries[name].size, entries[name].properties.dtype)
             if chosen is not None:
                 tensors[name] = chosen
         planner = DefaultLoadPlanner(flatten_state_dict=False)
@@ -170,35 +166,66 @@ def load_checkpoint(path: Path, tensors: Tensors, choose: Choose) -> tuple[dict[
         reader = FileSystemReader(path)
         reader.set_up_storage_reader(index, True)
         reader.read_data(plan, planner).wait()
-        return json.loads(tensors.pop(PLAIN).numpy().tobytes()), tensors
-    except Exception as error:  # whatever torch and pickle raise for what they cannot read
+        return plain, tensors
+    except Exception as error:  # whatever torch raises for what it cannot read
         raise BadInput(f"{path}: not a checkpoint that can be read: {error!s:.200}") from None
 
 
-def read_index(path: Path) -> Metadata:
-    """What all parts hold, as if one had been written."""
-    entries = dict[str, Any]()
-    places = dict[MetadataIndex, Any]()
+def read_index(path: Path) -> tuple[dict[str, Any], Metadata]:
+    """The plain values, and what all parts hold as if one had been written."""
+    plain = dict[str, Any]()
+    entries = dict[str, TensorStorageMetadata]()
+    places = dict[MetadataIndex, Place]()
     for file in sorted(path.glob(f"*/{INDEX}")):
-        with file.open("rb") as stream:
-            part = _IndexUnpickler(stream).load()
-        for name, entry in part.state_dict_metadata.items():
-            known = entries.setdefault(name, replace(entry, chunks=[]))
-            for chunk in entry.chunks:
-                at = MetadataIndex(name, chunk.offsets)
+        part = read_json_object(file.read_text(), str(file))
+        plain = part["plain"]
+        for name, tensor in part["tensors"].items():
+            size = torch.Size(tensor["size"])
+            known = entries.setdefault(name, TensorStorageMetadata(TensorProperties(DTYPES[tensor["dtype"]]), size, []))
+            for offsets, sizes, *place in tensor["chunks"]:
+                at = MetadataIndex(name, offsets)
                 if at not in places:  # else it is replicated
-                    known.chunks.append(chunk)
-                    stored = part.storage_data[at]
-                    places[at] = replace(stored, relative_path=f"{file.parent.name}/{stored.relative_path}")
-    return Metadata(entries, storage_data=places)
+                    known.chunks.append(ChunkStorageMetadata(torch.Size(offsets), torch.Size(sizes)))
+                    places[at] = Place.inside(file.parent.name, *place)
+    return plain, Metadata({**entries}, storage_data=places)
 
 
-class _IndexUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        is_dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-        if not is_dtype and not (name in INDEX_NAMES and module.startswith(INDEX_MODULES)):
-            raise pickle.UnpicklingError(f"it holds {module}.{name}")
-        return super().find_class(module, name)
+@dataclass(frozen=True)
+class Place:
+    """Where a chunk is; the names of the fields are those that torch reads."""
+
+    relative_path: str
+    offset: int
+    length: int
+    transform_descriptors: None = None
+
+    @staticmethod
+    def inside(folder: str, file: str, offset: int, length: int) -> "Place":
+        if not is_inside(file):
+            raise ValueError(f"'{file:.60}' is not a name inside {folder}")
+        return Place(f"{folder}/{file}", offset, length)
+
+
+class _Writer(FileSystemWriter):
+    """With an index in JSON where torch would write a pickle."""
+
+    def __init__(self, folder: Path, plain: dict[str, Any]) -> None:
+        super().__init__(folder)
+        self._folder = folder
+        self._plain = plain
+
+    def finish(self, metadata: Metadata, results: list[list[Any]]) -> None:
+        places = {result.index: result.storage_data for of_rank in results for result in of_rank}
+        tensors = dict[str, Any]()
+        entries: dict[str, Any] = metadata.state_dict_metadata
+        for name, entry in entries.items():
+            chunks = []
+            for chunk in entry.chunks:
+                place = places[MetadataIndex(name, chunk.offsets)]
+                chunks.append([[*chunk.offsets], [*chunk.sizes], place.relative_path, place.offset, place.length])
+            dtype = str(entry.properties.dtype)
+            tensors[name] = {"size": [*entry.size], "dtype": dtype, "chunks": chunks}
+        write_json(self._folder / INDEX, {"plain": self._plain, "tensors": tensors})
 
 
 class _PartPlanner(DefaultSavePlanner):

@@ -48,7 +48,7 @@ def test_a1_a_leading_space_is_counted_once(contest_tokenizer: SentencePieceToke
 
 def test_a1_a_table_that_counts_a_space_twice_fails_the_proof(dataset: Dataset) -> None:
     table = ByteTable(dataset.tokenizer)
-    table._spellings = [data.replace(b" ", b"  ") for data in table._spellings]
+    table._spellings = np.array([data.replace(b" ", b"  ") for data in table._spellings], object)
     with pytest.raises(CheckFailed, match="not the bytes of its decoded text"):
         prove_side(dataclasses.replace(dataset, table=table), "val")
 

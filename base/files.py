@@ -11,11 +11,12 @@ import itertools
 import json
 import math
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
+def complete_file(stream: BufferedWriter, path: Path) -> None:
+    """Give what was written to `partial_path(path)` its name, once it is on the disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
+    stream.close()
+    partial_path(path).replace(path)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
@@ -62,7 +71,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """A sibling to write into; it takes the name `folder` at the end, or is removed if the block fails."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}")
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     part.mkdir()
     try:
         yield part

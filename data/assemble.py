@@ -4,6 +4,7 @@ A document's place depends on the number of tokens before it alone, so that the 
 """
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from base.errors import BadInput
 from base.files import atomic_folder, link_or_copy
+from data.corpus import Corpus
 from data.job import SIDES, Array, Job, Recipe
 from data.manifest import (
     MANIFEST,
@@ -25,14 +27,14 @@ from data.manifest import (
     read_manifest,
     write_manifest,
 )
-from data.shards import UINT16, write_shard
+from data.shards import UINT16, Tokens, write_shard
 from data.split import DROPPED, count_repeats
-from data.tokenizer import load_tokenizer
+from data.tokenizer import Tokenizer, load_tokenizer
 
 SHARD_TOKENS = 100_000_000
 
 
-class Run(NamedTuple):
+class Span(NamedTuple):
     """Tokens of one part that are side by side in a shard."""
 
     part: int
@@ -48,10 +50,10 @@ def arrange(job: Job, _: int) -> None:
     job.save("val_digests", np.unique(np.concatenate(digests), axis=0))
 
 
-def plan_shards(parts: Iterator[Array], limit_tokens: int) -> Iterator[list[Run]]:
-    """Each shard's runs, from the lengths of each part's documents. No document is cut: a shard ends before the one
+def plan_shards(parts: Iterator[Array], limit_tokens: int) -> Iterator[list[Span]]:
+    """Each shard's spans, from the lengths of each part's documents. No document is cut: a shard ends before the one
     that would exceed the limit, or holds it alone."""
-    runs = list[Run]()
+    spans = list[Span]()
     held = 0
     for part, lengths in enumerate(parts):
         ends = np.cumsum(lengths, dtype=np.int64)
@@ -59,27 +61,34 @@ def plan_shards(parts: Iterator[Array], limit_tokens: int) -> Iterator[list[Run]
         while document < len(ends):
             fitting = int(np.searchsorted(ends, start + limit_tokens - held, side="right"))
             if fitting <= document:
-                if runs:
-                    yield runs
-                    runs, held = [], 0
+                if spans:
+                    yield spans
+                    spans, held = [], 0
                     continue
                 fitting += 1  # alone, though it is longer
-            runs.append(Run(part, start, int(ends[fitting - 1]) - start))
-            held += runs[-1].tokens
-            start += runs[-1].tokens
+            spans.append(Span(part, start, int(ends[fitting - 1]) - start))
+            held += spans[-1].tokens
+            start += spans[-1].tokens
             document = fitting
-    yield runs
+    yield spans
 
 
 def write(job: Job, part: int) -> None:
     """The share of one task: as many shards as any other's."""
     refuse_overlap(job, part)
-    plans = [(side, number, runs) for side in SIDES for number, runs in enumerate(job.load_json(f"{side}.shards"))]
-    for side, number, runs in plans[part :: job.parts]:
+    plans = [(side, number, spans) for side in SIDES for number, spans in enumerate(job.load_json(f"{side}.shards"))]
+    for side, number, spans in plans[part :: job.parts]:
         path = job.dataset / shard_name(side, number)
-        files = ((np.memmap(job.path(f"{side}.tokens", run.part), UINT16, "r"), run) for run in map(Run._make, runs))
-        tokens = [file[run.start : run.start + run.tokens] for file, run in files]
+        tokens = [read_span(job, side, Span._make(span)) for span in spans]
         job.save_json(path.name, asdict(write_shard(path, side, tokens)))
+
+
+def read_span(job: Job, side: SplitName, span: Span) -> Tokens:
+    path = job.path(f"{side}.tokens", span.part)
+    tokens: Tokens = np.memmap(path, UINT16, "r")[span.start : span.start + span.tokens]
+    if len(tokens) != span.tokens:
+        raise BadInput(f"{path}: shorter than its documents; delete {job.folder.parent} and begin again")
+    return tokens
 
 
 def shard_name(side: SplitName, number: int) -> str:
@@ -100,12 +109,15 @@ def refuse_overlap(job: Job, part: int) -> None:
 def publish(job: Job, out: Path) -> Manifest:
     """`out` becomes the dataset, at once; the job's own files stay."""
     manifest = describe(job)
+    aside = out.with_name(f".{out.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)  # of a publication that was killed
     with atomic_folder(out) as staged:
         for name in manifest.files():
             link_or_copy(job.dataset / name, staged / name)
         write_manifest(manifest, staged)
-        for path in own_files(out):  # the manifest first, so that a folder that has one is always complete
-            path.unlink(missing_ok=True)
+        if own_files(out):
+            out.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
     return manifest
 
 
@@ -128,28 +140,34 @@ def describe(job: Job) -> Manifest:
     return Manifest(
         source=job.corpus.spec,
         split=job.recipe.rule(),
-        request=request_of(job.recipe, job.corpus.fingerprint_of(identities), job.model),
+        request={**describe_recipe(job.recipe, job.model), "corpus": job.corpus.fingerprint_of(identities)},
         corpus_sha256=hashes["corpus"].hexdigest(),
         skipped_documents=sum(scan["skipped"] for scan in scans),
         dropped_documents=dropped,
         repeated_documents=count_repeats(job.load("kept_keys", part) for part in range(job.parts)),
         tokenizer=describe_tokenizer(tokenizer),
-        train=total(job, "train", hashes["train"].hexdigest()),
-        val=total(job, "val", hashes["val"].hexdigest()),
+        train=total(job, "train", shards, hashes["train"].hexdigest()),
+        val=total(job, "val", shards, hashes["val"].hexdigest()),
         shards=tuple(shards),
     )
 
 
-def total(job: Job, side: SplitName, documents_sha256: str) -> SplitEntry:
+def total(job: Job, side: SplitName, shards: list[ShardEntry], documents_sha256: str) -> SplitEntry:
     counts = [job.load_json(f"{side}.totals", part) for part in range(job.parts)]
     sums = {key: sum(each[key] for each in counts) for key in counts[0]}
+    held = sum(shard.tokens for shard in shards if shard.split == side)
+    if held != sums["tokens"]:
+        raise BadInput(f"the shards of {side} hold {held:,} tokens, and {sums['tokens']:,} were encoded; begin again")
     return SplitEntry(**sums, documents_sha256=documents_sha256)
 
 
-def request_of(recipe: Recipe, fingerprint: str, model: bytes | None) -> dict[str, Any]:
+def request_of(recipe: Recipe, corpus: Corpus, given: Tokenizer | None) -> dict[str, Any]:
     """What the dataset is made from, by content: an equal request need not be carried out twice."""
-    tokenizer = None if model is None else hashlib.sha256(model).hexdigest()
-    return {**asdict(recipe), "corpus": fingerprint, "tokenizer": tokenizer}
+    return {**describe_recipe(recipe, given.model if given else None), "corpus": corpus.fingerprint}
+
+
+def describe_recipe(recipe: Recipe, model: bytes | None) -> dict[str, Any]:
+    return {**asdict(recipe), "tokenizer": None if model is None else hashlib.sha256(model).hexdigest()}
 
 
 def own_files(out: Path) -> list[Path]:

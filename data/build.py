@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from base.errors import BadInput
-from base.files import atomic_file, partial_path
+from base.files import atomic_file, complete_file, partial_path
 from base.progress import byte_progress
 from data.assemble import arrange, own_files, publish, write
 from data.caseops import TRANSFORMS
@@ -43,13 +43,15 @@ from data.split import (
     as_digests,
     document_digest,
     first_by_key,
+    has_shared_band,
     label_by_hash,
     label_tail,
     require_sides,
-    share_band,
 )
 from data.tokenizer import Tokenizer, load_tokenizer
 from data.tokenizer_training import train_tokenizer
+
+MB = 1_000_000
 
 
 class Step(NamedTuple):
@@ -79,6 +81,7 @@ def scan(job: Job, part: int) -> None:
     sizes = array("q")
     bands = []
     skipped = 0
+    identities = [file.identity() for file in corpus.files]
 
     def on_bad(bad: Bad) -> None:
         nonlocal skipped
@@ -99,7 +102,9 @@ def scan(job: Job, part: int) -> None:
     job.save("sizes", np.array(sizes, np.int64), part)
     if near:
         job.save("bands", np.array(bands, np.uint64).reshape(len(sizes), near.count), part)
-    job.save_json("scan", {"skipped": skipped, "identities": [file.identity() for file in corpus.files]}, part)
+    for file in corpus.files:
+        file.require_size()
+    job.save_json("scan", {"skipped": skipped, "identities": identities}, part)
 
 
 def open_signatures(recipe: Recipe) -> Any:
@@ -130,7 +135,7 @@ def choose(job: Job, _: int) -> None:
         at = np.append(at, first + train)
         keys = np.append(keys, job.load("digests", part)[train, 1])  # which the split does not look at
         sizes = np.append(sizes, job.load("sizes", part)[train])
-        taken = first_by_key(keys, sizes, job.recipe.tokenizer_mb * 1_000_000)
+        taken = first_by_key(keys, sizes, job.recipe.tokenizer_mb * MB)
         at, keys, sizes = at[taken], keys[taken], sizes[taken]
     require_sides(sides, job.recipe.val_fraction)
     for part, (first, end) in enumerate(zip(firsts, [*firsts[1:], count], strict=True)):
@@ -155,7 +160,7 @@ def label_parts(job: Job, firsts: list[int], count: int) -> None:
     for part in parts:
         labels = label(part)
         if bands is not None:
-            labels[(labels == TRAIN) & share_band(job.load("bands", part), bands)] = DROPPED
+            labels[(labels == TRAIN) & has_shared_band(job.load("bands", part), bands)] = DROPPED
         job.save("labels", labels, part)
 
 
@@ -218,8 +223,7 @@ class EncodedSide:
             self.totals[key] += value
 
     def save(self) -> None:
-        self._stream.close()
-        partial_path(self._path).replace(self._path)
+        complete_file(self._stream, self._path)
         self.job.save(f"{self.side}.lengths", np.array(self.lengths, np.uint32), self.part)
         self.job.save(f"{self.side}.digests", as_digests(self.digests), self.part)
         self.job.save_json(f"{self.side}.totals", self.totals, self.part)

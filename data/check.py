@@ -22,7 +22,7 @@ from base.errors import BadInput, CheckFailed
 from base.progress import Advance, byte_progress
 from data.bare import is_bare
 from data.dataset import Dataset, open_dataset
-from data.manifest import SplitName
+from data.manifest import MANIFEST, Manifest, SplitName
 from data.overlap import find_overlap
 from data.shards import Tokens
 from data.split import document_digest
@@ -99,6 +99,20 @@ def count_tokens(dataset: Dataset, side: SplitName) -> None:
         claim = getattr(dataset.manifest.side(side), name)
         if found != claim:
             raise CheckFailed(f"{dataset.path}: {side} holds {found:,} {name}; the manifest claims {claim:,}")
+
+
+def find_current(out: Path) -> Manifest | None:
+    """The manifest of a dataset whose files and totals are as it claims; what is wrong with another goes to stderr."""
+    if not (out / MANIFEST).is_file():
+        return None
+    try:
+        dataset = open_dataset(out)
+        count_tokens(dataset, "train")
+        count_tokens(dataset, "val")
+    except (BadInput, CheckFailed) as stale:
+        print(f"not up to date: {stale}", file=sys.stderr)
+        return None
+    return dataset.manifest
 
 
 def parser() -> OneLineParser:

@@ -32,10 +32,11 @@ class Source:
     name: str
     path: Path | RemoteFile
     kind: Kind
+    size_bytes: int  # when it was listed: files are put into parts by it
 
-    @property
-    def size_bytes(self) -> int:
-        return self.path.size_bytes if isinstance(self.path, RemoteFile) else self.path.stat().st_size
+    def require_size(self) -> None:
+        if isinstance(self.path, Path) and self.path.stat().st_size != self.size_bytes:
+            raise BadInput(f"{self.name}: it changed while it was being read; run again when nothing writes to it")
 
     def identity(self) -> str:
         """What equals another file's only if the contents are equal: for a remote one, what its store states."""
@@ -73,7 +74,7 @@ class Corpus:
 def open_corpus(spec: str, field: str = "text", txt: TxtUnit | None = None) -> Corpus:
     """Resolve a SOURCE to its files; those of the hub are downloaded."""
     if spec == "stdlib":
-        return Corpus(spec, tuple(Source(name, path, "file") for name, path in stdlib_files()))
+        return Corpus(spec, tuple(Source(name, path, "file", path.stat().st_size) for name, path in stdlib_files()))
     listed: dict[str, Path | HubFile | RemoteFile] = {}
     if "://" in spec:
         listed.update(list_remote(spec))
@@ -94,7 +95,10 @@ def open_corpus(spec: str, field: str = "text", txt: TxtUnit | None = None) -> C
     for name, kind in named.items():
         where = listed[name]
         place = fetch(where) if isinstance(where, HubFile) else where
-        files.append(Source(name, place.absolute() if isinstance(place, Path) else place, kind))
+        if isinstance(place, Path):
+            files.append(Source(name, place.absolute(), kind, place.stat().st_size))
+        else:
+            files.append(Source(name, place, kind, place.size_bytes))
     return Corpus(spec, tuple(files), len(listed) - len(files), field)
 
 

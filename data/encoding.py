@@ -6,16 +6,18 @@ that normalises, its normalised text). A tokenizer or a table that is wrong abou
 
 import itertools
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import NamedTuple
 
 import numpy as np
 
-from base.errors import BadInput
+from base.errors import BadInput, CheckFailed
 from data.bytes import ByteTable
 from data.overlap import tokens_digest
 from data.readers import Document
@@ -52,13 +54,32 @@ def encode_all(labelled: Iterable[Labelled], tokenizer: Tokenizer, workers: int)
             yield from encoder.encode(batch)
         return
     waiting: deque[Future[list[Encoded]]] = deque()
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        for batch in itertools.chain(first, batches):
-            waiting.append(pool.submit(_encode_in_worker, tokenizer.model, batch))
-            if len(waiting) == 2 * workers:
-                yield from waiting.popleft().result()
-        for future in waiting:
-            yield from future.result()
+    with start_pool(workers) as pool:
+        try:
+            for batch in itertools.chain(first, batches):
+                waiting.append(pool.submit(_encode_in_worker, tokenizer.model, batch))
+                if len(waiting) == 2 * workers:
+                    yield from waiting.popleft().result()
+            for future in waiting:
+                yield from future.result()
+        except BrokenProcessPool:
+            raise CheckFailed("a process that encodes was killed; is there memory enough for --workers?") from None
+
+
+def start_pool(workers: int) -> ProcessPoolExecutor:
+    """Processes that end with this one, however it ends."""
+    return ProcessPoolExecutor(workers, get_context("spawn"), _end_with_parent)
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 class Encoder:

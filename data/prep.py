@@ -24,16 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from base.cli import Answer, OneLineParser, command, run, show_pairs
-from base.errors import BadInput, CheckFailed
+from base.errors import BadInput
 from data.assemble import request_of
 from data.build import build_dataset
 from data.caseops import TRANSFORMS
-from data.check import count_tokens
+from data.check import find_current
 from data.corpus import Corpus, open_corpus
-from data.dataset import open_dataset
 from data.encoding import cores
 from data.job import Recipe
-from data.manifest import MANIFEST, Manifest
+from data.manifest import Manifest
 from data.tokenizer import ByteTokenizer, Tokenizer, read_tokenizer
 
 
@@ -51,9 +50,9 @@ def act(args: argparse.Namespace) -> Answer:
     if args.executor:
         manifest, is_current = _build_on_cluster(args, corpus, recipe, out, given)
     else:
-        existing = _existing(out, request_of(recipe, corpus.fingerprint, given.model if given else None))
-        manifest = existing or build_dataset(corpus, recipe, out, given, args.workers)
-        is_current = existing is not None
+        existing = find_current(out)
+        is_current = existing is not None and _made_from(existing) == request_of(recipe, corpus, given)
+        manifest = existing if existing and is_current else build_dataset(corpus, recipe, out, given, args.workers)
     return {
         "path": str(out.resolve()),
         **manifest.totals(),
@@ -76,6 +75,8 @@ def _build_on_cluster(
 ) -> tuple[Manifest, bool]:
     if args.tasks is None or args.tasks < 1:
         raise BadInput(f"--tasks {args.tasks}: name how many parts to put the files into, at least 1")
+    if args.sbatch and args.executor != "slurm":
+        raise BadInput("--sbatch is for --executor slurm")
     sbatch = dict(option.partition("=")[::2] for option in args.sbatch)
     if args.executor == "slurm" and not {"partition", "time"} <= {*sbatch}:
         raise BadInput("--executor slurm: name --sbatch partition=NAME and --sbatch time=HH:MM:SS")
@@ -104,20 +105,8 @@ def _given_tokenizer(args: argparse.Namespace) -> Tokenizer | None:
     return ByteTokenizer() if args.tokenizer == "byte" else read_tokenizer(Path(args.tokenizer))
 
 
-def _existing(out: Path, request: dict[str, Any]) -> Manifest | None:
-    """The manifest of the dataset at `out`, if it answers this request and its files and totals are as it claims."""
-    if not (out / MANIFEST).is_file():
-        return None
-    try:
-        dataset = open_dataset(out)
-        count_tokens(dataset, "train")
-        count_tokens(dataset, "val")
-    except (BadInput, CheckFailed) as stale:
-        print(f"not up to date: {stale}", file=sys.stderr)
-        return None
-    older = {"transform": Recipe.transform, "near_duplicates": None}  # older manifests do not name these
-    made_from = older | dataset.manifest.request
-    return dataset.manifest if made_from == request else None
+def _made_from(manifest: Manifest) -> dict[str, Any]:
+    return {"transform": Recipe.transform, "near_duplicates": None, **manifest.request}  # older ones lack these
 
 
 def parser() -> OneLineParser:

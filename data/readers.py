@@ -8,6 +8,7 @@ import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import zstandard
 
 from base.errors import BadInput
-from data.remote import RemoteFile
+from data.remote import RemoteFile, one_line_errors
 
 TxtUnit = Literal["line", "file"]  # what a document is in plain text
 Kind = TxtUnit | Literal["jsonl", "parquet"]
@@ -51,11 +52,12 @@ def format_of(name: str) -> str | None:
 def read_documents(path: Path | RemoteFile, name: str, kind: Kind, field: str) -> Iterator[Document | Bad]:
     """Documents of one file; `name` is how messages call it, `field` the text's key in .jsonl and .parquet."""
     try:
-        for where, record in _records(path, name, kind, field):
-            try:
-                yield Document(where, _text_of(record, kind, field))
-            except (ValueError, RecursionError) as error:  # UnicodeError is a ValueError
-                yield Bad(where, f"not readable as {kind}: {error}")
+        with one_line_errors(path.url) if isinstance(path, RemoteFile) else nullcontext():
+            for where, record in _records(path, name, kind, field):
+                try:
+                    yield Document(where, _text_of(record, kind, field))
+                except (ValueError, RecursionError) as error:  # UnicodeError is a ValueError
+                    yield Bad(where, f"not readable as {kind}: {error}")
     except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
         raise BadInput(f"{name}: damaged or truncated: {error}") from None
 

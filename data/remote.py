@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from base.errors import BadInput
 
-LIBRARIES = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs"}
 STATED = ("ETag", "etag", "md5Hash", "blob_id", "LastModified", "last_modified", "mtime")  # by the stores, best first
 
 
@@ -34,33 +33,40 @@ class RemoteFile:
 
 
 def list_remote(spec: str) -> list[tuple[str, RemoteFile]]:
-    """(name, file) of a file, of all below a folder, or of a glob's matches, sorted by name."""
+    """(name, file) of a file, of all visible ones below a folder, or of a glob's matches, sorted by name."""
     from fsspec.core import url_to_fs
 
     with one_line_errors(spec):
         store, path = url_to_fs(spec)
-        find = store.glob if glob.has_magic(path) else store.find
+        is_glob = glob.has_magic(path) and not spec.startswith("http")  # where ? begins a query
+        found = store.glob(path, detail=True) if is_glob else store.find(path, detail=True)
+        if not is_glob and set(found) <= {path}:
+            found = {path: store.info(path)}  # of a file; where there is none, it says why
         root = PurePosixPath(*itertools.takewhile(lambda part: not glob.has_magic(part), PurePosixPath(path).parts))
         files = []
-        for name, entry in find(path, detail=True).items():
-            if entry["type"] == "file":
-                inside = PurePosixPath(name).relative_to(root).as_posix()
-                stated = next((f"{key}:{entry[key]}" for key in STATED if entry.get(key)), f"size:{entry['size']}")
-                file = RemoteFile(store.unstrip_protocol(name), entry["size"], stated)
-                files.append((root.name if inside == "." else inside, file))
+        for name, entry in found.items():
+            inside = "" if is_glob is False and name == path else PurePosixPath(name).relative_to(root).as_posix()
+            if entry["type"] == "file" and not any(part.startswith(".") for part in inside.split("/")):
+                files.append((inside or root.name, describe(store.unstrip_protocol(name), entry)))
     if not files:
         raise BadInput(f"'{spec}': no file is there")
     return sorted(files, key=lambda pair: pair[0])
 
 
+def describe(url: str, entry: dict[str, Any]) -> RemoteFile:
+    stated = next((f"{key}:{entry[key]}" for key in STATED if entry.get(key)), None)
+    if stated is None or entry.get("size") is None:
+        raise BadInput(f"{url}: its store states no size, or nothing that changes with the contents; download it first")
+    return RemoteFile(url, entry["size"], stated)
+
+
 @contextmanager
 def one_line_errors(url: str) -> Iterator[None]:
     """A store's library may fail in many ways."""
-    protocol = url.partition("://")[0]
     try:
         yield
-    except ImportError as error:
-        raise BadInput(f"{url}: {error}; pip install {LIBRARIES.get(protocol, protocol)}") from None
+    except BadInput:
+        raise
     except Exception as error:
         what = " ".join(str(error).split()) or type(error).__name__
-        raise BadInput(f"{url}: cannot be read ({what}); check the address and the credentials of {protocol}") from None
+        raise BadInput(f"{url}: cannot be read ({what}); check the address and the store's credentials") from None

@@ -11,7 +11,6 @@ the same path. What the parts left is deleted once the dataset is published. Not
 
 import hashlib
 import logging
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,13 @@ from datatrove.utils.logging import logger
 from base.errors import BadInput, CheckFailed
 from base.files import locked, read_json_object, write_json
 from base.progress import counted_progress
-from data.assemble import own_files, publish
+from data.assemble import describe_recipe, own_files, publish
 from data.build import STEPS
+from data.check import find_current
 from data.corpus import Corpus
+from data.encoding import start_pool
 from data.job import Job, Recipe
-from data.manifest import MANIFEST, Manifest, read_manifest
+from data.manifest import Manifest
 from data.remote import RemoteFile
 from data.tokenizer import Tokenizer
 
@@ -57,20 +58,32 @@ def build_on(
 ) -> tuple[Manifest, bool]:
     """The dataset, and whether it was there already."""
     own_files(out)
-    job = Job(corpus, recipe, given.model if given else None, cluster.logs.absolute() / "steps", cluster.tasks)
+    out, logs = out.resolve(), cluster.logs.resolve()
+    if logs.is_relative_to(out):
+        raise BadInput(f"--logs {logs} is in the dataset's own folder; name another")
+    logs.mkdir(parents=True, exist_ok=True)
+    job = Job(corpus, recipe, given.model if given else None, logs / "steps", cluster.tasks)
+    try:
+        with locked(logs, wait=False):
+            return build_in(logs, cluster, job, out)
+    except BlockingIOError:
+        raise BadInput(f"{logs}: another command is at work in it; wait for it, or name another --logs") from None
+
+
+def build_in(logs: Path, cluster: Cluster, job: Job, out: Path) -> tuple[Manifest, bool]:
     request = describe_request(job)
-    if published := claim_logs(cluster.logs, request, out):
+    if published := claim_logs(logs, request, out):
         return published, True
     job.dataset.mkdir(parents=True, exist_ok=True)
     logger.remove()  # the console's; each task has a file
-    with ProcessPoolExecutor(cluster.workers, multiprocessing.get_context("spawn")) as pool:
+    with start_pool(cluster.workers) as pool:
         for name, step in STEPS.items():
-            run_step(make_executor(cluster, Task(job, name), job.parts if step.of_parts else 1, pool), name)
-    manifest = publish(job, out.absolute())
+            run_step(make_executor(cluster, logs, Task(job, name), job.parts if step.of_parts else 1, pool), name)
+    manifest = publish(job, out)
     for name in STEPS:  # before what they vouch for
-        shutil.rmtree(cluster.logs / name / "completions")
+        shutil.rmtree(logs / name / "completions")
     shutil.rmtree(job.folder)
-    write_json(cluster.logs / REQUEST, request | {"published": manifest.data_sha256()})
+    write_json(logs / REQUEST, request | {"published": manifest.data_sha256()})
     return manifest, False
 
 
@@ -90,7 +103,8 @@ class Task:
             with locked(lock, wait=False):
                 STEPS[self.step].act(self.job, rank)
         except BlockingIOError:
-            raise BadInput(f"{self.step}: another process is at task {rank}; each needs a rank of its own") from None
+            found = f"{self.step}: another process is at task {rank}, an earlier command's or one given the same rank"
+            raise BadInput(f"{found}; wait for it, or end it") from None
 
 
 class LocalExecutor(LocalPipelineExecutor):  # type: ignore[misc]
@@ -107,9 +121,13 @@ class LocalExecutor(LocalPipelineExecutor):  # type: ignore[misc]
         ranks = self.get_incomplete_ranks()
         with counted_progress(self.pipeline[0].step, len(ranks), "tasks") as show:
             futures = [self._pool[0].submit(self._run_quietly, rank) for rank in ranks]
-            for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                show(done, "")
+            try:
+                for done, future in enumerate(as_completed(futures), start=1):
+                    future.result()
+                    show(done, "")
+            finally:
+                for future in futures:
+                    future.cancel()
 
     def _run_quietly(self, rank: int) -> None:
         """One terminal is no place for the progress of all tasks, and an error is reported once."""
@@ -117,12 +135,12 @@ class LocalExecutor(LocalPipelineExecutor):  # type: ignore[misc]
             self._run_for_rank(rank)
 
 
-def make_executor(cluster: Cluster, task: Task, tasks: int, pool: ProcessPoolExecutor) -> PipelineExecutor:
+def make_executor(cluster: Cluster, logs: Path, task: Task, tasks: int, pool: ProcessPoolExecutor) -> PipelineExecutor:
     options: dict[str, Any] = {
         "pipeline": [task],
         "tasks": tasks,
         "workers": cluster.workers,
-        "logging_dir": str(cluster.logs.absolute() / task.step),
+        "logging_dir": str(logs / task.step),
     }
     if cluster.executor == "local":
         return LocalExecutor(pool, **options)
@@ -166,16 +184,15 @@ def describe_request(job: Job) -> dict[str, Any]:
     for file in job.corpus.files:
         stated = file.path.identity if isinstance(file.path, RemoteFile) else file.path.stat().st_mtime_ns
         listing.update(f"{file.name}\0{file.kind}\0{file.size_bytes}\0{stated}\n".encode("utf-8", "surrogateescape"))
-    model = hashlib.sha256(job.model).hexdigest() if job.model else None
-    corpus = {"source": job.corpus.spec, "field": job.corpus.field, "files": listing.hexdigest()}
-    return {**asdict(job.recipe), **corpus, "tokenizer": model, "tasks": job.parts}
+    files = {"source": job.corpus.spec, "field": job.corpus.field, "files": listing.hexdigest(), "tasks": job.parts}
+    return describe_recipe(job.recipe, job.model) | files
 
 
 def claim_logs(logs: Path, request: dict[str, Any], out: Path) -> Manifest | None:
     """Make `logs` this request's, unless it has unfinished work for another; the dataset that it has published."""
     path = logs / REQUEST
     if path.is_file():
-        found = read_json_object(path.read_text(), str(path))
+        found = read_json_object(path.read_text(errors="backslashreplace"), str(path))
         published = found.pop("published", None)
         changed = sorted(key for key in {*found, *request} if found.get(key) != request.get(key))
         if changed and not published:
@@ -183,12 +200,10 @@ def claim_logs(logs: Path, request: dict[str, Any], out: Path) -> Manifest | Non
             raise BadInput(
                 f"{logs}: holds another dataset's unfinished tasks ({what}); name another --logs or delete it"
             )
-        if published and not changed and (out / MANIFEST).is_file():
-            manifest = read_manifest(out)
-            if manifest.data_sha256() == published:
-                return manifest
-    elif logs.exists() and any(logs.iterdir()):
+        manifest = find_current(out) if published and not changed else None
+        if manifest and manifest.data_sha256() == published:
+            return manifest
+    elif logs.exists() and any(not path.name.startswith(".") for path in logs.iterdir()):
         raise BadInput(f"{logs}: holds other files; name another --logs")
-    logs.mkdir(parents=True, exist_ok=True)
     write_json(path, request)
     return None

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from base.errors import BadInput
-from base.files import file_sha256, partial_path
+from base.files import complete_file, file_sha256, partial_path
 from data.bytes import ByteTable
 from data.manifest import ShardEntry, SplitEntry, SplitName
 
@@ -122,10 +122,9 @@ def open_stream(folder: Path, entries: Iterable[ShardEntry], split: SplitName) -
 
 def write_shard(path: Path, split: SplitName, runs: Sequence[Tokens]) -> ShardEntry:
     """These tokens, end to end. A file of that name is complete."""
-    part = partial_path(path)
-    with part.open("wb") as stream:
+    with partial_path(path).open("wb") as stream:
         stream.write(header(sum(map(len, runs))))
         for run in runs:
             run.astype(UINT16, copy=False).tofile(stream)
-    part.replace(path)
+        complete_file(stream, path)
     return describe_shard(path, split)

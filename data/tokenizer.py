@@ -114,7 +114,10 @@ class SentencePieceTokenizer:
         self.transform = caseops if first == [*range(len(first))] else NO_TRANSFORM
         self._lone_space: list[int] = [self._sp.piece_to_id(f"<0x{byte:02X}>") for byte in SPACE.encode()]
         spellings = [piece.spelling.decode(errors="replace") for piece in self.pieces() if piece.spelling]
-        self._word = next(word for word in WORDS if all(map(word.fullmatch, spellings)))
+        # Of a BPE the scores are ranks. Unused pieces, which have no spelling here, take part in merges.
+        is_plain = all(self._sp.get_score(i).is_integer() and not self._sp.is_unused(i) for i in range(self.vocab_size))
+        possible = WORDS if is_plain else WORDS[-1:]
+        self._word = next(word for word in possible if all(map(word.fullmatch, spellings)))
         self._known = dict[str, bytes]()  # words and their ids
         self._known_chars = 0
         self.lossless = all(map(self._sp.is_byte, self._lone_space))  # `encode` then keeps a lone space mark

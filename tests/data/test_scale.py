@@ -1,18 +1,25 @@
 """data.prep's tasks: the dataset is the corpus's alone, whatever executor, tasks, order and deaths there were."""
 
+import http.server
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 from base.errors import BadInput
 from base.files import locked
 from data import scale
+from data.assemble import write
+from data.build import STEPS, Step
 from data.corpus import open_corpus
 from data.dataset import open_dataset
 from data.job import Job, Recipe
@@ -37,7 +44,6 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks in this process, the last first."""
 
     class Pool:
-        def __init__(self, *_: object) -> None: ...
         def __enter__(self) -> "Pool":
             return self
 
@@ -51,7 +57,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
         def get_incomplete_ranks(self, *words: Any, **named: Any) -> list[int]:
             return list(reversed(super().get_incomplete_ranks(*words, **named)))
 
-    monkeypatch.setattr(scale, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(scale, "start_pool", lambda _: Pool())
     monkeypatch.setattr(scale, "LocalExecutor", Reversed)
 
 
@@ -71,6 +77,7 @@ def test_any_number_of_tasks_in_any_order_makes_the_same_dataset(
     corpus: Path, tmp_path: Path, words: list[str], inline: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("data.assemble.SHARD_TOKENS", 4000)
+    monkeypatch.setattr("data.build.MB", 20_000)  # of the tokenizer's sample
     recipe = [corpus, *words, "--val-fraction", 0.1]
     one = prep(*recipe, "--workers", 1, "--out", tmp_path / "one")
     assert one["train_docs"] > 300
@@ -113,6 +120,10 @@ def test_bad_input_is_one_line(corpus: Path, tmp_path: Path, inline: None, monke
     assert "holds another dataset's unfinished tasks (tasks 3 there, 2 here)" in refused(*local, 2)
     (corpus / "2.jsonl").write_text('{"text": "another"}\n')
     assert "holds another dataset's unfinished tasks (files" in refused(*local, 3)
+    assert "is in the dataset's own folder" in refused(*local[:2], "--logs", tmp_path / "out" / "logs", "--tasks", 3)
+    assert "--sbatch is for --executor slurm" in refused(*local, 3, "--sbatch", "partition=a")
+    with locked(tmp_path / "logs"):
+        assert "another command is at work in it" in refused(*local, 3)
     assert "holds other files" in refused("--executor", "local", "--tasks", 3, "--logs", corpus)
     monkeypatch.setitem(sys.modules, "data.scale", None)
     assert "pip install -r requirements-cluster.txt" in refused(*local, 3)
@@ -132,13 +143,67 @@ def test_a_url_is_read_as_the_files_are(corpus: Path, tmp_path: Path) -> None:
     plain = prep(corpus, "--vocab", 400, "--out", tmp_path / "plain")
     by_url = prep(f"file://{corpus}", "--vocab", 400, "--out", tmp_path / "url")
     assert by_url["data_sha256"] == plain["data_sha256"]
+    (corpus / ".hidden.jsonl").write_text("oops")
+    assert len(open_corpus(f"file://{corpus}").files) == 5
     for spec, expected in (
-        (f"file://{tmp_path}/nothing", "no file is there"),
+        (f"file://{tmp_path}/nothing", "No such file"),
+        (f"file://{tmp_path}/*.nothing", "no file is there"),
         ("nowhere://a", "Protocol not known: nowhere"),
-        ("gs://a/b", "pip install gcsfs"),
+        ("gs://a/b", "Please install gcsfs"),
     ):
         with pytest.raises(BadInput, match=expected):
             open_corpus(spec)
+
+
+def test_a_web_server_that_states_an_entity_tag_is_a_store(corpus: Path, tmp_path: Path) -> None:
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        tagged = True
+
+        def end_headers(self) -> None:
+            if self.tagged:
+                self.send_header("ETag", '"1"')
+            super().end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(corpus))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        texts = [each.text for each in open_corpus(f"{url}/2.jsonl").documents(pytest.fail)]
+        assert texts == [each.text for each in open_corpus(str(corpus / "2.jsonl")).documents(pytest.fail)]
+        with pytest.raises(BadInput, match="nowhere: cannot be read"):
+            open_corpus(f"{url}/nowhere")
+        Handler.tagged = False
+        fsspec.filesystem("http").clear_instance_cache()
+        with pytest.raises(BadInput, match="nothing that changes with the contents; download it first"):
+            open_corpus(f"{url}/2.jsonl")
+        server.shutdown()
+
+
+def test_what_is_damaged_or_changed_between_steps_makes_no_dataset(
+    corpus: Path, tmp_path: Path, inline: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [corpus, "--vocab", 400, "--out", tmp_path / "out", "--executor", "local", "--tasks", 3]
+
+    def spoil_and_write(job: Job, part: int) -> None:
+        file = job.path("train.tokens", 1)
+        file.write_bytes(file.read_bytes()[:-20])
+        write(job, part)
+
+    with monkeypatch.context() as context:
+        context.setitem(STEPS, "write", Step(spoil_and_write))
+        with pytest.raises(BadInput, match=r"train\.tokens_000001: shorter than its documents; delete"):
+            prep(*words)
+    assert not (tmp_path / "out").exists()
+    shutil.rmtree(tmp_path / "out.logs")
+    prep(*words)
+    (tmp_path / "out" / "train_000000.bin").unlink()
+    assert not prep(*words)["up_to_date"]
+    assert prep(*words)["up_to_date"]
+    files = open_corpus(str(corpus)).files
+    (corpus / "2.jsonl").write_text('{"text": "another"}\n')
+    with pytest.raises(BadInput, match=r"2\.jsonl: it changed while it was being read"):
+        files[2].require_size()
 
 
 def test_a_bucket_without_credentials_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def test_shards_are_cut_between_documents_whatever_part_they_are_of(parts: list[
     runs = [run for runs in shards for run in runs]
     for part, lengths in enumerate(parts):  # every token once, in order
         own = [run for run in runs if run.part == part]
-        assert [run.start for run in own] == np.cumsum([0, *(run.tokens for run in own)])[:-1].tolist()
+        assert [span.start for span in own] == np.cumsum([0, *(run.tokens for run in own)])[:-1].tolist()
         assert sum(run.tokens for run in own) == sum(lengths)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from base.errors import BadInput
 from data.bytes import ByteTable
-from data.tokenizer import SPACE, ByteTokenizer, SentencePieceTokenizer, chunks, load_tokenizer
+from data.tokenizer import SPACE, WORDS, ByteTokenizer, SentencePieceTokenizer, chunks, load_tokenizer
 from data.tokenizer_training import train_tokenizer
 from tests.conftest import sentencepiece_like
 
@@ -94,7 +94,16 @@ def test_words_by_themselves_have_the_ids_that_they_have_in_a_text(
     )
     assert phrases.lossless
     assert any(SPACE in piece.strip(SPACE) for piece in map(phrases._sp.id_to_piece, range(phrases.vocab_size)))
-    for each in (tokenizer, phrases):
+    unigram = sentencepiece_like(
+        texts,
+        model_type="unigram",
+        vocab_size=330,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+    )
+    assert [each._word for each in (tokenizer, phrases, unigram)] == [WORDS[0], WORDS[2], WORDS[2]]
+    for each in (tokenizer, phrases, unigram):
         for text in [*texts, "  two  spaces \n and\na\tlast one  ", "of the end of", " ", ""]:
             assert each.encode(text).tolist() == each._sp.encode(text), text
 

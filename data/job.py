@@ -76,7 +76,7 @@ class Job:
         return self.folder / "dataset"
 
     def part(self, number: int) -> Corpus:
-        """The files of one part: of about as many bytes as any other, as far as whole files allow."""
+        """The files of one part: of about as many bytes as any other, as far as undivided files allow."""
         return replace(self.corpus, files=tuple(np.array(self.corpus.files, object)[self._part_of == number]))
 
     @cached_property

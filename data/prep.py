@@ -11,7 +11,7 @@
 SOURCE is stdlib; a file, folder or 'glob' of .txt, .jsonl (also as .gz, .xz, .zst) or .parquet; or
 hf:OWNER/NAME[@REV][:GLOB]; or a URL of a file, folder or glob that fsspec reads, as s3://BUCKET/FOLDER.
 Running it again on unchanged input checks the dataset and reports that it is up to date. With --executor the same
-dataset is made by tasks, on this machine or a cluster; the same command goes on where a failure stopped it.
+dataset is made by tasks, on this machine or a cluster; after a failure the same command continues.
 """
 
 import argparse

@@ -5,7 +5,7 @@
     python -m data.prep s3://BUCKET/DIR --out OUT --executor slurm --tasks 9 --sbatch partition=cpu --sbatch time=9:0:0
 
 A step begins when all tasks of the one before are done. A task that is done is marked in LOGS and not done again: after
-any failure the same command goes on. LOGS, a local corpus and this checkout must be where every node sees them under
+any failure the same command continues. LOGS, a local corpus and this checkout must be where every node sees them under
 the same path. What the parts left is deleted once the dataset is published. Not for small corpora: data/build.py.
 """
 
@@ -166,7 +166,7 @@ def make_executor(cluster: Cluster, logs: Path, task: Task, tasks: int, pool: Pr
 
 
 def run_step(executor: PipelineExecutor, name: str) -> None:
-    way_out = f"see {executor.logging_dir.path}/logs; the same command goes on where this stopped"
+    way_out = f"see {executor.logging_dir.path}/logs; the same command continues"
     try:
         executor.run()
     except BrokenProcessPool:

@@ -92,11 +92,10 @@ def scan(job: Job, part: int) -> None:
     with byte_progress("reading") as advance:
         for _, text in corpus.documents(on_bad):
             raw = text.encode()
-            normal = given.normalize(text) if given else text
-            joined += document_digest(normal.encode() if given else raw)
+            joined += document_digest(given.normalize(text).encode() if given and not given.lossless else raw)
             sizes.append(len(raw))
             if near:
-                bands.append(near.bands(normal))
+                bands.append(near.bands(text))
             advance(sizes[-1])
     job.save("digests", as_digests(joined), part)
     job.save("sizes", np.array(sizes, np.int64), part)

@@ -62,7 +62,10 @@ def report_divergence(step: int, loss: float, grad_norm: float, saved: object) -
 
 
 def micro_rows(config: TrainConfig, ranks: int) -> tuple[int, int]:
-    """(rows of a micro-batch, micro-batches a step) on each rank; a batch that does not divide is refused."""
+    """(rows of a micro-batch, micro-batches a step) on each rank; a run and its plan refuse what does not divide."""
+    if ranks % config.replicate:
+        legal = [n for n in range(1, ranks + 1) if ranks % n == 0]
+        raise BadInput(f"train.replicate {config.replicate} does not divide {ranks} ranks; use one of {legal}")
     unit = config.seq_len * ranks
     if config.batch_tokens % unit:
         near = [n for n in (config.batch_tokens // unit * unit, (config.batch_tokens // unit + 1) * unit) if n]

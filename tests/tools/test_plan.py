@@ -192,6 +192,7 @@ def test_what_cannot_be_planned_is_refused_with_the_way_out() -> None:
         "train.batch_tokens=3000": "3000 is not a multiple of seq_len 512 x 1 ranks; use 2560 or 3072",
         "--gpus 3": "is not a multiple of seq_len 512 x 3 ranks; use 1536 or 3072",
         "train.batch_tokens=8192 train.micro_tokens=1536": "does not divide a rank's share; use",
+        "--gpus 3 train.shard=fsdp train.replicate=2": "2 does not divide 3 ranks; use one of [1, 3]",
         "--gpus 0": "the command line: gpus: 0: input should be greater than or equal to 1",
         "--ratio nan": "the command line: ratio: nan",
         "train.seconds=0": "give no end; set one of them, --tokens or --ratio",

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -283,3 +284,17 @@ def test_a_launch_has_the_plans_devices_and_the_runs_words() -> None:
     assert one.endswith("golf465.yaml train.seconds=0 train.steps=10")
     with pytest.raises(CheckFailed, match="does not fit 1 x h100"):
         plan("seeds/d52", "--launch", "slurm")
+
+
+@pytest.mark.parametrize("kind", ["torchrun", "slurm"])
+def test_a_launch_is_bash_whatever_the_config_is_called(tmp_path: Path, kind: str) -> None:
+    config = tmp_path / 'it\'s "my" $(run).yaml'
+    config.write_text("model:\n  layers: 2\n")
+    words = ["--gpus", "4", "--nodes", "2", "--mfu", "0.3", "--launch", kind]
+    script, _ = printed("tools.plan", config, *words)
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+    assert f"--mfu 0.3 --launch {kind}\n" in script
+    assert ("#SBATCH --job-name=it-s-my-run-\n" if kind == "slurm" else '--rdzv_id="it-s-my-run-"') in script
+    assert shlex.split(script.splitlines()[-1])[-1] == str(config)
+    broken = config.rename(tmp_path / "a\nb.yaml")
+    assert "a script takes printable characters only" in printed("tools.plan", broken, *words, code=2)[1]

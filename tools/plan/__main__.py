@@ -44,8 +44,8 @@ def act(args: argparse.Namespace) -> Plan:
         return plan
     if setting.tokens or setting.ratio:
         overrides = [*overrides, "train.seconds=0", f"train.steps={plan.steps}"]
-    flags = {name: str(getattr(setting, name)) for name in ("gpu", "gpus", "nodes")} | {"launch": args.launch}
-    flag_words = [word for name, value in flags.items() for word in (f"--{name}", value)]
+    flags = {name: getattr(setting, name) for name in ("gpu", "gpus", "nodes", "mfu")} | {"launch": args.launch}
+    flag_words = [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
     made_by = shlex.join(["python", "-m", "tools.plan", args.config, *overrides, *flag_words])
     return replace(plan, launch=launch(args.launch, plan, args.config, overrides, made_by))
 

@@ -23,9 +23,7 @@ class TrainConfig:
     seq_len: Annotated[int, Ge(1)] = 256
     batch_tokens: Annotated[int, Gt(0)] = 8192  # a step, over all ranks
     micro_tokens: Natural = 0  # at a time on one rank; 0: the rank's whole share
-    checkpoint_s: Annotated[float, Ge(0)] = (
-        60.0  # seconds of training between two checkpoints; 0: only at a stop or before packing
-    )
+    checkpoint_s: Annotated[float, Ge(0)] = 60.0  # seconds of training between two; 0: only at a stop, before packing
     shard: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights and optimizer state split over ranks
     replicate: Annotated[int, Ge(1)] = 1  # groups of ranks, each of which holds everything, split over its own (HSDP)
     checkpointing: bool = False  # activations are computed again instead of kept

@@ -146,6 +146,9 @@ def test_two_nodes_that_share_no_folder_resume_bit_for_bit(nodes: list[Path], la
     files = [{path.name for path in run.iterdir()} for run in runs]
     assert {"config.yaml", "model.golf"} <= files[0] & files[1]
     assert "train.log" in files[0] - files[1]
+    (runs[0] / "result.json").unlink()
+    (runs[1] / "config.yaml").write_text("seed: 1\n")
+    assert "have different runs/cut/config.yaml: " in end(start(nodes, "--name=cut", *words), is_good=False)
 
 
 def test_a_checkpoint_of_two_sharded_ranks_is_read_by_any_number_of_ranks(nodes: list[Path]) -> None:

@@ -132,7 +132,7 @@ def test_hours_of_packing_and_scoring_are_beside_those_of_training() -> None:
     seven = plan("seeds/d52", *ON_8_H100)
     assert (seven.pack_hours, seven.pack_hours_by_method["absmax"]) == (0, pytest.approx(3.14, abs=0.01))
     assert "packing         0.0 min on two CPU cores (quant.pack: 3.14 h by absmax, 11.40 h by rate)" in show(seven)
-    assert "scoring         0.07 h, of 9,489,583 validation tokens" in show(seven)
+    assert "scoring         4.1 min, of 9,489,583 validation tokens" in show(seven)
 
 
 def test_artifact_bytes_are_within_a_hundredth_of_the_integers_it_holds() -> None:

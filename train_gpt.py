@@ -25,7 +25,7 @@ from base.cli import Answer, OneLineParser, command, run, show_pairs
 from base.config import load, to_dict, to_yaml
 from base.errors import BadInput, CheckFailed
 from base.files import atomic_file, require_folder_of
-from base.run_folder import ARTIFACT, RunResult, TrainResult, named_or_newest, new_or_unfinished, sole_writer
+from base.run_folder import ARTIFACT, CONFIG, RunResult, TrainResult, named_or_newest, new_or_unfinished, sole_writer
 from base.source import bundled, code_bytes, sources_sha256
 from data.dataset import Dataset, open_dataset
 from data.ensure import ensure_dataset
@@ -109,7 +109,8 @@ def report_step(done: StepReport | None, training: Training, log: RunLog, saver:
 def train_pack_score(config: RunConfig, name: str, device: Device) -> TrainResult:
     precision = device.precision(config.eval.precision)
     config = replace(config, eval=replace(config.eval, precision=precision))  # run and artifact name the one they mean
-    require_same(to_yaml(config), "configs", "start all alike", device)
+    text = to_yaml(config)
+    require_same(text, "configs", "start all alike", device)
     dataset = open_same_dataset(config, device)
     dataset.require(config.model.vocab_size, config.model.bos_id)
     training = Training(config, dataset, device)  # what it refuses leaves no folder
@@ -118,11 +119,15 @@ def train_pack_score(config: RunConfig, name: str, device: Device) -> TrainResul
     if config.quant.cap_bytes:
         require_room({name: p.numel() for name, p in training.model.named_parameters()}, config.quant.cap_bytes, code)
     with ExitStack() as held:
-        made = new_or_unfinished(name, to_yaml(config)) if device.main else Path()
+        made = new_or_unfinished(name, text) if device.main else Path()
         folder = from_main(made, device)
         sharers = find_sharers(folder, device)
         if sharers.is_leader:
             held.enter_context(sole_writer(folder))
+            if not (folder / CONFIG).exists():
+                (folder / CONFIG).write_text(text)
+        own = (folder / CONFIG).read_text() if sharers.is_leader else None
+        require_same(own, f"{folder / CONFIG}", "remove the wrong ones or use another --name", device)
         return run_in(Saver(folder, sharers, device), training, code)
 
 
@@ -156,6 +161,8 @@ def run_in(saver: Saver, training: Training, code: int) -> TrainResult:
     training.prime()
     with stop_flag() as stopped:
         train(training, log, saver, stopped)
+    if config.quant.method != "none":
+        training.save(saver)  # packing may take hours
     saver.wait()
     log.say(trained_line(training.clock, device.peak_memory_bytes()))
     training.average.swap(training.weights)
@@ -266,14 +273,6 @@ def describe(
     )
 
 
-def dry_run(config: RunConfig, gpu: str | None) -> Answer:
-    """What tools.plan says of it. By name, since an import statement would put the planner into the single file."""
-    if bundled():
-        raise BadInput("--dry-run is the repository's; there: python -m tools.plan CONFIG")
-    answer: Answer = import_module("tools.plan.dry_run").dry_run(config, gpu)
-    return answer
-
-
 def act(args: argparse.Namespace) -> Answer | TrainResult:
     words = list(args.overrides)
     for_score = [f"--{flag}" for flag in ("data", "limit", "nats") if getattr(args, flag) is not None]
@@ -298,7 +297,11 @@ def act(args: argparse.Namespace) -> Answer | TrainResult:
     config: RunConfig = load(RunConfig, path, words, own.config_yaml if own else "")
     name = own.name if own and path is None else Path(path or DEFAULT).stem
     if args.dry_run:
-        return dry_run(config, args.gpu)
+        if own:
+            raise BadInput("--dry-run is the repository's; there: python -m tools.plan CONFIG")
+        # By name, since an import statement would put the planner into the single file.
+        planned: Answer = import_module("tools.plan.dry_run").dry_run(config, args.gpu)
+        return planned
     if args.gpu:
         raise BadInput("--gpu is for --dry-run; a run takes the devices that it finds")
     with joined() as device, memory_hint("lower train.micro_tokens or set train.checkpointing=true"):

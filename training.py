@@ -56,6 +56,7 @@ class Training:
         self.dataset = dataset
         self.device = device
         config.eval.adapt.require_possible(len(dataset.val) - 1, device.ranks, docs=False)
+        self.rows, self.micro_batches = micro_rows(config.train, device.ranks)
         torch.manual_seed(config.seed)
         place = make_placer(config.train.shard, device, config.train.replicate)
         self.model = attach_table(GPT(config.model, made=place), dataset.tokenizer)
@@ -69,7 +70,6 @@ class Training:
         self.is_compiled = config.train.compiled(device.torch.type)
         self.optimizers = build_optimizers(kinds, config.optim, self.is_compiled)
         self.random = f"random.{device.rank}."  # what this rank's generators are called in checkpoints
-        self.rows, self.micro_batches = micro_rows(config.train, device.ranks)
         self.loader = Loader(
             dataset.train,
             config.data.order,

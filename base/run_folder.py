@@ -126,8 +126,12 @@ def new_or_unfinished(name: str, config: str, root: Path = RUNS) -> Path:
             folder.mkdir(parents=True)
             written.write_text(config, encoding="utf-8")
             return folder
-        if written.is_file() and written.read_text(encoding="utf-8") == config and not (folder / RESULT).exists():
-            return folder
+        if written.is_file() and not (folder / RESULT).exists():
+            others = set(written.read_text(encoding="utf-8").splitlines()) ^ set(config.splitlines())
+            if not others:
+                return folder
+            keys = ", ".join(sorted({line.partition(":")[0].strip() for line in others}))
+            print(f"{folder} is unfinished, but of another config ({keys}): it is left as it is", file=sys.stderr)
     raise AssertionError("unreachable")
 
 

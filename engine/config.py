@@ -23,7 +23,7 @@ class TrainConfig:
     seq_len: Annotated[int, Ge(1)] = 256
     batch_tokens: Annotated[int, Gt(0)] = 8192  # a step, over all ranks
     micro_tokens: Natural = 0  # at a time on one rank; 0: the rank's whole share
-    checkpoint_s: Annotated[float, Ge(0)] = 60.0  # seconds of training between two checkpoints; 0: only at a stop
+    checkpoint_s: Annotated[float, Ge(0)] = 60.0  # seconds of training between two; 0: only at a stop, before packing
     shard: Literal["ddp", "fsdp"] = "ddp"  # fsdp: weights and optimizer state split over ranks
     replicate: Annotated[int, Ge(1)] = 1  # groups of ranks, each of which holds everything, split over its own (HSDP)
     checkpointing: bool = False  # activations are computed again instead of kept
@@ -62,7 +62,10 @@ def report_divergence(step: int, loss: float, grad_norm: float, saved: object) -
 
 
 def micro_rows(config: TrainConfig, ranks: int) -> tuple[int, int]:
-    """(rows of a micro-batch, micro-batches a step) on each rank; a batch that does not divide is refused."""
+    """(rows of a micro-batch, micro-batches a step) on each rank; a run and its plan refuse what does not divide."""
+    if ranks % config.replicate:
+        legal = [n for n in range(1, ranks + 1) if ranks % n == 0]
+        raise BadInput(f"train.replicate {config.replicate} does not divide {ranks} ranks; use one of {legal}")
     unit = config.seq_len * ranks
     if config.batch_tokens % unit:
         near = [n for n in (config.batch_tokens // unit * unit, (config.batch_tokens // unit + 1) * unit) if n]

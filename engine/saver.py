@@ -18,7 +18,7 @@ import platform
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,13 +90,13 @@ class Saver:
             return
         self._step = step
         complete = self.folder / f"{CHECKPOINT}-{step}"
-        part = self.folder / f".{complete.name}"
-        writer = _Writer(part / f"part-{self.sharers.ranks[0]}", plain)
-        self._written = self._thread.submit(self._write, complete, part, writer, writer.stage(tensors))
+        unfinished = self.folder / f".{complete.name}"
+        writer = _Writer(unfinished / f"part-{self.sharers.ranks[0]}", plain)
+        self._written = self._thread.submit(self._write, complete, unfinished, writer, writer.stage(tensors))
 
-    def _write(self, complete: Path, part: Path, writer: FileSystemWriter, tensors: Tensors) -> None:
-        if self.sharers.is_leader:  # of a run that was killed; the others write after the leader has planned
-            shutil.rmtree(part, ignore_errors=True)
+    def _write(self, complete: Path, unfinished: Path, writer: FileSystemWriter, tensors: Tensors) -> None:
+        self._remove(self.folder.glob(f".{CHECKPOINT}-*"))  # of saves that failed or were killed
+        self._meet()
         try:
             save(
                 tensors,
@@ -107,15 +107,21 @@ class Saver:
             )
         except CheckpointException as failed:
             rank, (error, _) = next(iter(failed.failures.items()))
-            raise BadInput(f"{part}: rank {self.sharers.ranks[rank]} cannot write it: {error}") from failed
+            raise BadInput(f"{unfinished}: rank {self.sharers.ranks[rank]} cannot write it: {error}") from failed
+        self._meet()  # all have written; what is left is a rename
         if self.sharers.is_leader:
-            part.rename(complete)
+            unfinished.rename(complete)
+        self._meet()  # there is a step that all have, at any moment
+        self._remove(path for path in find_checkpoints(self.folder).values() if path != complete)
+
+    def _meet(self) -> None:
         if self._device.ranks > 1:
-            dist.barrier(self.sharers.everyone)  # there is a step that all have, at any moment
+            dist.barrier(self.sharers.everyone)
+
+    def _remove(self, paths: Iterable[Path]) -> None:
         if self.sharers.is_leader:
-            for path in (*find_checkpoints(self.folder).values(), *self.folder.glob(f".{CHECKPOINT}-*")):
-                if path != complete:
-                    shutil.rmtree(path)
+            for path in paths:
+                shutil.rmtree(path, ignore_errors=True)
 
     def find_latest(self) -> Path | None:
         """Of the newest step that all ranks have: a kill may come when some have completed one more than others."""
@@ -126,6 +132,7 @@ class Saver:
         if not common and any(steps for _, steps in of_all):
             raise BadInput(f"{self.folder}: no checkpoint that all have: {of_all}; copy one to all, or use --name")
         self._step = max(common, default=-1)
+        self._remove(path for step, path in have.items() if step > self._step)  # which others lack: they come again
         return have[self._step] if common else None
 
 
@@ -150,6 +157,8 @@ def load_checkpoint(path: Path, tensors: Tensors, choose: Choose) -> tuple[dict[
     try:
         plain, index = read_index(path)
         entries: dict[str, Any] = dict(index.state_dict_metadata)
+        if not entries:
+            raise ValueError(f"no */{INDEX} is in it")
         for name in sorted(entries.keys() - tensors):  # in one order on all ranks
             chosen = choose(name, entries[name].size, entries[name].properties.dtype)
             if chosen is not None:

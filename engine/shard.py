@@ -17,16 +17,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
-from base.errors import BadInput
 from engine.device import Device
 
 
 def make_placer(kind: str, device: Device, replicate: int = 1) -> Callable[[nn.Module], None]:
     """A function that moves a module to its device and, under `fsdp` with several ranks, splits it there: over all of
     them, or over each of `replicate` groups of neighbours that hold the same (HSDP)."""
-    if device.ranks % replicate:
-        legal = [n for n in range(1, device.ranks + 1) if device.ranks % n == 0]
-        raise BadInput(f"train.replicate {replicate} does not divide {device.ranks} ranks; use one of {legal}")
     bf16 = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     policy = bf16 if device.torch.type == "cuda" else MixedPrecisionPolicy()
     mesh = None

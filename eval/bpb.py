@@ -10,8 +10,8 @@
 
 With --docs a document is scored as if it were alone, from its BOS on; the token that begins the next one is its last
 target: the model is charged for the end. `--adapt lora` implies it. Where the score adapts, the plain one is measured
-too, and the answer has the gain. A long plain score that is killed goes on where it was (score.partial, beside
-score.json); one that adapts, or whose losses are wanted one by one, begins again.
+too, and the answer has the gain. A long plain score that is killed goes on where it was (score.json.HASH.partial,
+beside score.json); one that adapts, or whose losses are wanted one by one, begins again.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from base.errors import BadInput
 from base.files import atomic_file, require_folder_of
 from base.precision import Precision
 from base.run_folder import ARTIFACT, SCORE, named_or_newest
+from base.source import sources_sha256
 from engine.device import Device, joined, run_rank
 from eval.adapt import ADAPTATIONS
 from eval.config import PLAIN
@@ -69,8 +70,9 @@ def evaluate(args: argparse.Namespace, device: Device) -> Answer:
     target = Path(args.output) if args.output else path.with_name(SCORE)
     kept = None
     if nats is None and not is_adapted:
-        of = f"artifact {artifact.sha256}, text {dataset.manifest.data_sha256('val')}, limit {args.limit}, {protocol}"
-        kept = Kept(target.with_suffix(".partial"), of, device)
+        of = f"artifact {artifact.sha256}, text {dataset.manifest.data_sha256('val')}, code {sources_sha256()}"
+        identity = f"{of}, limit {args.limit}, {protocol}"
+        kept = Kept(target, identity, device)
 
     started = time.perf_counter()
     begun = None if kept is None else kept.begun

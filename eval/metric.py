@@ -7,7 +7,7 @@ validation text is never reported as all of it. BOS is a target like any other: 
 The tally looks bytes up in the byte table itself; no scorer hands it a number of bytes.
 
 Nats are summed by blocks of consecutive targets and the total is the sum of the blocks: 121 kB of block sums vouch for
-the 62 million targets of the contest, and any block can be measured again by itself (eval.score.score_blocks).
+the 62 million targets of the contest, and any block can be measured again by itself (eval.blocks).
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
 """The one way to a score: a model's losses over a dataset's validation side, into a tally, all ranks together.
 
     found = score(model, dataset, Protocol(context, stride), device)          eval.metric.Score
-    sums = score_blocks(model, dataset, protocol, device, [3, 141])           found.block_nats[[3, 141]], measured again
-    sums = score_first_blocks(model, dataset, protocol, device, 4)            found.block_nats[:4], where it adapts
 
 Training, `train_gpt.py --score`, eval.bpb, records and their verifier all score here. The model is already on the
 device. Ranks meet in sums alone; a score that is kept (eval.kept) is added up round by round, and a kill loses one.
@@ -11,7 +9,6 @@ device. Ranks meet in sums alone; a score that is kept (eval.kept) is added up r
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +24,7 @@ from engine.device import Device, add_up, require_same
 from eval.adapt import ADAPTATIONS
 from eval.batches import Feed, Floats, Losses, Tokens, window_losses
 from eval.document_ttt import lora_losses
-from eval.metric import BLOCK_TOKENS, MOST_RANKS, Score, Tally
+from eval.metric import MOST_RANKS, Score, Tally
 from eval.protocol import Protocol, artifact_protocol, matching_dataset
 from eval.windows import Windows, find_begins, plan_documents
 from model.gpt import GPT
@@ -78,51 +75,18 @@ def score(
     if protocol.adapt.kind == "off":
         parts = [plan] if begun is None else _cut(plan, targets)
         feed = protocol.feed._replace(rounds=len(parts))
-        rounds = [_round(model, tokens, part, part.select(own), feed) for part in parts]
+        rounds = [make_round(model, tokens, part, part.select(own), feed) for part in parts]
     else:
         if protocol.adapt.kind == "lora":
             losses = lora_losses(model, dataset.tokenizer, tokens[: targets + 1], protocol, {}, own)
         else:
             losses = ADAPTATIONS[protocol.adapt.kind](model, dataset.tokenizer, tokens[: targets + 1], protocol, {})
         rounds = [Round(slice(0, targets), plan.select(own).targets, losses)]
-    tally = _count(rounds, dataset, tokens, device, label, nats, begun)
+    tally = tally_rounds(rounds, dataset, tokens, device, label, nats, begun)
     found = tally.score(partial=targets < len(tokens) - 1)
     if found.tokens != targets:
         raise CheckFailed(f"{found.tokens} targets were scored, of the {targets} that were to be")
     return found
-
-
-def score_blocks(model: GPT, dataset: Dataset, protocol: Protocol, device: Device, blocks: Sequence[int]) -> Floats:
-    """The complete plain score's `block_nats` of these blocks, to rounding, measured again from their own windows."""
-    if protocol.adapt.kind != "off":
-        raise ValueError(f"{protocol.adapt.kind}: a block costs what the text before it has taught: score_first_blocks")
-    tokens = dataset.val.read(0, len(dataset.val))
-    targets = len(tokens) - 1
-    plan = plan_score(tokens, targets, dataset, protocol)
-    last = (targets - 1) // BLOCK_TOKENS
-    if len(blocks) == 0 or min(blocks) < 0 or max(blocks) > last:
-        raise ValueError(f"blocks {list(blocks)!r:.100}: name some of 0 to {last}")
-    wanted = np.sort(blocks)
-    # A window is needed if, from the block of its first target on, the next wanted one is not beyond its last target.
-    following = np.append(wanted, last + 1)[np.searchsorted(wanted, plan.score_from // BLOCK_TOKENS)]
-    is_needed = following <= (plan.end - 1) // BLOCK_TOKENS
-    part = plan.select(is_needed)
-    share = part.select(slice(device.rank, None, device.ranks))
-    tally = _count([_round(model, tokens, part, share, protocol.feed)], dataset, tokens, device)
-    sums: Floats = tally.score(partial=True).block_nats[np.asarray(blocks)]
-    return sums
-
-
-def score_first_blocks(model: GPT, dataset: Dataset, protocol: Protocol, device: Device, most: int) -> Floats:
-    """The complete score's first `block_nats`, measured again: at most so many, and no text after them is seen.
-
-    They end within the first stream, which is scored as a text of its own; where it holds no block, all are measured.
-    """
-    count = min(most, (len(dataset.val) - 1) // protocol.adapt.streams // BLOCK_TOKENS)
-    if count == 0:
-        return score(model, dataset, protocol, device).block_nats
-    first_stream = replace(protocol, adapt=replace(protocol.adapt, streams=1))
-    return score(model, dataset, first_stream, device, count * BLOCK_TOKENS).block_nats[:count]
 
 
 def score_artifact(path: Path, data: str | None, limit: int | None, device: Device) -> tuple[Score, Answer]:
@@ -177,13 +141,13 @@ def _cut(plan: Windows, targets: int) -> list[Windows]:
     return [plan.select(slice(first, end)) for first, end in pairwise(cuts)]
 
 
-def _round(model: GPT, tokens: Tokens, part: Windows, share: Windows, feed: Feed) -> Round:
+def make_round(model: GPT, tokens: Tokens, part: Windows, share: Windows, feed: Feed) -> Round:
     """Of some windows in the order of the text, and of this rank's share of them."""
     targets = slice(int(part.score_from[0]), int(part.end[-1]))
     return Round(targets, share.targets, window_losses(model, tokens, share, feed))
 
 
-def _count(
+def tally_rounds(
     rounds: Sequence[Round],
     dataset: Dataset,
     tokens: Tokens,

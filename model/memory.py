@@ -37,7 +37,7 @@ class Trainer:
     @property
     def shards(self) -> int:
         """Devices that one copy of the weights is split over."""
-        return max(1, self.devices // self.replicate) if self.shard == "fsdp" else 1
+        return self.devices // self.replicate if self.shard == "fsdp" else 1
 
     @property
     def is_split(self) -> bool:

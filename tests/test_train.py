@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from base.config import load
+from base.config import load, to_yaml
 from base.errors import BadInput, CheckFailed
 from base.files import file_sha256
 from base.result_file import read_result
-from base.run_folder import sole_writer
+from base.run_folder import new_or_unfinished, sole_writer
 from base.source import hash_of, sources
 from data.canonical import forbidden_pairs
 from data.config import DataConfig
@@ -200,6 +200,27 @@ def test_a_config_that_cannot_train_on_this_data_is_refused(work: Path, words: l
     with pytest.raises(BadInput, match=message):
         train_pack_score(small(*words), "r", CPU)
     assert not (work / "runs").exists()
+
+
+def test_a_run_that_is_killed_while_packing_goes_on_there(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small("train.checkpoint_s=0", "eval.precision=fp32")
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("train_gpt.pack", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train_pack_score(config, "r", CPU)
+    monkeypatch.setattr("training.Training.step", kill)
+    assert train_pack_score(config, "r", CPU).steps == len(losses("runs/r")) == 12
+
+
+def test_a_run_says_which_unfinished_one_it_does_not_resume(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for steps in (1, 2):
+        folder = new_or_unfinished("r", to_yaml(small(f"train.steps={steps}")))
+    assert folder.name == "r-2"
+    assert capsys.readouterr().err == "runs/r is unfinished, but of another config (steps): it is left as it is\n"
 
 
 def test_two_runs_do_not_write_into_one_folder(work: Path) -> None:

@@ -70,6 +70,8 @@ def require_plain_text(tokenizer: Tokenizer, where: object) -> None:
 
 def find_model(given: str | None, preferred: str) -> Path:
     if given is not None:
+        if Path(given) in find_checkpoints(Path(given).parent).values():
+            return Path(given)
         for name in (preferred, ARTIFACT, MODEL, RSCALM):
             if (Path(given) / name).is_file():
                 return Path(given) / name
@@ -132,7 +134,7 @@ def find_tokenizer(path: Path, dataset: str | None) -> Tokenizer:
 
 
 def add_model_flags(flags: OneLineParser, default: str) -> None:
-    flags.add_argument("model", nargs="?", metavar="ARTIFACT | RUN | CHECKPOINT.pt", help=f"default: {default}")
+    flags.add_argument("model", nargs="?", metavar="ARTIFACT | RUN | CHECKPOINT", help=f"default: {default}")
     flags.add_argument("--tokenizer", metavar="FILE", help="for a .pt (default: beside it, or its dataset's)")
     flags.add_argument("--yarn", type=float, dest="yarn_factor", metavar="FACTOR", help="stretch the context so far")
     flags.add_argument("--yarn-original", type=int, metavar="TOKENS", help="the length to stretch (default: trained)")

@@ -103,11 +103,11 @@ def start(nodes: list[Path], *words: str, ranks: int = 2) -> list["subprocess.Po
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     started = []
-    for number, folder in enumerate(nodes):
+    for folder in nodes:
         code = folder / "code" if (folder / "code").exists() else ROOT
         script = code / "train_gpt.py" if words[0].startswith("--") else folder.parent / "script.py"
-        line = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(nodes)}", f"--node_rank={number}"]
-        line += ["--master_addr=127.0.0.1", f"--master_port={port}", f"--nproc_per_node={ranks}", str(script)]
+        line = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={len(nodes)}", "--rdzv_backend=c10d"]
+        line += [f"--rdzv_endpoint=127.0.0.1:{port}", "--rdzv_id=test", f"--nproc_per_node={ranks}", str(script)]
         line += [*WORDS, *words] if words[0].startswith("--") else [words[0], *WORDS, *words[1:]]
         environment = {**os.environ, "PYTHONPATH": str(code)}
         started.append(subprocess.Popen(line, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True))
@@ -144,8 +144,11 @@ def test_two_nodes_that_share_no_folder_resume_bit_for_bit(nodes: list[Path], la
     through, cut = (weights(nodes[0] / "runs" / name) for name in ("through", "cut"))
     assert all(torch.equal(through[name], cut[name]) for name in through)
     files = [{path.name for path in run.iterdir()} for run in runs]
-    assert "model.golf" in files[0] & files[1]
+    assert {"config.yaml", "model.golf"} <= files[0] & files[1]
     assert "train.log" in files[0] - files[1]
+    (runs[0] / "result.json").unlink()
+    (runs[1] / "config.yaml").write_text("seed: 1\n")
+    assert "have different runs/cut/config.yaml: " in end(start(nodes, "--name=cut", *words), is_good=False)
 
 
 def test_a_checkpoint_of_two_sharded_ranks_is_read_by_any_number_of_ranks(nodes: list[Path]) -> None:

@@ -34,7 +34,7 @@ def test_what_is_restored_is_what_was_saved_and_not_what_training_made_of_it_sin
     assert after.keys() == before.keys()
     assert [name for name in before if not torch.equal(after[name], before[name])] == []
     assert ("state.embedding.table.weight.step" in before) == (steps > 0)
-    opened = open_model(str(work), "model.golf", "data/tokenizer.model")
+    opened = open_model(str(work / f"checkpoint-{steps}"), "model.golf", "data/tokenizer.model")
     assert torch.equal(opened.model.state_dict()["embedding.table.weight"], before["weights.embedding.table.weight"])
 
 
@@ -54,6 +54,7 @@ def test_a_save_that_was_cut_short_leaves_the_older_checkpoint_in_charge(
         with pytest.raises(BadInput, match="checkpoint-2: rank 0 cannot write it: no space left"):
             saver.wait()
     assert list((tmp_path / ".checkpoint-2").iterdir())
+    (tmp_path / ".checkpoint-1").mkdir()
     again = saver_in(tmp_path)
     assert again.find_latest() == tmp_path / "checkpoint-1"
     again.save(2, {}, {"a": torch.zeros(2)})
@@ -81,13 +82,25 @@ def test_a_checkpoint_that_is_damaged_or_points_outside_is_refused(tmp_path: Pat
     index.write_text("{")
     with pytest.raises(BadInput, match="not JSON that can be read"):
         load_checkpoint(path, {}, choose)
+    index.unlink()
+    with pytest.raises(BadInput, match=r"checkpoint-1: not a checkpoint that can be read: no \*/index.json is in it"):
+        open_model(str(path), "model.golf")
+
+
+def test_a_step_that_another_node_lacks_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saver = saver_in(tmp_path)
+    (tmp_path / "checkpoint-20").mkdir()
+    (tmp_path / "checkpoint-40" / "part-0").mkdir(parents=True)
+    monkeypatch.setattr("engine.saver.gather", lambda ours, _: [ours, ("b", [20])])
+    assert saver.find_latest() == tmp_path / "checkpoint-20"
+    saver.save(40, {}, {"a": torch.ones(2)})
+    saver.wait()
+    assert list(find_checkpoints(tmp_path)) == [40]
 
 
 def test_nodes_without_a_common_step_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "checkpoint-20").mkdir()
     (tmp_path / "checkpoint-40").mkdir()
-    monkeypatch.setattr("engine.saver.gather", lambda ours, _: [ours, ("b", [20])])
-    assert saver_in(tmp_path).find_latest() == tmp_path / "checkpoint-20"
     monkeypatch.setattr("engine.saver.gather", lambda ours, _: [ours, ("b", [])])
     with pytest.raises(BadInput, match=r"that all have: \[\('.*', \[20, 40\]\), \('b', \[\]\)\]; copy one to all"):
         saver_in(tmp_path).find_latest()

@@ -152,29 +152,35 @@ def spy(monkeypatch: pytest.MonkeyPatch, most: int) -> tuple[list[Score], list[i
     return scores, counts
 
 
+def partials(artifact: Path) -> list[Path]:
+    return list(artifact.parent.glob("*.json.*.partial")) + list(artifact.parent.glob("out.partial.*"))
+
+
 def test_a_scoring_that_was_stopped_goes_on_after_its_last_round(
     artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    partial = artifact.with_name("score.partial")
     with monkeypatch.context() as patch:
         scores, counts = spy(patch, 10**9)
         score(artifact)
     targets = sum(counts)
-    assert not partial.exists()
-    for words, is_new in ((["--stride", 4], True), ([], False)):
-        with monkeypatch.context() as patch:
-            spy(patch, targets // 2)
-            printed("eval.bpb", artifact, code=130)
-        done = json.loads(partial.read_text())["targets"]
-        assert targets // 3 < done < targets
+    assert not partials(artifact)
+    with monkeypatch.context() as patch:
+        spy(patch, targets // 2)
+        printed("eval.bpb", artifact, "-o", artifact.with_name("out.partial"), code=130)
+    (partial,) = partials(artifact)
+    done = json.loads(partial.read_text())["targets"]
+    assert targets // 3 < done < targets
+    for words, scored in ((["--stride", 4], targets), (["--limit", 150], 150), ([], targets - done)):
         with monkeypatch.context() as patch:
             again, counts = spy(patch, 10**9)
-            stderr = printed("eval.bpb", artifact, *words)[1]
-        assert ("beginning anew" in stderr, f"going on after {done:,} targets" in stderr) == (is_new, not is_new)
-        assert sum(counts) == (targets if is_new else targets - done)
-        assert not partial.exists()
+            stderr = printed("eval.bpb", artifact, "-o", artifact.with_name("out.partial"), *words)[1]
+        assert sum(counts) == scored
+        assert (f"going on after {done:,} targets" in stderr, partial.exists()) == (words == [], words != [])
+    assert json.loads(artifact.with_name("out.partial").read_text())["tokens"] == targets
     assert again == scores
     np.testing.assert_array_equal(again[0].block_nats, scores[0].block_nats)
+    partial.write_text("{")
+    assert "not JSON that can be read" in printed("eval.bpb", artifact, "-o", artifact.with_name("out.partial"))[1]
 
 
 DIES = """
@@ -204,9 +210,9 @@ def test_a_killed_scoring_goes_on_on_any_number_of_ranks(
 ) -> None:
     script = tmp_path / "dies.py"
     script.write_text(DIES)
-    partial = artifact.with_name("score.partial")
     through = json.loads(on_two_ranks(script, 10**9, artifact, "--json").stdout)
     assert on_two_ranks(script, through["tokens"] // 2, artifact).returncode != 0
+    (partial,) = partials(artifact)
     left = partial.read_bytes()
     done = on_two_ranks(script, 10**9, artifact, "--json")
     assert "going on after" in done.stderr

@@ -12,10 +12,11 @@ from base.errors import BadInput
 from data.dataset import Dataset
 from engine.device import Device
 from eval.batches import window_losses
+from eval.blocks import score_blocks, score_first_blocks
 from eval.config import AdaptConfig
 from eval.metric import Score
 from eval.protocol import Protocol
-from eval.score import score, score_blocks, score_first_blocks
+from eval.score import score
 from model.config import ModelConfig
 from model.gpt import GPT
 
@@ -32,7 +33,7 @@ def model() -> GPT:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     def patch(size: int) -> None:
-        for module in ("metric", "score"):
+        for module in ("metric", "blocks"):
             monkeypatch.setattr(f"eval.{module}.BLOCK_TOKENS", size)
 
     return patch

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -130,8 +131,8 @@ def test_hours_of_packing_and_scoring_are_beside_those_of_training() -> None:
     assert (one.pack_hours, one.artifact_bytes) == (0, 0)
     seven = plan("seeds/d52", *ON_8_H100)
     assert (seven.pack_hours, seven.pack_hours_by_method["absmax"]) == (0, pytest.approx(3.14, abs=0.01))
-    assert "packing         0.00 h on two CPU cores (quant.pack: 3.14 h by absmax, 11.40 h by rate)" in show(seven)
-    assert "scoring         0.07 h, of 9,489,583 validation tokens" in show(seven)
+    assert "packing         0.0 min on two CPU cores (quant.pack: 3.14 h by absmax, 11.40 h by rate)" in show(seven)
+    assert "scoring         4.1 min, of 9,489,583 validation tokens" in show(seven)
 
 
 def test_artifact_bytes_are_within_a_hundredth_of_the_integers_it_holds() -> None:
@@ -192,6 +193,7 @@ def test_what_cannot_be_planned_is_refused_with_the_way_out() -> None:
         "train.batch_tokens=3000": "3000 is not a multiple of seq_len 512 x 1 ranks; use 2560 or 3072",
         "--gpus 3": "is not a multiple of seq_len 512 x 3 ranks; use 1536 or 3072",
         "train.batch_tokens=8192 train.micro_tokens=1536": "does not divide a rank's share; use",
+        "--gpus 3 train.shard=fsdp train.replicate=2": "2 does not divide 3 ranks; use one of [1, 3]",
         "--gpus 0": "the command line: gpus: 0: input should be greater than or equal to 1",
         "--ratio nan": "the command line: ratio: nan",
         "train.seconds=0": "give no end; set one of them, --tokens or --ratio",
@@ -282,3 +284,17 @@ def test_a_launch_has_the_plans_devices_and_the_runs_words() -> None:
     assert one.endswith("golf465.yaml train.seconds=0 train.steps=10")
     with pytest.raises(CheckFailed, match="does not fit 1 x h100"):
         plan("seeds/d52", "--launch", "slurm")
+
+
+@pytest.mark.parametrize("kind", ["torchrun", "slurm"])
+def test_a_launch_is_bash_whatever_the_config_is_called(tmp_path: Path, kind: str) -> None:
+    config = tmp_path / 'it\'s "my" $(run).yaml'
+    config.write_text("model:\n  layers: 2\n")
+    words = ["--gpus", "4", "--nodes", "2", "--mfu", "0.3", "--launch", kind]
+    script, _ = printed("tools.plan", config, *words)
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+    assert f"--mfu 0.3 --launch {kind}\n" in script
+    assert ("#SBATCH --job-name=it-s-my-run-\n" if kind == "slurm" else '--rdzv_id="it-s-my-run-"') in script
+    assert shlex.split(script.splitlines()[-1])[-1] == str(config)
+    broken = config.rename(tmp_path / "a\nb.yaml")
+    assert "a script takes printable characters only" in printed("tools.plan", broken, *words, code=2)[1]

@@ -7,7 +7,7 @@
 
 Tokens come from --tokens, --ratio, or the run's own train.steps and train.seconds. Memory is that of train_gpt.py
 (±25 %; docs/plan.md says how it is counted). MFU counts the model's FLOPs alone, attention as if not causal, and not
-what checkpointing computes again. Imports no torch, so it answers in a second.
+what checkpointing computes again. Imports no torch, so it answers in about a second.
 """
 
 import argparse
@@ -44,8 +44,8 @@ def act(args: argparse.Namespace) -> Plan:
         return plan
     if setting.tokens or setting.ratio:
         overrides = [*overrides, "train.seconds=0", f"train.steps={plan.steps}"]
-    flags = {name: str(getattr(setting, name)) for name in ("gpu", "gpus", "nodes")} | {"launch": args.launch}
-    flag_words = [word for name, value in flags.items() for word in (f"--{name}", value)]
+    flags = {name: getattr(setting, name) for name in ("gpu", "gpus", "nodes", "mfu")} | {"launch": args.launch}
+    flag_words = [word for name, value in flags.items() if value is not None for word in (f"--{name}", str(value))]
     made_by = shlex.join(["python", "-m", "tools.plan", args.config, *overrides, *flag_words])
     return replace(plan, launch=launch(args.launch, plan, args.config, overrides, made_by))
 
@@ -53,7 +53,7 @@ def act(args: argparse.Namespace) -> Plan:
 def show(plan: Plan) -> str:
     if plan.launch:
         return plan.launch
-    later = ", ".join(f"{hours:,.2f} h by {method}" for method, hours in plan.pack_hours_by_method.items())
+    later = ", ".join(f"{_time(hours)} by {method}" for method, hours in plan.pack_hours_by_method.items())
     data = "unknown: the dataset is not there"
     if plan.shards is not None:
         data = f"{plan.shards:,} shards: {plan.epochs:.3g} epochs"
@@ -63,10 +63,10 @@ def show(plan: Plan) -> str:
         f"tokens          {plan.tokens:,} ({plan.tokens / plan.params:.3g} per parameter)",
         f"FLOPs           {plan.total_flops:.4g}",
         f"batch           {plan.micro_batches} micro-batches of {plan.rows} rows per device; {plan.steps:,} steps",
-        f"time            {plan.hours:,.2f} h on {plan.gpus} x {plan.gpu} at {plan.tokens_per_second:,.0f} tokens/s",
+        f"time            {_time(plan.hours)} on {plan.gpus} x {plan.gpu} at {plan.tokens_per_second:,.0f} tokens/s",
         f"MFU             {plan.mfu:.1%} ({plan.mfu_source})",
-        f"packing         {plan.pack_hours:,.2f} h on two CPU cores (quant.pack: {later})",
-        f"scoring         {plan.score_hours:,.2f} h, of {plan.val_tokens:,} validation tokens",
+        f"packing         {_time(plan.pack_hours)} on two CPU cores (quant.pack: {later})",
+        f"scoring         {_time(plan.score_hours)}, of {plan.val_tokens:,} validation tokens",
         f"cost            ${plan.cost_usd:,.0f} of training",
         f"data            {data}",
         f"KV cache        {plan.cache_bytes_per_token:,} bytes per token (bf16)",
@@ -84,6 +84,10 @@ def show(plan: Plan) -> str:
         sizes += [f"{layout.memory_bytes / 1e9:.1f}", "yes" if layout.fits else "no", f"{layout.max_batch:,}"]
         lines.append(_row(name, sizes))
     return "\n".join([*lines, *[f"\n! {warning}" for warning in plan.warnings]])
+
+
+def _time(hours: float) -> str:
+    return f"{60 * hours:,.1f} min" if hours < 1 else f"{hours:,.2f} h"
 
 
 def _row(name: str, cells: list[str]) -> str:

@@ -1,10 +1,12 @@
 """What starts a planned run: a torchrun line for every node, or a batch script for Slurm (docs/nodes.md)."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from base.errors import BadInput
 from tools.plan.estimate import Plan
 
 Kind = Literal["torchrun", "slurm"]
@@ -20,13 +22,15 @@ SLURM = """\
 #SBATCH --nodes={plan.nodes}
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node={per_node}
+#SBATCH --exclusive
+#SBATCH --mem=0
 #SBATCH --time={limit}
 #SBATCH --signal=TERM@300
 #SBATCH --output=%x-%j.out
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun {line}"""
+srun --cpus-per-task="$SLURM_CPUS_ON_NODE" {line}"""
 
 TORCHRUN = """\
 # Made by: {made_by}
@@ -36,7 +40,10 @@ TORCHRUN = """\
 
 def launch(kind: Kind, plan: Plan, config: str, words: Sequence[str], made_by: str) -> str:
     """`words` are those of train_gpt.py after the config."""
-    name = Path(config).stem
+    for word in (config, *words):
+        if not word.isprintable():
+            raise BadInput(f"{word!r}: a script takes printable characters only; name the file without the others")
+    name = re.sub(r"[^\w.-]+", "-", Path(config).stem, flags=re.ASCII)
     per_node = plan.gpus // plan.nodes
     head, run_id = ("$head", "$SLURM_JOB_ID") if kind == "slurm" else ("${HEAD:?}", name)
     meeting = f'--nnodes={plan.nodes} --rdzv_backend=c10d --rdzv_endpoint="{head}:{PORT}" --rdzv_id="{run_id}"'

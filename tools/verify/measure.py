@@ -24,12 +24,13 @@ from base.run_folder import ARTIFACT
 from data.bytes import bits_per_byte
 from data.dataset import Dataset
 from engine.device import Device, joined, memory_hint
+from eval.blocks import score_blocks, score_first_blocks
 from eval.codec import compress, decompress
 from eval.config import read_adapt
 from eval.metric import BLOCK_TOKENS
 from eval.probe import NAMES, artifact_scorer, probe_scorer
 from eval.protocol import Protocol, artifact_protocol
-from eval.score import score, score_blocks, score_first_blocks
+from eval.score import score
 from model.cost import parameters, scoring_flops
 from quant.unpack import Artifact, from_bytes
 from run_config import RunConfig

@@ -6,7 +6,7 @@ at all, so that a step may run anywhere and again; no step keeps anything else.
 
 import io
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Job:
     model: bytes | None  # of a tokenizer to use instead of training one
     folder: Path  # of the files between the steps
     parts: int = 1
-    workers: int = field(default=1, compare=False)  # processes that encode a part
+    workers: int = 1  # processes that encode a part
 
     @property
     def dataset(self) -> Path:

@@ -203,7 +203,7 @@ def claim_logs(logs: Path, request: dict[str, Any], out: Path) -> Manifest | Non
         manifest = find_current(out) if published and not changed else None
         if manifest and manifest.data_sha256() == published:
             return manifest
-    elif logs.exists() and any(not path.name.startswith(".") for path in logs.iterdir()):
+    elif any(not path.name.startswith(".") for path in logs.iterdir()):
         raise BadInput(f"{logs}: holds other files; name another --logs")
     write_json(path, request)
     return None

@@ -49,7 +49,7 @@ def launch(kind: Kind, plan: Plan, config: str, words: Sequence[str], made_by: s
     meeting = f'--nnodes={plan.nodes} --rdzv_backend=c10d --rdzv_endpoint="{head}:{PORT}" --rdzv_id="{run_id}"'
     if plan.nodes == 1:
         meeting = "--standalone"
-    # Time to save: torchrun kills ranks 30 s after it was told to end, unless it is told otherwise.
+    # Time to save: by default torchrun kills its ranks 30 s after a SIGTERM.
     patience = " --shutdown-timeout=270" if kind == "slurm" else ""
     training = shlex.join(["train_gpt.py", config, *words])
     line = f"torchrun {meeting} --nproc_per_node={per_node}{patience} {training}"
